@@ -1,0 +1,3 @@
+"""Emberbox."""
+
+from __future__ import annotations

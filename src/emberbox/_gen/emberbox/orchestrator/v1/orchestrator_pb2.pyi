@@ -1,0 +1,269 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_KILLED: _ClassVar[Outcome]
+    OUTCOME_EXPIRED: _ClassVar[Outcome]
+    OUTCOME_CRASHED: _ClassVar[Outcome]
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_KILLED: Outcome
+OUTCOME_EXPIRED: Outcome
+OUTCOME_CRASHED: Outcome
+
+class SandboxConfig(_message.Message):
+    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "allow_internet_access", "traffic_access_token")
+    class EnvVarsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    ENV_VARS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    ENVD_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_INTERNET_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    template_id: str
+    build_id: str
+    sandbox_id: str
+    env_vars: _containers.ScalarMap[str, str]
+    metadata: _containers.ScalarMap[str, str]
+    envd_access_token: str
+    execution_id: str
+    allow_internet_access: bool
+    traffic_access_token: str
+    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
+
+class SandboxCreateRequest(_message.Message):
+    __slots__ = ("sandbox", "end_time")
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    sandbox: SandboxConfig
+    end_time: _timestamp_pb2.Timestamp
+    def __init__(self, sandbox: _Optional[_Union[SandboxConfig, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("name", "milliseconds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    milliseconds: float
+    def __init__(self, name: _Optional[str] = ..., milliseconds: _Optional[float] = ...) -> None: ...
+
+class SandboxCreateResponse(_message.Message):
+    __slots__ = ("sandbox", "steps")
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    sandbox: RunningSandbox
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+
+class RunningSandbox(_message.Message):
+    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    RAM_MB_FIELD_NUMBER: _ClassVar[int]
+    DISK_MB_FIELD_NUMBER: _ClassVar[int]
+    ENVD_VERSION_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    execution_id: str
+    template_id: str
+    build_id: str
+    state: str
+    vcpu: int
+    ram_mb: int
+    disk_mb: int
+    envd_version: str
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class SandboxGetRequest(_message.Message):
+    __slots__ = ("sandbox_id",)
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    def __init__(self, sandbox_id: _Optional[str] = ...) -> None: ...
+
+class SandboxGetResponse(_message.Message):
+    __slots__ = ("sandbox", "story")
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    STORY_FIELD_NUMBER: _ClassVar[int]
+    sandbox: RunningSandbox
+    story: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., story: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SandboxListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SandboxListResponse(_message.Message):
+    __slots__ = ("sandboxes",)
+    SANDBOXES_FIELD_NUMBER: _ClassVar[int]
+    sandboxes: _containers.RepeatedCompositeFieldContainer[RunningSandbox]
+    def __init__(self, sandboxes: _Optional[_Iterable[_Union[RunningSandbox, _Mapping]]] = ...) -> None: ...
+
+class SandboxUpdateRequest(_message.Message):
+    __slots__ = ("sandbox_id", "end_time", "execution_id")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    end_time: _timestamp_pb2.Timestamp
+    execution_id: str
+    def __init__(self, sandbox_id: _Optional[str] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., execution_id: _Optional[str] = ...) -> None: ...
+
+class SandboxUpdateResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SandboxDeleteRequest(_message.Message):
+    __slots__ = ("sandbox_id", "reason")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    reason: str
+    def __init__(self, sandbox_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SandboxDeleteResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EventsRequest(_message.Message):
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    def __init__(self, after: _Optional[int] = ...) -> None: ...
+
+class SandboxEvent(_message.Message):
+    __slots__ = ("number", "sandbox_id", "execution_id", "outcome", "reason", "at")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    sandbox_id: str
+    execution_id: str
+    outcome: Outcome
+    reason: str
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, number: _Optional[int] = ..., sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AcknowledgeEventsRequest(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class AcknowledgeEventsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ServiceInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ServiceInfoResponse(_message.Message):
+    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATOR_FIELD_NUMBER: _ClassVar[int]
+    SANDBOXES_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    CPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_TOTAL_MB_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_AVAILABLE_MB_FIELD_NUMBER: _ClassVar[int]
+    DISK_AVAILABLE_MB_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    version: str
+    driver: str
+    accelerator: str
+    sandboxes_running: int
+    cpu_count: int
+    memory_total_mb: int
+    memory_available_mb: int
+    disk_available_mb: int
+    ready: bool
+    status: str
+    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ...) -> None: ...
+
+class ShutdownRequest(_message.Message):
+    __slots__ = ("keep_sandboxes",)
+    KEEP_SANDBOXES_FIELD_NUMBER: _ClassVar[int]
+    keep_sandboxes: bool
+    def __init__(self, keep_sandboxes: _Optional[bool] = ...) -> None: ...
+
+class ShutdownResponse(_message.Message):
+    __slots__ = ("sandboxes_ended",)
+    SANDBOXES_ENDED_FIELD_NUMBER: _ClassVar[int]
+    sandboxes_ended: int
+    def __init__(self, sandboxes_ended: _Optional[int] = ...) -> None: ...
+
+class TemplateListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TemplateListResponse(_message.Message):
+    __slots__ = ("templates",)
+    TEMPLATES_FIELD_NUMBER: _ClassVar[int]
+    templates: _containers.RepeatedCompositeFieldContainer[Template]
+    def __init__(self, templates: _Optional[_Iterable[_Union[Template, _Mapping]]] = ...) -> None: ...
+
+class Template(_message.Message):
+    __slots__ = ("template_id", "build_id", "names", "vcpu", "ram_mb", "disk_mb", "envd_version")
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    RAM_MB_FIELD_NUMBER: _ClassVar[int]
+    DISK_MB_FIELD_NUMBER: _ClassVar[int]
+    ENVD_VERSION_FIELD_NUMBER: _ClassVar[int]
+    template_id: str
+    build_id: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    vcpu: int
+    ram_mb: int
+    disk_mb: int
+    envd_version: str
+    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,3 @@
+"""The `emberbox` command."""
+
+from __future__ import annotations

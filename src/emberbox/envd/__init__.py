@@ -1,0 +1,3 @@
+"""The daemon inside every VM."""
+
+from __future__ import annotations

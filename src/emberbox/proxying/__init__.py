@@ -1,0 +1,3 @@
+"""The forwarding engine of both proxies."""
+
+from __future__ import annotations

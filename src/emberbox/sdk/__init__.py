@@ -1,0 +1,3 @@
+"""Client SDK."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What the servers share: paths, the internal secret, logging, protocol constants."""
+
+from __future__ import annotations
