@@ -1,0 +1,122 @@
+"""Processes that outlive the one that started them, named so that a reused pid is never mistaken.
+
+A pid alone says nothing after a restart. With the start time (in clock ticks since boot) and the
+boot's id it names one process for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_START_TIME_FIELD = 21
+"""Index of `starttime` in /proc/PID/stat, proc(5), counted from the pid."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process of one boot. `start_time_ticks` is in clock ticks since boot."""
+
+    pid: int
+    start_time_ticks: int
+    boot_id: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The form kept in records."""
+        return {
+            "pid": self.pid,
+            "start_time_ticks": self.start_time_ticks,
+            "boot_id": self.boot_id,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ProcessIdentity:
+        """Read what `to_json` wrote. Raises KeyError when a field is missing."""
+        return cls(data["pid"], data["start_time_ticks"], data["boot_id"])
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> ProcessIdentity:
+    """Name a live process. Raises ProcessLookupError when there is none, or it is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
+    # The command name may hold spaces and parentheses, so fields are counted after its last one.
+    fields = ["", "", *stat[stat.rindex(")") + 2 :].split()]
+    if fields[2] == "Z":
+        raise ProcessLookupError(pid)
+    return ProcessIdentity(pid, int(fields[_START_TIME_FIELD]), boot_id())
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Whether that very process still runs."""
+    try:
+        return identify(identity.pid) == identity
+    except ProcessLookupError:
+        return False
+
+
+def open_pidfd(identity: ProcessIdentity) -> int:
+    """A descriptor that stays with the process. Raises ProcessLookupError when it is gone.
+
+    The identity is checked after the descriptor is open: from then on it cannot change.
+    """
+    fd = os.pidfd_open(identity.pid)
+    if not is_alive(identity):
+        os.close(fd)
+        raise ProcessLookupError(identity.pid)
+    return fd
+
+
+def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
+    """Signal that very process; False when it is gone."""
+    try:
+        fd = open_pidfd(identity)
+    except ProcessLookupError:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+async def wait_gone(identity: ProcessIdentity) -> None:
+    """Return when the process has ended, whoever its parent is; reap it when that is us."""
+    try:
+        fd = open_pidfd(identity)
+    except ProcessLookupError:
+        _reap(identity.pid)
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+    _reap(identity.pid)
+
+
+async def kill_and_wait(identity: ProcessIdentity) -> None:
+    """SIGKILL and wait until the process is gone."""
+    send_signal(identity, signal.SIGKILL)
+    await wait_gone(identity)
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
