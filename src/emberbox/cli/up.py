@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,10 @@ from emberbox.shared.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emberbox.cli.probes import Probe
 
 _LOOPBACK = "127.0.0.1"
+_HOST = "orchestrator"
 _GIB = 1 << 30
 _DISK_FOR_IMAGES = 4 * _GIB
 """Free space that building kernel, runtime and base image takes at its height."""
@@ -77,6 +77,9 @@ class Options:
         return Path(configured) if configured else self.home.internal_secret
 
 
+MakePrograms = Callable[[Options, HostClient], list[Program]]
+
+
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="State directory [EMBERBOX_HOME].")
 @click.option("--api-port", default=API_PORT, show_default=True, help="REST API.")
@@ -105,13 +108,13 @@ def up(
     options = Options(
         Home(where), api_port, proxy_port, orchestrator_port, data_port, workers, keep, as_json
     )
-    sys.exit(start(options))
-
-
-def start(options: Options) -> int:
-    """Check the machine, take over from a dead `up`, run; the exit status. Raises StartupError."""
     if os.geteuid() != 0:
         raise StartupError("up makes network namespaces and needs root: run sudo emberbox up")
+    sys.exit(run(options, programs))
+
+
+def run(options: Options, make_programs: MakePrograms) -> int:
+    """Check the machine, take over from a dead `up`, run; the exit status. Raises StartupError."""
     console = Console()
     record = UpFile(options.home.root / "up.json")
     record.lock()
@@ -119,7 +122,7 @@ def start(options: Options) -> int:
         check_disk(options.home)
         record.stop_leftovers(console.say)
         check_ports(options)
-        return asyncio.run(_shell(options, record, console).run())
+        return asyncio.run(_supervise(options, make_programs, record, console))
     finally:
         record.release()
 
@@ -180,7 +183,7 @@ def programs(options: Options, client: HostClient) -> list[Program]:
     api_probe = http_probe(_LOOPBACK, options.api_port)
     proxy_probe = http_probe(_LOOPBACK, options.health_port)
     return [
-        _program("orchestrator", home, [*orchestrator, *workers], host_probe(client)),
+        _program(_HOST, home, [*orchestrator, *workers], host_probe(client)),
         _program("api-server", home, api, api_probe),
         _program("client-proxy", home, [*proxy, *workers], proxy_probe),
     ]
@@ -240,25 +243,31 @@ def _domain(options: Options) -> str:
     return os.environ.get("EMBERBOX_DOMAIN") or f"localhost:{options.proxy_port}"
 
 
-def _shell(options: Options, record: UpFile, console: Console) -> Shell:
+async def _supervise(
+    options: Options, make_programs: MakePrograms, record: UpFile, console: Console
+) -> int:
     client = HostClient(f"{_LOOPBACK}:{options.orchestrator_port}", options.secret_file)
 
     def announce() -> None:
-        try:
-            api_key = options.home.api_key.read_text().strip()
-        except FileNotFoundError:
-            raise StartupError(
-                f"{options.home.api_key} is missing: make a key with emberbox key create "
-                "and write it there"
-            ) from None
-        click.echo(announcement(options, api_key))
+        click.echo(announcement(options, _api_key(options.home)))
         console.say("ready; Ctrl-C stops")
 
-    return Shell(
-        programs=programs(options, client),
+    shell = Shell(
+        programs=make_programs(options, client),
         host=SandboxesOfHost(client, options.keep),
-        host_name="orchestrator",
+        host_name=_HOST,
         record=record,
         console=console,
         announce=announce,
     )
+    return await shell.run()
+
+
+def _api_key(home: Home) -> str:
+    try:
+        return home.api_key.read_text().strip()
+    except FileNotFoundError:
+        raise StartupError(
+            f"the API server made no {home.api_key}: make a key with emberbox key create "
+            "and write it there"
+        ) from None

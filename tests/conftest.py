@@ -1,0 +1,94 @@
+"""What every test may use, and the checks that no test leaves anything behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from tests import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUN_MARK = "EMBERBOX_TEST_RUN"
+"""In the environment of every process that the tests start, and so of what those start."""
+
+
+class FreePorts(Protocol):
+    """Finds TCP ports of 127.0.0.1 that nobody listens on."""
+
+    def __call__(self, **lengths: int) -> list[int]:
+        """The first port of a run of free ones for each name, in order."""
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def free_ports() -> FreePorts:
+    """For programs that take several ports, some of them beside one another."""
+    return _free_ports
+
+
+def _free_ports(**lengths: int) -> list[int]:
+    # All are held until the last is found, so that none is given twice.
+    held: list[socket.socket] = []
+    try:
+        return [_hold_run(length, held) for length in lengths.values()]
+    finally:
+        for probe in held:
+            probe.close()
+
+
+def _hold_run(length: int, held: list[socket.socket]) -> int:
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first: int = probe.getsockname()[1]
+        try:
+            run = [_hold(first + offset) for offset in range(length)]
+        except (OSError, OverflowError):
+            continue
+        held += run
+        return first
+    raise AssertionError(f"no {length} free ports in a row")
+
+
+def _hold(port: int) -> socket.socket:
+    probe = socket.socket()
+    try:
+        probe.bind(("127.0.0.1", port))
+    except (OSError, OverflowError):
+        probe.close()
+        raise
+    return probe
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_leaves_no_process() -> Iterator[None]:
+    mark = uuid.uuid4().hex
+    os.environ[RUN_MARK] = mark
+    yield
+    left = leaks.wait_until_none(lambda: leaks.processes(RUN_MARK, mark))
+    assert not left, f"processes left by the tests: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _integration_test_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "integration" not in request.path.parts:
+        yield
+        return
+    before = leaks.Machine.now()
+    yield
+    left = leaks.wait_until_none(lambda: leaks.Machine.now().beyond(before))
+    assert not left, f"left by {request.node.nodeid}: {left}"

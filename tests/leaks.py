@@ -1,0 +1,131 @@
+"""What a test could leave on the machine: processes, namespaces, links, rules, loops, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SETTLE = 5.0
+"""Seconds that what was told to end may take: the kernel removes namespaces in the background."""
+
+
+def wait_until_none(look: Callable[[], list[str]]) -> list[str]:
+    """Look until nothing is left or the time to settle is over; what is left."""
+    deadline = time.monotonic() + _SETTLE
+    left = look()
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = look()
+    return left
+
+
+def processes(variable: str, value: str) -> list[str]:
+    """Live processes, other than this one, that were started with `variable=value`."""
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(environ.parent.name)
+        if pid != os.getpid() and wanted in _read(environ).split(b"\0"):
+            found.append(_command(pid))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What Emberbox makes on a machine, each thing as a line that names it."""
+
+    vms: frozenset[str]
+    namespaces: frozenset[str]
+    links: frozenset[str]
+    tables: frozenset[str]
+    loops: frozenset[str]
+    mounts: frozenset[str]
+    descriptors: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Look at the machine."""
+        return cls(
+            vms=_vms(),
+            namespaces=frozenset(_names("/run/netns", "eb-*")),
+            links=frozenset(_names("/sys/class/net", "eb*v*")),
+            tables=_tables(),
+            loops=_loops(),
+            mounts=_mounts(),
+            descriptors=_descriptors(),
+        )
+
+    def beyond(self, before: Self) -> list[str]:
+        """What is here now and was not before."""
+        return [
+            f"{field.name}: {line}"
+            for field in fields(self)
+            for line in sorted(getattr(self, field.name) - getattr(before, field.name))
+        ]
+
+
+def _vms() -> frozenset[str]:
+    commands = (_command(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
+    return frozenset(command for command in commands if "qemu-system" in command.split(" ")[1])
+
+
+def _command(pid: int) -> str:
+    line = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace")
+    return f"{pid} {line[:200]}"
+
+
+def _names(directory: str, pattern: str) -> list[str]:
+    return [path.name for path in Path(directory).glob(pattern)]
+
+
+def _tables() -> frozenset[str]:
+    if shutil.which("nft") is None or os.geteuid() != 0:
+        return frozenset()
+    listed = subprocess.run(
+        ["nft", "-j", "list", "tables"], capture_output=True, check=True, timeout=10
+    ).stdout
+    tables = [entry["table"] for entry in json.loads(listed)["nftables"] if "table" in entry]
+    return frozenset(
+        f"{table['family']} {table['name']}"
+        for table in tables
+        if table["name"].startswith("emberbox")
+    )
+
+
+def _loops() -> frozenset[str]:
+    backing = Path("/sys/block").glob("loop*/loop/backing_file")
+    return frozenset(f"{path.parts[3]} {_read(path).decode().strip()}" for path in backing)
+
+
+def _mounts() -> frozenset[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(line.split(" ")[4] for line in lines)
+
+
+def _descriptors() -> frozenset[str]:
+    """Files and sockets that this process has open; anonymous ones count by number."""
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(fd.readlink())
+        except FileNotFoundError:  # the descriptor of this very listing
+            continue
+        if not target.startswith("/proc/"):
+            found.add(f"{fd.name} {target}")
+    return frozenset(found)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process ended meanwhile
+        return b""
