@@ -1,0 +1,19 @@
+"""How a build tells what it is doing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the steps of a build, in order, from the thread that builds."""
+
+    def step(self, name: str, fraction: float | None) -> None:
+        """`name` is being done; `fraction` of it is done (0 to 1), None when unknown."""
+
+
+class Silent:
+    """A progress that nobody watches."""
+
+    def step(self, name: str, fraction: float | None) -> None:
+        """Drop the step."""
