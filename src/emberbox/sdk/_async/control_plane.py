@@ -1,0 +1,135 @@
+"""Requests to the control plane."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx2
+
+from emberbox.sdk.error_mapping import api_exception, api_unreachable, request_timed_out
+from emberbox.sdk.errors import SandboxNotFoundException
+from emberbox.sdk.json_fields import parse_object, parse_objects
+from emberbox.sdk.retry import TOTAL_WITHOUT_TIMEOUT_SECONDS, idempotency_key, retry_delay
+from emberbox.sdk.sandbox_models import SandboxAccess, SandboxInfo, connect_body
+from emberbox.sdk.transport_options import TIMED_OUT, limits
+
+from .flavour import sleep
+from .transport import PooledTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from emberbox.sdk.config import ConnectionConfig
+    from emberbox.sdk.sandbox_models import SandboxOnResume
+
+
+class AsyncControlPlane:
+    """The control plane with one configuration. Raises AuthenticationException without a key.
+
+    Every method can raise AuthenticationException, RateLimitException, ServiceBusyException,
+    TimeoutException, ApiUnreachableException and, for other refusals, SandboxException.
+    """
+
+    def __init__(self, config: ConnectionConfig) -> None:
+        self._config = config
+        self._http = httpx2.AsyncClient(
+            base_url=config.api_url,
+            headers={**config.headers, "X-API-KEY": config.require_api_key()},
+            transport=PooledTransport(config.proxy),
+        )
+
+    async def create(self, body: Mapping[str, object], key: str | None) -> SandboxAccess:
+        """Create a sandbox; `key` is the idempotency key, without which a fresh one is used."""
+        headers = {"Idempotency-Key": idempotency_key(key)}
+        response = await self._request("POST", "/v2/sandboxes", json=body, headers=headers)
+        return SandboxAccess.from_json(parse_object(response.content, "the answer to create"))
+
+    async def connect(
+        self, sandbox_id: str, timeout: int | None, on_resume: SandboxOnResume
+    ) -> SandboxAccess:
+        """Resume the sandbox if it is paused; its tokens. Raises SandboxNotFoundException."""
+        path = f"/v2/sandboxes/{_segment(sandbox_id)}/connect"
+        body = connect_body(timeout, on_resume)
+        missing = f"Paused sandbox {sandbox_id} not found"
+        response = await self._request("POST", path, json=body, missing=missing)
+        return SandboxAccess.from_json(parse_object(response.content, "the answer to connect"))
+
+    async def info(self, sandbox_id: str) -> SandboxInfo:
+        """The sandbox's details. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}"
+        response = await self._request("GET", path, missing=f"Sandbox {sandbox_id} not found")
+        return SandboxInfo.from_json(parse_object(response.content, "the sandbox's details"))
+
+    async def kill(self, sandbox_id: str) -> bool:
+        """End the sandbox; False when there is none."""
+        path = f"/sandboxes/{_segment(sandbox_id)}"
+        try:
+            await self._request("DELETE", path, missing=f"Sandbox {sandbox_id} not found")
+        except SandboxNotFoundException:
+            return False
+        return True
+
+    async def set_timeout(self, sandbox_id: str, timeout: int) -> None:
+        """Let the sandbox end in `timeout` seconds. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}/timeout"
+        missing = f"Sandbox {sandbox_id} not found"
+        await self._request("POST", path, json={"timeout": timeout}, missing=missing)
+
+    async def page(self, parameters: Mapping[str, str]) -> tuple[list[SandboxInfo], str | None]:
+        """One page of the list of sandboxes, and the token of the next page if there is one."""
+        response = await self._request("GET", "/v2/sandboxes", params=parameters)
+        sandboxes = parse_objects(response.content, "the list of sandboxes")
+        token = response.headers.get("x-next-token") or None
+        return [SandboxInfo.from_json(sandbox) for sandbox in sandboxes], token
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, object] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        missing: str | None = None,
+    ) -> httpx2.Response:
+        """The answer, after repeats while the server refuses for now; `missing` explains a 404.
+
+        All attempts and waits together stay within the request timeout.
+        """
+        allowed = self._config.request_timeout or TOTAL_WITHOUT_TIMEOUT_SECONDS
+        deadline = time.monotonic() + allowed
+        for attempt in range(self._config.retries + 1):
+            left = deadline - time.monotonic()
+            limit = left if self._config.request_timeout or attempt else None
+            response = await self._send(
+                self._http.build_request(
+                    method, path, json=json, params=params, headers=headers, timeout=limits(limit)
+                )
+            )
+            delay = retry_delay(response.status_code, response.headers, attempt)
+            last = attempt == self._config.retries
+            if last or delay is None or time.monotonic() + delay >= deadline:
+                break
+            await sleep(delay)
+        if response.status_code == 404 and missing is not None:
+            raise SandboxNotFoundException(missing, status_code=404)
+        if not response.is_success:
+            raise api_exception(response.status_code, response.content)
+        return response
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        self._config.log("Request %s %s", request.method, request.url)
+        try:
+            response = await self._http.send(request)
+        except TIMED_OUT as error:
+            raise request_timed_out() from error
+        except httpx2.TransportError as error:
+            raise api_unreachable(self._config.api_url, error) from error
+        self._config.log("Response %s", response.status_code)
+        return response
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")

@@ -1,0 +1,338 @@
+"""`AsyncSandbox`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from emberbox.sdk.config import ENVD_PORT, ConnectionConfig, routing_headers
+from emberbox.sdk.instance_or_class import InstanceOrClass
+from emberbox.sdk.not_yet import NotYet, NotYetModule, refuse_options
+from emberbox.sdk.sandbox_models import create_body
+from emberbox.sdk.transport_options import choose_proxy
+
+from .commands import AsyncCommands
+from .control_plane import AsyncControlPlane
+from .envd import AsyncEnvd
+from .filesystem import AsyncFilesystem
+from .flavour import open_websocket
+from .paginator import AsyncSandboxPaginator
+from .transport import PooledTransport
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Mapping, Sequence
+    from typing import Self, Unpack
+
+    from emberbox.sdk.config import ApiParams
+    from emberbox.sdk.sandbox_models import (
+        SandboxAccess,
+        SandboxInfo,
+        SandboxListOrder,
+        SandboxOnResume,
+        SandboxQuery,
+    )
+
+    from .flavour import WebSocket
+
+
+async def _connect_by_id(
+    cls: type[AsyncSandbox],
+    sandbox_id: str,
+    timeout: int | None = None,
+    logger: logging.Logger | None = None,
+    *,
+    on_resume: SandboxOnResume = "restore",
+    **opts: Unpack[ApiParams],
+) -> AsyncSandbox:
+    """Connect to a sandbox by its id, from anywhere; a paused one is resumed.
+
+    Args:
+        timeout: seconds until it ends; a running sandbox's time is never shortened.
+        logger: gets a line for each request and answer.
+        on_resume: `reboot` starts a paused sandbox from its disk, without its memory.
+
+    Raises:
+        SandboxNotFoundException: there is no such sandbox.
+    """
+    config = ConnectionConfig(logger=logger, **opts)
+    access = await AsyncControlPlane(config).connect(sandbox_id, timeout, on_resume)
+    return cls(access, config)
+
+
+async def _kill_by_id(cls: type[AsyncSandbox], sandbox_id: str, **opts: Unpack[ApiParams]) -> bool:
+    """End a sandbox by its id; False when there is none."""
+    return await AsyncControlPlane(ConnectionConfig(**opts)).kill(sandbox_id)
+
+
+async def _set_timeout_by_id(
+    cls: type[AsyncSandbox], sandbox_id: str, timeout: int, **opts: Unpack[ApiParams]
+) -> None:
+    """Let a sandbox end in `timeout` seconds. Raises SandboxNotFoundException."""
+    await AsyncControlPlane(ConnectionConfig(**opts)).set_timeout(sandbox_id, timeout)
+
+
+async def _get_info_by_id(
+    cls: type[AsyncSandbox], sandbox_id: str, **opts: Unpack[ApiParams]
+) -> SandboxInfo:
+    """Details of a sandbox by its id. Raises SandboxNotFoundException."""
+    return await AsyncControlPlane(ConnectionConfig(**opts)).info(sandbox_id)
+
+
+class AsyncSandbox:
+    """A computer of its own for a program: `await AsyncSandbox.create()` makes one.
+
+    As a context manager it is killed at the end of the block. Options (`**opts`, ApiParams)
+    given to `create` or `connect` hold for all its requests; those given to a method, for that
+    call. Calls to the control plane can raise AuthenticationException, RateLimitException,
+    ServiceBusyException, TimeoutException, ApiUnreachableException and SandboxException.
+    """
+
+    default_template = "base"
+    default_sandbox_timeout = 300
+    """Seconds that the server gives a sandbox when `timeout` is left out."""
+
+    pause = NotYet()
+    beta_pause = NotYet()
+    fork = NotYet()
+    create_snapshot = NotYet()
+    list_snapshots = NotYet()
+    delete_snapshot = NotYet()
+    update_network = NotYet()
+    get_metrics = NotYet()
+    download_url = NotYet()
+    upload_url = NotYet()
+    get_mcp_url = NotYet()
+    get_mcp_token = NotYet()
+    pty = NotYetModule()
+    git = NotYetModule()
+
+    def __init__(self, access: SandboxAccess, config: ConnectionConfig) -> None:
+        """Made by `create` and `connect`."""
+        self._access = access
+        self._config = config
+        tokens = {"X-Access-Token": access.envd_access_token} if access.envd_access_token else {}
+        headers = {**routing_headers(access.sandbox_id, ENVD_PORT), **tokens}
+        self._envd = AsyncEnvd(config, self._base_url(ENVD_PORT), headers)
+        self._commands = AsyncCommands(self._envd)
+        self._files = AsyncFilesystem(self._envd, config)
+
+    @property
+    def sandbox_id(self) -> str:
+        """The sandbox's id."""
+        return self._access.sandbox_id
+
+    @property
+    def sandbox_domain(self) -> str | None:
+        """Domain below which the sandbox's ports have names; None when there is none."""
+        return self._access.sandbox_domain or self._config.domain
+
+    @property
+    def traffic_access_token(self) -> str | None:
+        """What a request to a port must carry when the sandbox is not open to all."""
+        return self._access.traffic_access_token
+
+    @property
+    def connection_config(self) -> ConnectionConfig:
+        """The configuration of its requests."""
+        return self._config
+
+    @property
+    def commands(self) -> AsyncCommands:
+        """Commands in the sandbox."""
+        return self._commands
+
+    @property
+    def files(self) -> AsyncFilesystem:
+        """Files in the sandbox."""
+        return self._files
+
+    @classmethod
+    async def create(  # noqa: PLR0917 (as in e2b)
+        cls,
+        template: str | None = None,
+        timeout: int | None = None,
+        metadata: dict[str, str] | None = None,
+        envs: dict[str, str] | None = None,
+        secure: bool | None = None,
+        allow_internet_access: bool | None = None,
+        mcp: Mapping[str, object] | None = None,
+        network: Mapping[str, object] | None = None,
+        iam: Mapping[str, object] | None = None,
+        lifecycle: Mapping[str, object] | None = None,
+        volume_mounts: Mapping[str, object] | None = None,
+        logger: logging.Logger | None = None,
+        idempotency_key: str | None = None,
+        **opts: Unpack[ApiParams],
+    ) -> Self:
+        """Create a sandbox and return when it runs.
+
+        Args:
+            template: name or id of what it is made from; `base` by default.
+            timeout: seconds until it ends; the server decides (300) by default.
+            metadata: kept with the sandbox, `list` can filter by it.
+            envs: environment variables of its commands.
+            secure: ignored, as in `e2b`: access to the daemon is always secured.
+            allow_internet_access: False closes the internet to it.
+            mcp, network, iam, lifecycle, volume_mounts: not supported yet.
+            logger: gets a line for each request and answer.
+            idempotency_key: 1-255 of `a-z0-9-`; calls with the same key make one sandbox.
+                Without it each call has a key of its own, so that its repeats make one.
+
+        Raises:
+            SandboxException: the template is unknown, or an option is out of range.
+            RateLimitException: the quota is used up.
+            ServiceBusyException: there is no room for it now.
+            NotSupportedYetException: an option that is not supported yet was given.
+        """
+        refuse_options(
+            f"{cls.__name__}.create",
+            {
+                "mcp": mcp,
+                "network": network,
+                "iam": iam,
+                "lifecycle": lifecycle,
+                "volume_mounts": volume_mounts,
+            },
+        )
+        config = ConnectionConfig(logger=logger, **opts)
+        body = create_body(
+            template or cls.default_template, timeout, metadata, envs, allow_internet_access
+        )
+        return cls(await AsyncControlPlane(config).create(body, idempotency_key), config)
+
+    @classmethod
+    def list(
+        cls,
+        query: SandboxQuery | None = None,
+        limit: int | None = None,
+        next_token: str | None = None,
+        order: SandboxListOrder | None = None,
+        **opts: Unpack[ApiParams],
+    ) -> AsyncSandboxPaginator:
+        """Page through the sandboxes, running and paused unless `query` says otherwise.
+
+        Args:
+            limit: sandboxes on a page; at most, and by default, 100.
+            order: by start time, newest first by default.
+        """
+        return AsyncSandboxPaginator(query, limit, next_token, order, **opts)
+
+    async def _connect(
+        self,
+        timeout: int | None = None,
+        *,
+        on_resume: SandboxOnResume = "restore",
+        **opts: Unpack[ApiParams],
+    ) -> Self:
+        """Connect again, resuming the sandbox if it was paused.
+
+        With a sandbox id, `connect(sandbox_id, …)` on the class connects to any sandbox.
+
+        Args:
+            timeout: seconds until it ends; a running sandbox's time is never shortened.
+            on_resume: `reboot` starts a paused sandbox from its disk, without its memory.
+
+        Raises:
+            SandboxNotFoundException: the sandbox is no more.
+        """
+        api = AsyncControlPlane(self._config.with_options(**opts))
+        await api.connect(self.sandbox_id, timeout, on_resume)
+        return self
+
+    connect = InstanceOrClass(_connect, _connect_by_id)
+
+    async def _kill(self, **opts: Unpack[ApiParams]) -> bool:
+        """End the sandbox; False when it had ended. `kill(sandbox_id)` on the class ends any."""
+        return await AsyncControlPlane(self._config.with_options(**opts)).kill(self.sandbox_id)
+
+    kill = InstanceOrClass(_kill, _kill_by_id)
+
+    async def _set_timeout(self, timeout: int, **opts: Unpack[ApiParams]) -> None:
+        """Let the sandbox end in `timeout` seconds, be that later or sooner than before.
+
+        `set_timeout(sandbox_id, timeout)` on the class does it to any.
+        Raises SandboxNotFoundException.
+        """
+        api = AsyncControlPlane(self._config.with_options(**opts))
+        await api.set_timeout(self.sandbox_id, timeout)
+
+    set_timeout = InstanceOrClass(_set_timeout, _set_timeout_by_id)
+
+    async def _get_info(self, **opts: Unpack[ApiParams]) -> SandboxInfo:
+        """The sandbox's details; `get_info(sandbox_id)` on the class gives any sandbox's.
+
+        Raises SandboxNotFoundException.
+        """
+        return await AsyncControlPlane(self._config.with_options(**opts)).info(self.sandbox_id)
+
+    get_info = InstanceOrClass(_get_info, _get_info_by_id)
+
+    async def is_running(self, request_timeout: float | None = None) -> bool:
+        """Whether the sandbox answers; False once it is killed, paused or past its timeout.
+
+        Raises AuthenticationException, and TimeoutException when nobody answers in time.
+        """
+        return await self._envd.is_healthy(request_timeout)
+
+    def get_host(self, port: int) -> str:
+        """Host name of a port in the sandbox, for those who can resolve it.
+
+        Raises InvalidArgumentException when no domain is known; `http` needs none.
+        """
+        return self._config.host(self.sandbox_id, port, self._access.sandbox_domain)
+
+    def http(self, port: int) -> httpx2.AsyncClient:
+        """An HTTP client whose relative URLs lead to a port in the sandbox; no DNS is needed.
+
+        Ports that listen on 127.0.0.1 in the sandbox are reached too. The client shares the
+        SDK's connections, so it need not be closed. Its timeout is the request timeout.
+        """
+        return httpx2.AsyncClient(
+            base_url=self._base_url(port),
+            headers=self._port_headers(port),
+            timeout=self._config.request_timeout,
+            transport=PooledTransport(self._config.proxy),
+        )
+
+    def websocket(
+        self,
+        port: int,
+        path: str = "/",
+        *,
+        additional_headers: Mapping[str, str] | None = None,
+        subprotocols: Sequence[str] | None = None,
+        open_timeout: float | None = 10,
+        max_size: int | None = 1 << 20,
+    ) -> WebSocket:
+        """A WebSocket to a port in the sandbox: `async with sandbox.websocket(8765) as ws`.
+
+        Args:
+            path: path and query of the WebSocket.
+            open_timeout: seconds that opening may take; None for no limit.
+            max_size: longest message to accept, in bytes; None for no limit.
+
+        Raises what `websockets` raises: InvalidStatus when the port does not take it.
+        """
+        url = f"{self._base_url(port)}/{path.removeprefix('/')}"
+        return open_websocket(
+            url.replace("http", "ws", 1),
+            {**self._port_headers(port), **(additional_headers or {})},
+            proxy=choose_proxy(url, self._config.proxy),
+            subprotocols=subprotocols,
+            open_timeout=open_timeout,
+            max_size=max_size,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.kill()
+
+    def _base_url(self, port: int) -> str:
+        return self._config.base_url(self.sandbox_id, port, self._access.sandbox_domain)
+
+    def _port_headers(self, port: int) -> dict[str, str]:
+        return routing_headers(self.sandbox_id, port, self.traffic_access_token)

@@ -1,0 +1,148 @@
+"""Files: what is told about them and what can be written to them. No I/O of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import IO, TYPE_CHECKING, TypeAlias, TypedDict, TypeGuard
+
+from .errors import InvalidArgumentException
+from .json_fields import JsonObject, flag_or_none, integer, text, text_map, text_or_none, time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+CHUNK_BYTES = 256 << 10
+
+WriteData: TypeAlias = str | bytes | IO[str] | IO[bytes] | Iterable[bytes]
+"""What `Sandbox.files.write` takes. Files and iterables are streamed."""
+AsyncWriteData: TypeAlias = str | bytes | IO[str] | IO[bytes] | AsyncIterable[bytes]
+"""What `AsyncSandbox.files.write` takes. Files and iterables are streamed."""
+
+_METADATA_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
+_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+class FileType(Enum):
+    """Kind of a file system object."""
+
+    FILE = "file"
+    DIR = "dir"
+    SYMLINK = "symlink"
+
+
+_TYPES = {
+    "FILE_TYPE_FILE": FileType.FILE,
+    "FILE_TYPE_DIRECTORY": FileType.DIR,
+    "FILE_TYPE_SYMLINK": FileType.SYMLINK,
+    "file": FileType.FILE,
+    "dir": FileType.DIR,
+}
+
+
+class WriteEntry(TypedDict):
+    """A file for `Sandbox.files.write_files`."""
+
+    path: str
+    data: WriteData
+
+
+class AsyncWriteEntry(TypedDict):
+    """A file for `AsyncSandbox.files.write_files`."""
+
+    path: str
+    data: AsyncWriteData
+
+
+@dataclass
+class WriteInfo:
+    """A file that was written."""
+
+    name: str
+    type: FileType | None
+    path: str
+    metadata: dict[str, str] | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> WriteInfo:
+        """From an element of the answer to `POST /files`."""
+        return cls(
+            name=text(record, "name"),
+            type=_TYPES.get(text(record, "type")),
+            path=text(record, "path"),
+            metadata=text_map(record, "metadata") or None,
+        )
+
+
+@dataclass
+class EntryInfo(WriteInfo):
+    """A file, directory or link."""
+
+    size: int
+    """Bytes."""
+    mode: int
+    """Permission bits."""
+    permissions: str
+    """As `ls` writes them, such as `-rw-r--r--`."""
+    owner: str
+    group: str
+    modified_time: datetime
+    symlink_target: str | None = None
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> EntryInfo:
+        """From `filesystem.EntryInfo`."""
+        is_link = flag_or_none(record, "isSymlink")
+        return cls(
+            name=text(record, "name"),
+            type=FileType.SYMLINK if is_link else _TYPES.get(text(record, "type")),
+            path=text(record, "path"),
+            size=integer(record, "size"),
+            mode=integer(record, "mode"),
+            permissions=text(record, "permissions"),
+            owner=text(record, "owner"),
+            group=text(record, "group"),
+            modified_time=time(record, "modifiedTime"),
+            symlink_target=text_or_none(record, "symlinkTarget"),
+            metadata=text_map(record, "metadata") or None,
+        )
+
+
+def metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Headers that store metadata on an uploaded file. Raises InvalidArgumentException."""
+    for name, value in (metadata or {}).items():
+        if not _METADATA_NAME.fullmatch(name):
+            raise InvalidArgumentException(f"metadata name {name!r} is not an HTTP token")
+        if not _METADATA_VALUE.fullmatch(value):
+            raise InvalidArgumentException(f"metadata value of {name!r} is not printable ASCII")
+    return {f"X-Metadata-{name}": value for name, value in (metadata or {}).items()}
+
+
+def slices(data: bytes) -> Iterator[bytes]:
+    """The data in pieces, so that a limit on writing holds for each piece, not for the whole."""
+    view = memoryview(data)
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield bytes(view[start : start + CHUNK_BYTES])
+
+
+def check_chunk(chunk: object) -> bytes:
+    """A piece that the caller's iterable gave. Raises InvalidArgumentException."""
+    if isinstance(chunk, bytes | bytearray | memoryview):
+        return bytes(chunk)
+    raise InvalidArgumentException(
+        f"data to write must be an iterable of bytes, this one gave {type(chunk).__name__}"
+    )
+
+
+def is_file(data: object) -> TypeGuard[IO[str] | IO[bytes]]:
+    """Whether the data is a file: it has a `read` method."""
+    return callable(getattr(data, "read", None))
+
+
+def read_chunk(file: IO[str] | IO[bytes]) -> bytes:
+    """The next piece of a file of either mode; empty at its end."""
+    piece = file.read(CHUNK_BYTES)
+    return piece.encode() if isinstance(piece, str) else piece
