@@ -1,0 +1,28 @@
+"""What one connection may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the engine. Times are seconds, sizes bytes.
+
+    Bodies, streams and tunnels have no time limit: a silent stream may last for hours.
+    """
+
+    request_head: int = 32 * 1024
+    response_head: int = 64 * 1024
+    header_timeout: float = 30.0
+    """From accepting (or from the first byte of a later request) to the end of the head."""
+    idle_timeout: float = 620.0
+    """Between two requests of one client connection; E2B's value towards clients."""
+    read_ahead: int = 64 * 1024
+    """What is held of a client that sends before its request can be forwarded."""
+    drained_body: int = 64 * 1024
+    """A refused request's body up to this size is read away so that the connection lives on."""
+    linger: float = 5.0
+    """How long a client that is still sending is read away, so that it sees our answer."""
+    write_high_water: int = 256 * 1024
+    """Unsent bytes towards one peer at which the other peer is no longer read."""

@@ -1,0 +1,81 @@
+"""Idle upstream connections, kept for the next request of the same key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emberbox.proxying.resolving import PoolKey
+    from emberbox.proxying.upstream import UpstreamConnection
+
+
+class Pool:
+    """Keeps at most `per_key` connections of a key, each for `idle_timeout` seconds at most.
+
+    The time must be shorter than the upstream's own, so that the upstream is seldom the one to
+    close: a request that crosses its close on the way can only be repeated when it is safe to.
+    """
+
+    def __init__(
+        self, idle_timeout: float, clock: Callable[[], float], *, per_key: int = 256
+    ) -> None:
+        self._idle_timeout = idle_timeout
+        self._clock = clock
+        self._per_key = per_key
+        self._idle: dict[PoolKey, list[UpstreamConnection]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._idle.values()))
+
+    def take(self, key: PoolKey) -> UpstreamConnection | None:
+        """The connection used last that is still good."""
+        idle = self._idle.get(key)
+        oldest = self._clock() - self._idle_timeout
+        while idle:
+            connection = idle.pop()
+            connection.on_idle_end = None
+            if connection.idle_since > oldest and connection.is_quiet():
+                return connection
+            connection.abort()
+        self._idle.pop(key, None)
+        return None
+
+    def put(self, key: PoolKey, connection: UpstreamConnection) -> None:
+        """Keep a connection that nobody uses."""
+        idle = self._idle.setdefault(key, [])
+        if len(idle) >= self._per_key:
+            connection.close()
+            return
+        connection.idle_since = self._clock()
+        connection.on_idle_end = lambda ended: self._forget(key, ended)
+        idle.append(connection)
+
+    def sweep(self) -> None:
+        """Close what has been idle for too long."""
+        oldest = self._clock() - self._idle_timeout
+        for key in list(self._idle):
+            for connection in [c for c in self._idle[key] if c.idle_since <= oldest]:
+                self._forget(key, connection)
+                connection.close()
+
+    def drop(self, first: str) -> None:
+        """Close the connections of every key that begins with `first`."""
+        for key in [key for key in self._idle if key[0] == first]:
+            for connection in self._idle.pop(key):
+                connection.on_idle_end = None
+                connection.abort()
+
+    def close(self) -> None:
+        """Close everything."""
+        for first in {key[0] for key in self._idle}:
+            self.drop(first)
+
+    def _forget(self, key: PoolKey, connection: UpstreamConnection) -> None:
+        connection.on_idle_end = None
+        idle = self._idle.get(key, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(key, None)

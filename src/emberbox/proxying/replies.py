@@ -1,0 +1,140 @@
+"""Answers that a proxy gives itself. Their texts are part of the protocol: SDKs look for them."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emberbox.proxying.heads import RequestHead
+
+_BROWSER = re.compile(rb"mozilla|chrome|safari|firefox|edge|opera|msie", re.IGNORECASE)
+_NOT_NAVIGATING = frozenset({b"cors", b"no-cors", b"same-origin", b"websocket"})
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{status} {reason}</title></head>
+<body><h1>{reason}</h1><p>{message}</p></body>
+</html>
+"""
+
+Payload = dict[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A JSON answer (a page for a browser that navigates) or, with `text`, plain text."""
+
+    status: int
+    payload: Payload | None = None
+    text: str = ""
+
+    def to_bytes(self, request: RequestHead | None, *, close: bool) -> bytes:
+        """The whole response to `request`; None when its head could not be read."""
+        kind, body = self._content(request)
+        ending = "Connection: close\r\n\r\n" if close else "\r\n"
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"Content-Type: {kind}; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\n"
+            f"{ending}"
+        ).encode("ascii")
+        return head if request is not None and request.method == b"HEAD" else head + body
+
+    def _content(self, request: RequestHead | None) -> tuple[str, bytes]:
+        if self.payload is None:
+            return "text/plain", self.text.encode()
+        if request is not None and navigates(request):
+            return "text/html", self._page().encode()
+        return "application/json", _compact(self.payload)
+
+    def _page(self) -> str:
+        message = "" if self.payload is None else str(self.payload.get("message", ""))
+        return _PAGE.format(
+            status=self.status,
+            reason=html.escape(HTTPStatus(self.status).phrase),
+            message=html.escape(message),
+        )
+
+
+def navigates(request: RequestHead) -> bool:
+    """Whether a person's browser asks for a page (protocol reference, proxy error bodies)."""
+    if not _BROWSER.search(request.get(b"user-agent") or b""):
+        return False
+    accept = (request.get(b"accept") or b"").lower()
+    if b"application/json" in accept and b"text/html" not in accept:
+        return False
+    mode = (request.get(b"sec-fetch-mode") or b"").lower()
+    if mode in _NOT_NAVIGATING:
+        return False
+    return mode == b"navigate" or request.get(b"x-requested-with") is None
+
+
+def not_found(sandbox_id: str) -> Reply:
+    """Never existed, was killed, or is paused and does not resume by itself."""
+    return _about(sandbox_id, 502, "The sandbox was not found")
+
+
+def port_closed(sandbox_id: str, port: int) -> Reply:
+    """Nothing listens on the port, or what does failed before it answered."""
+    message = "The sandbox is running but port is not open"
+    return Reply(502, {"sandboxId": sandbox_id, "message": message, "port": port, "code": 502})
+
+
+def host_unreachable(sandbox_id: str) -> Reply:
+    """The sandbox's host does not answer: the sandbox may well live.
+
+    The text holds neither `was not found` nor `port is not open`, so SDKs take the sandbox for
+    unreachable and not for ended.
+    """
+    return _about(sandbox_id, 502, "The host of the sandbox does not answer; try again")
+
+
+def traffic_token_missing(sandbox_id: str) -> Reply:
+    """A sandbox with closed traffic, asked without its token."""
+    return _about(
+        sandbox_id,
+        403,
+        "Sandbox is secured with traffic access token. "
+        "Token header 'e2b-traffic-access-token' is missing",
+    )
+
+
+def traffic_token_invalid(sandbox_id: str) -> Reply:
+    """A sandbox with closed traffic, asked with another token."""
+    return _about(
+        sandbox_id,
+        403,
+        "Sandbox is secured with traffic access token. "
+        "Provided token in header 'e2b-traffic-access-token' is invalid",
+    )
+
+
+def control_route_closed(path: str) -> Reply:
+    """A route by which the host drives envd."""
+    message = (
+        "This endpoint is reserved for the E2B control plane "
+        "and is not reachable through the sandbox URL"
+    )
+    return Reply(404, {"message": message, "path": path, "code": 404})
+
+
+def internal_only() -> Reply:
+    """A caller of an internal port that does not show the programs' shared secret."""
+    return Reply(403, {"message": "This port serves the client proxy only", "code": 403})
+
+
+def internal_error() -> Reply:
+    """A defect of ours; the log has it."""
+    return Reply(500, {"message": "The proxy failed to route the request", "code": 500})
+
+
+def _about(sandbox_id: str, status: int, message: str) -> Reply:
+    return Reply(status, {"sandboxId": sandbox_id, "message": message, "code": status})
+
+
+def _compact(payload: Payload) -> bytes:
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()

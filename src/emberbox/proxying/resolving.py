@@ -1,0 +1,55 @@
+"""What a proxy decides about a request: the one interface between the engine and its programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from emberbox.proxying.replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from emberbox.proxying.heads import RequestHead
+
+PoolKey = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes.
+
+    `pool_key` is None for a fresh connection; else a connection may be shared by all requests
+    of that key, so the key must name one server for ever (an execution, never a bare address).
+    `extra` are header lines added towards the upstream, each with its CRLF.
+    `allow_upgrade` lets a request turn the connection into a tunnel, in which the engine no
+    longer sees requests.
+    """
+
+    address: str
+    port: int
+    sandbox_id: str
+    sandbox_port: int
+    execution_id: str = ""
+    pool_key: PoolKey | None = None
+    extra: bytes = b""
+    allow_upgrade: bool = True
+
+
+Decision = Target | Reply
+
+
+class Resolver(Protocol):
+    """Routes requests, each anew. One instance serves all connections of a process."""
+
+    def resolve(self, request: RequestHead, peer: str) -> Decision | Awaitable[Decision]:
+        """Decide where `request` goes, or answer it. At once when that needs no waiting.
+
+        The client is read no further than `Limits.read_ahead` while the engine waits; the
+        awaitable is cancelled when the client goes away.
+        """
+        ...
+
+    def unreachable(self, target: Target) -> Reply:
+        """The answer when `target` took no connection or ended it before it answered."""
+        ...

@@ -1,0 +1,57 @@
+"""What both sides of the engine do with their transports."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from emberbox.shared.errors import StartupError
+
+if TYPE_CHECKING:
+    import asyncio
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_BACKLOG = 4096
+_KEEPALIVE_IDLE = 60
+"""Seconds after which a silent client is probed: one that vanished is found in minutes."""
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close with RST, dropping what is unsent: the peer must not take this for a clean end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
+def peer_of(transport: asyncio.Transport) -> str:
+    """The address at the other end, without its port; empty when it is gone already."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def open_listener(host: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """Listen on an address. Raises StartupError that names it when that is not possible.
+
+    With `share_port`, other processes of this user may listen on the same address.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # Accepted connections inherit these.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+        sock.setblocking(False)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartupError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}): "
+            "stop what holds the port, or choose another"
+        ) from error
+    return sock
