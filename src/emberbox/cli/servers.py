@@ -10,7 +10,7 @@ import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -19,6 +19,8 @@ from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+S = TypeVar("S")
 
 _COMM_LENGTH = 15
 """TASK_COMM_LEN of Linux without the closing NUL."""
@@ -36,10 +38,6 @@ class Flag:
     def argument(self) -> str:
         """The name under which click hands over the value."""
         return self.flag.removeprefix("--").replace("-", "_")
-
-
-class _Settings(Protocol):
-    def __call__(self) -> object: ...
 
 
 _HOME = Flag("--home", "EMBERBOX_HOME", "Directory of all state.")
@@ -89,7 +87,7 @@ def run_server(program: str, values: dict[str, str | None], log_file: Path | Non
     importlib.import_module(f"{package}.main").run(settings)
 
 
-def load_settings(settings: _Settings) -> object:
+def load_settings(settings: type[S]) -> S:
     """Read the settings. Raises StartupError that names the first variable that is wrong."""
     from pydantic import ValidationError  # noqa: PLC0415 - needed by servers only
 

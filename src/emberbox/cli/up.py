@@ -20,6 +20,8 @@ from emberbox.cli.host import HostClient, HostUnreachableError
 from emberbox.cli.probes import host_probe, http_probe
 from emberbox.cli.shell import Program, Shell
 from emberbox.cli.upfile import UpFile
+from emberbox.orchestrator.images.store import ImageStore
+from emberbox.orchestrator.images.tools import BUILD_SPACE
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import (
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _HOST = "orchestrator"
 _GIB = 1 << 30
-_DISK_FOR_IMAGES = 4 * _GIB
-"""Free space that building kernel, runtime and base image takes at its height."""
 _DISK_TO_RUN = 1 * _GIB
 _END_TIMEOUT = 55.0
 """Seconds for the orchestrator to end its sandboxes: below the supervisor's own patience."""
@@ -129,7 +129,8 @@ def run(options: Options, make_programs: MakePrograms) -> int:
 
 def check_disk(home: Home) -> None:
     """Raises StartupError when the disk below the home is too full for what is to come."""
-    needed = _DISK_TO_RUN if home.images.exists() else _DISK_FOR_IMAGES
+    built = any(ImageStore(home.images).images("root"))
+    needed = _DISK_TO_RUN if built else BUILD_SPACE + _DISK_TO_RUN
     free = shutil.disk_usage(home.root).free
     if free < needed:
         raise StartupError(

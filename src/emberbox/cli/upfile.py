@@ -42,6 +42,14 @@ class UpFile:
             raise StartupError(self._taken()) from None
         self._lock = fd
 
+    def running(self) -> int | None:
+        """Pid of the `up` of this home; None when there is none."""
+        up = self._record().get("up")
+        if up is None:
+            return None
+        identity = ProcessIdentity.from_json(up)
+        return identity.pid if is_alive(identity) else None
+
     def release(self) -> None:
         """Let the next `up` in; the record stays if programs of ours still run."""
         if self._lock is None:
@@ -82,17 +90,19 @@ class UpFile:
         write_atomically(self.path, json.dumps(record, indent=1).encode(), 0o600)
 
     def _read(self) -> dict[str, ProcessIdentity]:
+        programs = self._record().get("programs", {})
+        return {name: ProcessIdentity.from_json(fields) for name, fields in programs.items()}
+
+    def _record(self) -> dict[str, Any]:
         try:
-            record = json.loads(self.path.read_text())
+            record: dict[str, Any] = json.loads(self.path.read_text())
         except FileNotFoundError:
             return {}
-        programs: dict[str, dict[str, Any]] = record["programs"]
-        return {name: ProcessIdentity.from_json(fields) for name, fields in programs.items()}
+        return record
 
     def _taken(self) -> str:
         home = self.path.parent
-        try:
-            pid = json.loads(self.path.read_text())["up"]["pid"]
-        except (FileNotFoundError, KeyError, TypeError, ValueError):
-            return f"another emberbox up starts on {home}: stop it or pass --home"
+        pid = self.running()
+        if pid is None:  # it has the lock but started nothing yet, or is about to leave
+            return f"another emberbox up starts or ends on {home}: try again or pass --home"
         return f"emberbox up already runs on {home} (pid {pid}): stop it or pass --home"

@@ -1,0 +1,37 @@
+# What people and CI run. `make demo` and `make test` need root; `make install` does when system
+# packages are missing.
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint types imports generated unit
+
+help:           ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+install:        ## system packages and the virtual environment, where missing
+	@scripts/install
+
+demo: install   ## build the images, start everything, run the quickstart, stop everything
+	@$(BIN)/python -m scripts.demo
+
+test: install check ## every check and every test
+	$(BIN)/python -m pytest tests
+
+check: lint types imports generated
+
+lint: install   ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy
+	$(BIN)/mypy
+
+imports: install ## the direction of imports
+	$(BIN)/lint-imports
+
+generated: install ## code generated from proto/ and from the async SDK
+	scripts/generate --check
+	$(BIN)/python scripts/unasync.py --check
+
+unit: install   ## the fast tests
+	$(BIN)/python -m pytest tests/unit tests/test_style.py
