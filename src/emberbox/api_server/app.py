@@ -1,0 +1,44 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from emberbox.api_server import error_answers
+from emberbox.api_server.asgi import AccessLog, BodyLimit, RawPath
+from emberbox.api_server.routes import create, health, listings, not_yet, sandbox
+
+if TYPE_CHECKING:
+    from emberbox.api_server.services import Services
+
+
+def build_app(services: Services) -> FastAPI:
+    """The REST API over these services."""
+    app = FastAPI(
+        title="Emberbox",
+        description="Self-hosted microVM sandboxes that speak the E2B protocol.",
+        version=version("emberbox"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
+    app.state.services = services
+    error_answers.install(app)
+    app.add_middleware(BodyLimit, most=services.settings.max_body_bytes)
+    app.add_middleware(RawPath)
+    app.add_middleware(AccessLog)
+    for router in (
+        health.router,
+        create.router,
+        listings.router,
+        # Before the routes of one sandbox: `/sandboxes/metrics` is not an id.
+        not_yet.keyed,
+        not_yet.otherwise_keyed,
+        sandbox.router,
+    ):
+        app.include_router(router)
+    return app

@@ -1,0 +1,216 @@
+"""Making a sandbox: reserve, place, start; nothing leaks whatever is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server.errors import (
+    ApiError,
+    ConflictError,
+    CreateFailedError,
+    IdempotencyKeyReusedError,
+    NoCapacityError,
+    NodeError,
+    NodeUnavailableError,
+    PlacementTimeoutError,
+)
+from emberbox.api_server.nodes import PlacementRequest
+from emberbox.api_server.reconcile import CLUSTER_METADATA
+from emberbox.api_server.records.lifecycle import OutcomeUnknown, Refused, Started, State
+from emberbox.api_server.store.rows import Sandbox
+from emberbox.shared.ids import new_run_id, new_sandbox_id
+
+if TYPE_CHECKING:
+    from emberbox.api_server.clock import Clock
+    from emberbox.api_server.node import Node
+    from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.records.keeper import Keeper
+    from emberbox.api_server.settings import Settings
+    from emberbox.api_server.store.rows import Team, Template
+    from emberbox.api_server.store.sandboxes import SandboxStore
+    from emberbox.api_server.template_names import Templates
+    from emberbox.api_server.tokens import SandboxTokens
+    from emberbox.api_server.wanted import WantedSandbox
+
+log = structlog.get_logger(__name__)
+
+_NOTHING_MADE = frozenset(
+    {
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""Answers that a node gives before it makes anything."""
+
+_JOIN_EVERY = 0.05
+_NO_RETRY = {"Should-Retry": "false"}
+
+
+class Creator:
+    """The create path. One SQL write is awaited: the reservation."""
+
+    def __init__(
+        self,
+        *,
+        store: SandboxStore,
+        nodes: Nodes,
+        keeper: Keeper,
+        templates: Templates,
+        tokens: SandboxTokens,
+        settings: Settings,
+        clock: Clock,
+        cluster_id: str,
+    ) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._keeper = keeper
+        self._templates = templates
+        self._tokens = tokens
+        self._settings = settings
+        self._clock = clock
+        self._cluster_id = cluster_id
+
+    async def create(self, team: Team, wanted: WantedSandbox) -> Sandbox:
+        """Answers when the sandbox runs. Raises ApiError."""
+        template = await self._templates.resolve(wanted.template, team.team_id)
+        while True:
+            request = PlacementRequest(
+                template.template_id, template.vcpu, template.ram_mb, template.disk_mb
+            )
+            node = await self._nodes.pick(request)
+            row = self._reservation(team, template, wanted, node)
+            holder = await self._store.reserve(row)
+            if holder is None:
+                return await self._start(row, wanted, node, request)
+            joined = await self._join(holder, row)
+            if joined is not None:
+                return joined
+
+    def _reservation(
+        self, team: Team, template: Template, wanted: WantedSandbox, node: Node
+    ) -> Sandbox:
+        now = self._clock()
+        return Sandbox(
+            sandbox_id=new_sandbox_id(),
+            team_id=team.team_id,
+            execution_id=new_run_id(),
+            node_id=node.name,
+            state=State.CREATING,
+            template_id=template.template_id,
+            template_name=template.alias,
+            build_id=template.build_id,
+            vcpu=template.vcpu,
+            ram_mb=template.ram_mb,
+            disk_mb=template.disk_mb,
+            envd_version=template.envd_version,
+            secure=wanted.secure,
+            allow_internet_access=wanted.allow_internet_access,
+            public_traffic=wanted.public_traffic,
+            options=wanted.options,
+            metadata=wanted.metadata,
+            started_at=now,
+            end_at=now + timedelta(seconds=wanted.timeout),
+            idempotency_key=wanted.idempotency_key,
+            request_hash=wanted.fingerprint() if wanted.idempotency_key else None,
+        )
+
+    async def _start(
+        self, row: Sandbox, wanted: WantedSandbox, node: Node, request: PlacementRequest
+    ) -> Sandbox:
+        while True:
+            try:
+                await node.create(self._config(row, wanted), row.end_at, self._create_timeout)
+            except NodeError as error:
+                if error.sent and error.code not in _NOTHING_MADE:
+                    raise await self._give_up(row, error) from error
+                request.refuse(node, _refusal(error))
+                row, node = await self._elsewhere(row, request)
+            else:
+                self._keeper.settle_later(row, Started(row.execution_id))
+                return row
+
+    async def _elsewhere(self, row: Sandbox, request: PlacementRequest) -> tuple[Sandbox, Node]:
+        """Point the reservation at another node. Raises NoCapacityError when none is left."""
+        log.warning("placement refused", sandbox_id=row.sandbox_id, refusals=request.refusals)
+        try:
+            node = await self._nodes.pick(request)
+        except NoCapacityError as error:
+            await self._keeper.settle(row, Refused(row.execution_id, error.message))
+            raise
+        moved = replace(row, node_id=node.name, execution_id=new_run_id())
+        if not await self._store.move(row, moved.node_id, moved.execution_id):
+            # Somebody killed it meanwhile; nothing of it is on any node.
+            await self._keeper.settle(row, Refused(row.execution_id, "killed while starting"))
+            raise request.no_capacity()
+        return moved, node
+
+    async def _give_up(self, row: Sandbox, error: NodeError) -> ApiError:
+        """What the client hears when nobody knows whether the sandbox runs. The reservation
+        stays until the node confirms that there is nothing."""
+        log.error("create failed", sandbox_id=row.sandbox_id, node=error.node, reason=error.reason)
+        reason = error.reason.partition("\n")[0]  # the rest is the console's tail, for the log
+        await self._keeper.settle(row, OutcomeUnknown(row.execution_id, reason))
+        if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            limit = f"no answer within {self._create_timeout:g} s"
+            return PlacementTimeoutError(error.node, limit)
+        if error.code is grpc.StatusCode.UNAVAILABLE:
+            lost = NodeUnavailableError("place sandbox", error.node, f"connection lost ({reason})")
+            lost.headers = _NO_RETRY
+            return lost
+        return CreateFailedError(error.node, reason)
+
+    async def _join(self, holder: Sandbox, row: Sandbox) -> Sandbox | None:
+        """The sandbox that the same idempotency key made; None when that failed and freed it."""
+        if holder.request_hash != row.request_hash:
+            raise IdempotencyKeyReusedError
+        current: Sandbox | None = holder
+        try:
+            async with asyncio.timeout(self._create_timeout):
+                while current is not None and current.state is State.CREATING:
+                    await asyncio.sleep(_JOIN_EVERY)
+                    current = await self._store.get(holder.sandbox_id)
+        except TimeoutError as error:
+            raise ConflictError(
+                "The sandbox of this Idempotency-Key is still being created"
+            ) from error
+        if current is None or current.idempotency_key is None:
+            return None
+        return current
+
+    def _config(self, row: Sandbox, wanted: WantedSandbox) -> pb.SandboxConfig:
+        config = pb.SandboxConfig(
+            template_id=row.template_id,
+            build_id=row.build_id,
+            sandbox_id=row.sandbox_id,
+            env_vars=wanted.env_vars,
+            metadata={**wanted.metadata, CLUSTER_METADATA: self._cluster_id},
+            envd_access_token=self._tokens.envd(row.sandbox_id) if row.secure else "",
+            execution_id=row.execution_id,
+            allow_internet_access=wanted.allow_internet_access is not False,
+        )
+        if not row.public_traffic:
+            config.traffic_access_token = self._tokens.traffic(row.sandbox_id)
+        return config
+
+    @property
+    def _create_timeout(self) -> float:
+        return self._settings.create_timeout
+
+
+def _refusal(error: NodeError) -> str:
+    if error.code is grpc.StatusCode.UNAUTHENTICATED:
+        return "it has another internal secret (EMBERBOX_INTERNAL_SECRET_FILE)"
+    return error.reason

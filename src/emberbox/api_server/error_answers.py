@@ -1,0 +1,68 @@
+"""Every error in the protocol's form: `{"code", "message", "error_code"?}`.
+
+The Python SDK raises KeyError at any other body, so the framework's own errors are included.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from emberbox.api_server.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastapi import FastAPI
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+def error_response(
+    status: int,
+    message: str,
+    error_code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """An error body with its status."""
+    body: dict[str, int | str] = {"code": status, "message": message}
+    if error_code is not None:
+        body["error_code"] = error_code
+    return JSONResponse(body, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Replace the framework's handlers."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _api_error(_request: Request, error: Exception) -> Response:
+    api_error = cast("ApiError", error)
+    return error_response(
+        api_error.status, api_error.message, api_error.error_code, api_error.headers
+    )
+
+
+async def _invalid_request(_request: Request, error: Exception) -> Response:
+    first = cast("RequestValidationError", error).errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    what = first.get("ctx", {}).get("error", first["msg"])
+    return error_response(400, f"Error when parsing request: {where}: {what}")
+
+
+async def _framework_error(_request: Request, error: Exception) -> Response:
+    http = cast("HTTPException", error)
+    message = http.detail or HTTPStatus(http.status_code).phrase
+    return error_response(http.status_code, message, headers=http.headers)
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    # The framework raises it again after this answer, and the server logs it with its trace.
+    return error_response(500, "Internal server error: the API server's log has the reason")

@@ -1,0 +1,105 @@
+"""What can be asked of a sandbox that lives: look, extend, shorten, end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import grpc
+
+from emberbox.api_server.errors import NodeError, NodeUnavailableError, SandboxNotFoundError
+from emberbox.api_server.records.lifecycle import VISIBLE, KillAsked, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from emberbox.api_server.clock import Clock
+    from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.records.keeper import Keeper
+    from emberbox.api_server.store.rows import Sandbox, Team
+    from emberbox.api_server.store.sandboxes import SandboxStore
+
+_GONE = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION})
+
+
+class Living:
+    """Sandboxes of teams; another team's sandbox is answered like one that never was."""
+
+    def __init__(self, store: SandboxStore, nodes: Nodes, keeper: Keeper, clock: Clock) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._keeper = keeper
+        self._clock = clock
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def get(self, team: Team, sandbox_id: str) -> Sandbox:
+        """A sandbox that clients see. Raises SandboxNotFoundError."""
+        row = await self._own(team, sandbox_id)
+        if row.state not in VISIBLE:
+            raise SandboxNotFoundError(sandbox_id)
+        return row
+
+    async def set_timeout(self, team: Team, sandbox_id: str, seconds: int) -> Sandbox:
+        """Let it end that many seconds from now, sooner or later than before."""
+        return await self._set_deadline(team, sandbox_id, seconds, lambda _old, new: new)
+
+    async def extend(self, team: Team, sandbox_id: str, seconds: int) -> Sandbox:
+        """Let it live that many seconds from now at least."""
+        return await self._set_deadline(team, sandbox_id, seconds, max)
+
+    async def kill(self, team: Team, sandbox_id: str) -> None:
+        """End it; callers at once share the result.
+
+        Raises SandboxNotFoundError, and NodeUnavailableError when its host does not confirm.
+        """
+        row = await self._own(team, sandbox_id)
+        if row.state not in VISIBLE and row.state is not State.KILLING:
+            raise SandboxNotFoundError(sandbox_id)
+        try:
+            transition = await self._keeper.apply(row, KillAsked(row.execution_id), wait=True)
+        except NodeError as error:
+            # The row stays "killing": reconciling goes on asking the node.
+            raise NodeUnavailableError(
+                f"kill sandbox {sandbox_id}", error.node, error.reason
+            ) from error
+        if transition.after is not State.KILLING:
+            raise SandboxNotFoundError(sandbox_id)
+
+    async def _own(self, team: Team, sandbox_id: str) -> Sandbox:
+        row = await self._store.get(sandbox_id)
+        if row is None or row.team_id != team.team_id:
+            raise SandboxNotFoundError(sandbox_id)
+        return row
+
+    async def _set_deadline(
+        self,
+        team: Team,
+        sandbox_id: str,
+        seconds: int,
+        choose: Callable[[datetime, datetime], datetime],
+    ) -> Sandbox:
+        lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
+        async with lock:  # two that extend at once must not undo one another
+            row = await self.get(team, sandbox_id)
+            end_at = choose(row.end_at, self._clock() + timedelta(seconds=seconds))
+            longest = team.limits.max_length_hours
+            if longest is not None:
+                end_at = min(end_at, row.started_at + timedelta(hours=longest))
+            await self._tell_node(row, end_at)
+            await self._store.set_deadline(sandbox_id, row.execution_id, end_at)
+        return row
+
+    async def _tell_node(self, row: Sandbox, end_at: datetime) -> None:
+        node = self._nodes.by_id(row.node_id)
+        doing = f"set the timeout of sandbox {row.sandbox_id}"
+        if node is None:
+            raise NodeUnavailableError(doing, row.node_id, "the host is not connected")
+        try:
+            await node.set_deadline(row.sandbox_id, row.execution_id, end_at)
+        except NodeError as error:
+            if error.code in _GONE:
+                raise SandboxNotFoundError(row.sandbox_id) from error
+            raise NodeUnavailableError(doing, error.node, error.reason) from error

@@ -1,0 +1,140 @@
+"""Bodies of the REST API (protocol 2.3, 2.4). Unknown request fields are tolerated."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads it
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is not a success."""
+
+    code: int = Field(description="HTTP status")
+    message: str
+    error_code: str | None = None
+
+
+class AutoResume(_Body):
+    """Whether traffic revives a paused sandbox."""
+
+    enabled: bool = False
+
+
+class Network(_Body):
+    """Traffic in and out (protocol 2.8)."""
+
+    allow_public_traffic: bool | None = Field(default=None, alias="allowPublicTraffic")
+    allow_out: list[str] | None = Field(default=None, alias="allowOut")
+    deny_out: list[str] | None = Field(default=None, alias="denyOut")
+    dns_servers: list[str] | None = Field(default=None, alias="dnsServers")
+    egress_proxy: dict[str, JsonValue] | None = Field(default=None, alias="egressProxy")
+    mask_request_host: str | None = Field(default=None, alias="maskRequestHost")
+    https_ports: list[int] | None = Field(default=None, alias="httpsPorts")
+    rules: dict[str, JsonValue] | None = None
+
+
+StringMap = dict[str, str]
+
+
+class NewSandboxV2(_Body):
+    """`POST /v2/sandboxes`."""
+
+    template_id: Annotated[str, Field(alias="templateID", min_length=1, max_length=256)]
+    timeout: int | None = Field(default=None, description="seconds; default 300")
+    metadata: StringMap | None = None
+    env_vars: StringMap | None = Field(default=None, alias="envVars")
+    auto_pause: bool | None = Field(default=None, alias="autoPause")
+    auto_pause_memory: bool | None = Field(default=None, alias="autoPauseMemory")
+    auto_resume: AutoResume | None = Field(default=None, alias="autoResume")
+    allow_internet_access: bool | None = None
+    network: Network | None = None
+    mcp: dict[str, JsonValue] | None = None
+    iam: dict[str, JsonValue] | None = None
+    volume_mounts: list[dict[str, JsonValue]] | None = Field(default=None, alias="volumeMounts")
+
+
+class NewSandbox(NewSandboxV2):
+    """`POST /sandboxes`, of SDKs up to 2.45."""
+
+    timeout: int | None = Field(default=None, description="seconds; default 15")
+    secure: bool | None = Field(default=None, description="default false: envd asks for no token")
+
+
+class ConnectRequest(_Body):
+    """`POST …/connect`."""
+
+    timeout: int | None = Field(default=None, description="seconds; never shortens")
+    memory: bool | None = Field(default=None, description="only matters to a paused sandbox")
+
+
+class TimeoutRequest(_Body):
+    """`POST …/timeout`."""
+
+    timeout: int = Field(description="seconds from now; negative is 0")
+
+
+class RefreshRequest(_Body):
+    """`POST …/refreshes`."""
+
+    duration: int | None = Field(default=None, description="seconds from now; never shortens")
+
+
+class SandboxAnswer(BaseModel):
+    """Answer of create and connect."""
+
+    template_id: str = Field(serialization_alias="templateID")
+    sandbox_id: str = Field(serialization_alias="sandboxID")
+    client_id: str = Field(serialization_alias="clientID")
+    envd_version: str = Field(serialization_alias="envdVersion")
+    alias: str | None = None
+    envd_access_token: str | None = Field(default=None, serialization_alias="envdAccessToken")
+    traffic_access_token: str | None = Field(default=None, serialization_alias="trafficAccessToken")
+    domain: str | None = None
+
+
+class ListedSandbox(BaseModel):
+    """One sandbox of a list."""
+
+    template_id: str = Field(serialization_alias="templateID")
+    sandbox_id: str = Field(serialization_alias="sandboxID")
+    client_id: str = Field(serialization_alias="clientID")
+    started_at: datetime = Field(serialization_alias="startedAt")
+    end_at: datetime = Field(serialization_alias="endAt")
+    cpu_count: int = Field(serialization_alias="cpuCount")
+    memory_mb: int = Field(serialization_alias="memoryMB", description="MiB")
+    disk_size_mb: int = Field(serialization_alias="diskSizeMB", description="MiB")
+    state: Literal["running", "paused"]
+    envd_version: str = Field(serialization_alias="envdVersion")
+    alias: str | None = None
+    metadata: StringMap | None = None
+
+
+class Lifecycle(BaseModel):
+    """What happens at the deadline, and at traffic afterwards."""
+
+    auto_resume: bool = Field(serialization_alias="autoResume")
+    on_timeout: Literal["kill", "pause"] = Field(serialization_alias="onTimeout")
+
+
+class NetworkAnswer(BaseModel):
+    """The network object as created."""
+
+    allow_public_traffic: bool = Field(serialization_alias="allowPublicTraffic")
+
+
+class SandboxDetail(ListedSandbox):
+    """`GET /sandboxes/{id}`."""
+
+    envd_access_token: str | None = Field(default=None, serialization_alias="envdAccessToken")
+    domain: str | None = None
+    allow_internet_access: bool | None = Field(
+        default=None, serialization_alias="allowInternetAccess"
+    )
+    network: NetworkAnswer
+    lifecycle: Lifecycle

@@ -1,0 +1,185 @@
+"""The connection to one orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.api_server.errors import NodeError
+from emberbox.shared.protocol import GRPC_SECRET_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from grpc.aio import UnaryStreamMultiCallable, UnaryUnaryMultiCallable
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+_OPTIONS = (
+    # A proxy of the environment is for the internet, not for our own hosts.
+    ("grpc.enable_http_proxy", 0),
+    # A restarted orchestrator is met again within a second, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+)
+
+
+class _Sandboxes(Protocol):
+    Create: UnaryUnaryMultiCallable[pb.SandboxCreateRequest, pb.SandboxCreateResponse]
+    List: UnaryUnaryMultiCallable[pb.SandboxListRequest, pb.SandboxListResponse]
+    Update: UnaryUnaryMultiCallable[pb.SandboxUpdateRequest, pb.SandboxUpdateResponse]
+    Delete: UnaryUnaryMultiCallable[pb.SandboxDeleteRequest, pb.SandboxDeleteResponse]
+    Events: UnaryStreamMultiCallable[pb.EventsRequest, pb.SandboxEvent]
+    AcknowledgeEvents: UnaryUnaryMultiCallable[
+        pb.AcknowledgeEventsRequest, pb.AcknowledgeEventsResponse
+    ]
+
+
+class _Info(Protocol):
+    ServiceInfo: UnaryUnaryMultiCallable[pb.ServiceInfoRequest, pb.ServiceInfoResponse]
+
+
+class _Templates(Protocol):
+    List: UnaryUnaryMultiCallable[pb.TemplateListRequest, pb.TemplateListResponse]
+
+
+class Node:
+    """One orchestrator. Every call raises NodeError; its `sent` says whether it went out.
+
+    Timeouts are seconds.
+    """
+
+    def __init__(
+        self, address: str, secret: str, *, connect_timeout: float, call_timeout: float
+    ) -> None:
+        self.address = address
+        self.info: pb.ServiceInfoResponse | None = None
+        self._connect_timeout = connect_timeout
+        self._call_timeout = call_timeout
+        self._metadata = ((GRPC_SECRET_KEY, secret),)
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        # The generated stubs carry no types.
+        self._sandboxes = cast("_Sandboxes", _stub(pb_grpc.SandboxServiceStub, self._channel))
+        self._info = cast("_Info", _stub(pb_grpc.InfoServiceStub, self._channel))
+        self._templates = cast("_Templates", _stub(pb_grpc.TemplateServiceStub, self._channel))
+
+    @property
+    def node_id(self) -> str | None:
+        """The id that the node gave itself; None before the first contact."""
+        return self.info.node_id if self.info else None
+
+    @property
+    def name(self) -> str:
+        """How people see it."""
+        return self.node_id or self.address
+
+    async def refresh_info(self) -> pb.ServiceInfoResponse:
+        """Ask the node who it is and how it is."""
+        self.info = await self._call(self._info.ServiceInfo, pb.ServiceInfoRequest())
+        return self.info
+
+    async def connected(self) -> None:
+        """Wait until there is a connection. Raises NodeError with `sent` False."""
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await self._channel.channel_ready()
+        except TimeoutError as error:
+            raise NodeError(
+                self.name,
+                grpc.StatusCode.UNAVAILABLE,
+                f"the orchestrator does not answer at {self.address}",
+                sent=False,
+            ) from error
+
+    async def create(
+        self, config: pb.SandboxConfig, end_at: datetime, timeout: float
+    ) -> pb.RunningSandbox:
+        """Start a sandbox; answers when it is ready."""
+        request = pb.SandboxCreateRequest(sandbox=config, end_time=end_at)
+        return (await self._call(self._sandboxes.Create, request, timeout)).sandbox
+
+    async def sandboxes(self) -> list[pb.RunningSandbox]:
+        """All that it has."""
+        answer = await self._call(self._sandboxes.List, pb.SandboxListRequest())
+        return list(answer.sandboxes)
+
+    async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> None:
+        """Replace the deadline of one run."""
+        request = pb.SandboxUpdateRequest(
+            sandbox_id=sandbox_id, execution_id=execution_id, end_time=end_at
+        )
+        await self._call(self._sandboxes.Update, request)
+
+    async def delete(self, sandbox_id: str, reason: str) -> bool:
+        """End a sandbox; False when the node has none of this id."""
+        request = pb.SandboxDeleteRequest(sandbox_id=sandbox_id, reason=reason)
+        try:
+            await self._call(self._sandboxes.Delete, request)
+        except NodeError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def templates(self) -> list[pb.Template]:
+        """The templates that it can start."""
+        answer = await self._call(self._templates.List, pb.TemplateListRequest())
+        return list(answer.templates)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[pb.SandboxEvent]]:
+        """Outcomes not yet acknowledged, then those to come; the stream ends with the block."""
+        await self.connected()
+        call = self._sandboxes.Events(pb.EventsRequest(), metadata=self._metadata)
+        try:
+            yield aiter(call)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error) from error
+        finally:
+            call.cancel()
+
+    async def acknowledge(self, number: int) -> None:
+        """Let the node forget outcomes up to `number`."""
+        request = pb.AcknowledgeEventsRequest(number=number)
+        await self._call(self._sandboxes.AcknowledgeEvents, request)
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._channel.close()
+
+    async def _call(
+        self,
+        method: UnaryUnaryMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Answer:
+        # Waiting first tells "never sent" from "sent and lost": gRPC says UNAVAILABLE to both.
+        await self.connected()
+        try:
+            return await method(
+                request, timeout=timeout or self._call_timeout, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: grpc.aio.AioRpcError) -> NodeError:
+        return NodeError(self.name, error.code(), error.details() or "no reason given", sent=True)
+
+
+def _stub(stub: object, channel: grpc.aio.Channel) -> object:
+    if not callable(stub):
+        raise TypeError(f"{stub!r} is not a generated stub")
+    made: object = stub(channel)
+    return made

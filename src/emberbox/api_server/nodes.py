@@ -1,0 +1,98 @@
+"""Which orchestrators there are and which of them takes a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from emberbox.api_server.errors import NoCapacityError, NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from emberbox.api_server.node import Node
+
+
+@dataclass(slots=True)
+class PlacementRequest:
+    """What a sandbox needs (MiB), and which nodes have refused it already, with their reasons."""
+
+    template_id: str
+    vcpu: int
+    ram_mb: int
+    disk_mb: int
+    refusals: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self, node: Node, reason: str) -> None:
+        """Remember why a node will not do; it is not picked again for this request."""
+        self.refusals[node.name] = reason
+
+    def no_capacity(self) -> NoCapacityError:
+        """The error that names every reason."""
+        return NoCapacityError(list(self.refusals.items()))
+
+
+class Nodes(Protocol):
+    """The hosts as the control plane knows them."""
+
+    async def pick(self, request: PlacementRequest) -> Node:
+        """A node that is connected, ready and has not refused. Raises NoCapacityError."""
+        ...
+
+    def by_id(self, node_id: str) -> Node | None:
+        """The node that gave itself this id; None when it is unknown or not met yet."""
+        ...
+
+    def all(self) -> Sequence[Node]:
+        """Every node, met or not."""
+        ...
+
+
+class StaticNodes:
+    """The nodes of a fixed list of addresses."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = tuple(nodes)
+        self._picked: dict[str, int] = {}
+
+    async def pick(self, request: PlacementRequest) -> Node:
+        """The ready node that was picked least often."""
+        for node in sorted(self._nodes, key=lambda node: self._picked.get(node.address, 0)):
+            if node.name in request.refusals:
+                continue
+            refusal = await _why_not(node)
+            if refusal is None:
+                self._picked[node.address] = self._picked.get(node.address, 0) + 1
+                return node
+            request.refuse(node, refusal)
+        raise request.no_capacity()
+
+    def by_id(self, node_id: str) -> Node | None:
+        """The node that gave itself this id."""
+        return next((node for node in self._nodes if node.node_id == node_id), None)
+
+    def all(self) -> Sequence[Node]:
+        """Every node of the list."""
+        return self._nodes
+
+    async def close(self) -> None:
+        """End the connections."""
+        await asyncio.gather(*(node.close() for node in self._nodes))
+
+
+async def _why_not(node: Node) -> str | None:
+    try:
+        await node.connected()
+        if node.info is None or not node.info.ready:
+            await node.refresh_info()
+    except NodeError as error:
+        return error.reason
+    if node.info is None or not node.info.ready:
+        return not_ready_reason(node)
+    return None
+
+
+def not_ready_reason(node: Node) -> str:
+    """Why a node that answers takes no sandbox yet."""
+    return (node.info.status if node.info else "") or "not ready: its images are being made"

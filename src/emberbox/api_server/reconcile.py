@@ -1,0 +1,189 @@
+"""Keeps the records true: consumes the nodes' events, compares their lists, copies templates."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server.errors import NodeError
+from emberbox.api_server.records.comparison import Comparison, Findings, Listed
+from emberbox.api_server.records.lifecycle import Lost, Reported, Started, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from emberbox.api_server.clock import Clock
+    from emberbox.api_server.node import Node
+    from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.records.keeper import Keeper
+    from emberbox.api_server.settings import Settings
+    from emberbox.api_server.store import Store
+    from emberbox.api_server.template_names import Templates
+
+log = structlog.get_logger(__name__)
+
+CLUSTER_METADATA = "emberbox.cluster_id"
+"""Key that the API adds to a sandbox's metadata on its node: who may end it as an orphan."""
+
+_OUTCOMES = {
+    pb.OUTCOME_KILLED: State.KILLED,
+    pb.OUTCOME_EXPIRED: State.EXPIRED,
+    pb.OUTCOME_CRASHED: State.CRASHED,
+}
+_RUNNING = "running"
+_ORPHANS_A_PASS = 3
+_EVENTS_AGAIN_AFTER = 1.0
+_PRUNE_EVERY = timedelta(hours=1)
+
+
+class Reconciler:
+    """Background loops of one API server, two for each node."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        nodes: Nodes,
+        keeper: Keeper,
+        templates: Templates,
+        settings: Settings,
+        clock: Clock,
+        cluster_id: str,
+    ) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._keeper = keeper
+        self._templates = templates
+        self._settings = settings
+        self._clock = clock
+        self._cluster_id = cluster_id
+        self._comparisons: dict[str, Comparison] = {}
+        self._pruned = clock() - _PRUNE_EVERY
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin the loops."""
+        interval = self._settings.reconcile_interval
+        for node in self._nodes.all():
+            self._loop(partial(self.follow_events, node), _EVENTS_AGAIN_AFTER)
+            self._loop(partial(self.check, node), interval)
+        self._loop(self.tidy, interval)
+
+    async def close(self) -> None:
+        """End the loops."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def follow_events(self, node: Node) -> None:
+        """Apply and acknowledge a node's outcomes until its stream ends."""
+        async with node.events() as events:
+            async for event in events:
+                await self._apply(event)
+                # Only now: an outcome that is not written yet must come again.
+                await node.acknowledge(event.number)
+
+    async def check(self, node: Node) -> None:
+        """One pass over a node. Any failure leaves every record as it is."""
+        info = await node.refresh_info()
+        rows = await self._store.sandboxes.live_on(info.node_id)
+        listed = [_listed(one) for one in await node.sandboxes()]
+        findings = self._comparison(info.node_id).compare(rows, listed, self._clock())
+        await self._act(node, findings)
+        await self._templates.sync(node)
+
+    async def tidy(self) -> None:
+        """Release what a node held that no setting names any more; forget old history."""
+        known = {node.node_id for node in self._nodes.all()}
+        now = self._clock()
+        if None not in known:  # one that was not met yet may be the one that has them
+            await self._release({one for one in known if one is not None})
+        if now - self._pruned >= _PRUNE_EVERY:
+            self._pruned = now
+            old = now - timedelta(days=self._settings.history_days)
+            await self._store.sandboxes.forget_ended(old)
+
+    async def _release(self, known: set[str]) -> None:
+        grace = timedelta(seconds=self._settings.orphan_grace)
+        for row in await self._store.sandboxes.live_elsewhere(known):
+            if self._clock() - row.end_at > grace:
+                reason = f"its host {row.node_id} is not among EMBERBOX_ORCHESTRATORS any more"
+                await self._keeper.apply(row, Lost(row.execution_id, reason))
+
+    async def _apply(self, event: pb.SandboxEvent) -> None:
+        row = await self._store.sandboxes.get(event.sandbox_id)
+        outcome = _OUTCOMES.get(event.outcome)
+        if row is None or outcome is None:
+            log.warning(
+                "event of an unknown sandbox or kind",
+                sandbox_id=event.sandbox_id,
+                outcome=event.outcome,
+            )
+            return
+        await self._keeper.apply(row, Reported(event.execution_id, outcome, event.reason))
+
+    async def _act(self, node: Node, findings: Findings) -> None:
+        for row in findings.started:
+            await self._keeper.apply(row, Started(row.execution_id))
+        for row in findings.lost:
+            reason = f"lost: {node.name} does not have it any more"
+            await self._keeper.apply(row, Lost(row.execution_id, reason))
+        for row in findings.still_killing:
+            await self._keeper.end(row)
+        for one in findings.strangers:
+            log.warning(
+                "unknown sandbox on a node",
+                node=node.name,
+                sandbox_id=one.sandbox_id,
+                execution_id=one.execution_id,
+                of_this_cluster=one.cluster_id == self._cluster_id,
+            )
+        for one in findings.orphans[:_ORPHANS_A_PASS]:
+            log.warning("ending an orphan", node=node.name, sandbox_id=one.sandbox_id)
+            await node.delete(one.sandbox_id, "unknown to the API server")
+
+    def _comparison(self, node_id: str) -> Comparison:
+        settings = self._settings
+        return self._comparisons.setdefault(
+            node_id,
+            Comparison(
+                cluster_id=self._cluster_id,
+                lost_grace=timedelta(seconds=settings.lost_grace),
+                orphan_grace=timedelta(seconds=settings.orphan_grace),
+                create_timeout=timedelta(
+                    seconds=settings.create_timeout + settings.connect_timeout
+                ),
+            ),
+        )
+
+    def _loop(self, work: Callable[[], Coroutine[None, None, None]], interval: float) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(_forever(work, interval)))
+
+
+async def _forever(work: Callable[[], Coroutine[None, None, None]], interval: float) -> None:
+    failed = ""
+    while True:
+        try:
+            await work()
+            failed = ""
+        except NodeError as error:
+            if failed != str(error):  # once, not at every pass
+                failed = str(error)
+                log.warning("a node does not answer", node=error.node, reason=error.reason)
+        except Exception:
+            log.exception("reconciling failed; nothing was changed by guess")
+        await asyncio.sleep(interval)
+
+
+def _listed(one: pb.RunningSandbox) -> Listed:
+    return Listed(
+        sandbox_id=one.sandbox_id,
+        execution_id=one.execution_id,
+        running=one.state == _RUNNING,
+        cluster_id=one.metadata.get(CLUSTER_METADATA, ""),
+    )

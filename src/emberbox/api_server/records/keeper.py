@@ -1,0 +1,126 @@
+"""Writes what the lifecycle decides, and carries out its instructions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+
+from emberbox.api_server.errors import NodeError
+from emberbox.api_server.records.lifecycle import (
+    EndConfirmed,
+    Event,
+    Instruction,
+    Transition,
+    handle,
+)
+
+if TYPE_CHECKING:
+    from emberbox.api_server.background import Background
+    from emberbox.api_server.clock import Clock
+    from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.store.rows import Sandbox
+    from emberbox.api_server.store.sandboxes import SandboxStore
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 10
+
+
+class Keeper:
+    """The shell around `records.lifecycle`."""
+
+    def __init__(
+        self, store: SandboxStore, nodes: Nodes, background: Background, clock: Clock
+    ) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._background = background
+        self._clock = clock
+        self._ending: dict[str, asyncio.Task[None]] = {}
+
+    async def apply(self, row: Sandbox, event: Event, *, wait: bool = False) -> Transition:
+        """Write what `event` makes of `row`, which may be out of date.
+
+        The instruction to end it on its node is carried out in the background, or awaited with
+        `wait`; then NodeError is raised when the node does not confirm.
+        """
+        current: Sandbox | None = row
+        for attempt in range(_ATTEMPTS):
+            if current is None:
+                return Transition(row.state, row.state)
+            transition = handle(current.record, event)
+            # The write finds out whether `row` was out of date; where none is due, a look does.
+            if await self._write(current, event, transition) if transition.changes else attempt > 0:
+                await self._carry_out(replace(current, state=transition.after), transition, wait)
+                return transition
+            current = await self._store.get(row.sandbox_id)
+        raise RuntimeError(f"sandbox {row.sandbox_id} changed {_ATTEMPTS} times meanwhile")
+
+    async def settle(self, row: Sandbox, event: Event) -> None:
+        """Apply now; when the database fails, again in the background until it does not."""
+        try:
+            await self.apply(row, event)
+        except Exception as error:  # noqa: BLE001 - the caller's answer does not wait for it
+            log.warning("record not written yet", sandbox_id=row.sandbox_id, error=repr(error))
+            self.settle_later(row, event)
+
+    def settle_later(self, row: Sandbox, event: Event) -> None:
+        """Apply in the background, retried until written."""
+
+        async def apply() -> None:
+            await self.apply(row, event)
+
+        self._background.retry(apply, f"{type(event).__name__} of {row.sandbox_id}")
+
+    async def end(self, row: Sandbox) -> None:
+        """Delete on the node and record it. Callers at once share one Delete and its result."""
+        task = self._ending.get(row.execution_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._end(row))
+            self._ending[row.execution_id] = task
+            task.add_done_callback(lambda done: self._ended(row.execution_id, done))
+        # A caller that goes away does not take the Delete with it.
+        await asyncio.shield(task)
+
+    async def _write(self, row: Sandbox, event: Event, transition: Transition) -> bool:
+        written = await self._store.change(
+            row.sandbox_id, row.execution_id, transition, self._clock()
+        )
+        if written:
+            log.info(
+                "sandbox changed state",
+                sandbox_id=row.sandbox_id,
+                execution_id=row.execution_id,
+                node=row.node_id,
+                before=transition.before.value,
+                after=transition.after.value,
+                because=type(event).__name__,
+                reason=transition.reason,
+            )
+        return written
+
+    async def _carry_out(self, row: Sandbox, transition: Transition, wait: bool) -> None:
+        if Instruction.END_ON_NODE not in transition.instructions:
+            return
+        if wait:
+            await self.end(row)
+        else:
+            self._background.retry(lambda: self.end(row), f"end of {row.sandbox_id}")
+
+    async def _end(self, row: Sandbox) -> None:
+        node = self._nodes.by_id(row.node_id)
+        if node is None:
+            raise NodeError(
+                row.node_id, grpc.StatusCode.UNAVAILABLE, "the host is not connected", sent=False
+            )
+        await node.delete(row.sandbox_id, row.end_reason or "asked for by the API server")
+        await self.apply(row, EndConfirmed(row.execution_id))
+
+    def _ended(self, execution_id: str, task: asyncio.Task[None]) -> None:
+        del self._ending[execution_id]
+        if not task.cancelled():
+            task.exception()  # every caller may be gone: then nobody else looks at it

@@ -1,0 +1,57 @@
+"""Create, both generations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header
+
+from emberbox.api_server.models import ErrorBody, NewSandbox, NewSandboxV2, SandboxAnswer
+from emberbox.api_server.routes.dependencies import Caller, Parts, authenticated_router
+from emberbox.api_server.validating import wanted_sandbox
+
+router = authenticated_router("sandboxes")
+
+_ERRORS: dict[int | str, dict[str, object]] = {
+    status: {"model": ErrorBody} for status in (400, 404, 409, 422, 429, 501, 503, 504)
+}
+
+IdempotencyKey = Annotated[str | None, Header(description="1-255 characters of [a-z0-9-]")]
+
+
+@router.post(
+    "/v2/sandboxes",
+    status_code=201,
+    operation_id="createSandboxV2",
+    response_model_exclude_none=True,
+    responses=_ERRORS,
+)
+async def create_v2(
+    body: NewSandboxV2, caller: Caller, parts: Parts, idempotency_key: IdempotencyKey = None
+) -> SandboxAnswer:
+    """Start a sandbox; it is always secured by an access token."""
+    default = parts.settings.default_timeout_v2
+    return await _create(body, caller, parts, default, idempotency_key)
+
+
+@router.post(
+    "/sandboxes",
+    status_code=201,
+    operation_id="createSandbox",
+    response_model_exclude_none=True,
+    responses=_ERRORS,
+)
+async def create_v1(
+    body: NewSandbox, caller: Caller, parts: Parts, idempotency_key: IdempotencyKey = None
+) -> SandboxAnswer:
+    """Start a sandbox (SDKs up to 2.45)."""
+    default = parts.settings.default_timeout_v1
+    return await _create(body, caller, parts, default, idempotency_key)
+
+
+async def _create(
+    body: NewSandboxV2, caller: Caller, parts: Parts, default: int, key: str | None
+) -> SandboxAnswer:
+    wanted = wanted_sandbox(body, caller.team.limits, default, key)
+    row = await parts.creator.create(caller.team, wanted)
+    return parts.presenter.answer(row)

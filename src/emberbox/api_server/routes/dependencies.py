@@ -1,0 +1,76 @@
+"""What routes share: who asks, the services, decoded path segments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader
+from pydantic import BeforeValidator
+
+from emberbox.api_server.auth import Principal
+from emberbox.api_server.errors import SandboxNotFoundError
+from emberbox.api_server.models import ErrorBody
+from emberbox.api_server.services import Services
+from emberbox.shared.ids import short_sandbox_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from starlette.applications import Starlette
+
+_KEY_HEADER = "X-API-KEY"
+_SCHEME = APIKeyHeader(name=_KEY_HEADER, auto_error=False)
+
+
+def services_of(request: Request) -> Services:
+    """The services that `app.build_app` was given."""
+    app: Starlette = request.app
+    return cast("Services", app.state.services)
+
+
+class AuthenticatedRoute(APIRoute):
+    """A route that looks at the key before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
+        """The framework's handler behind the check."""
+        handle = super().get_route_handler()
+
+        async def authenticated(request: Request) -> Response:
+            authenticator = services_of(request).authenticator
+            request.state.principal = await authenticator.authenticate(
+                request.headers.get(_KEY_HEADER)
+            )
+            return await handle(request)
+
+        return authenticated
+
+
+def authenticated_router(tag: str) -> APIRouter:
+    """A router whose routes need a key and document the errors that any of them may answer."""
+    return APIRouter(
+        route_class=AuthenticatedRoute,
+        dependencies=[Security(_SCHEME)],
+        tags=[tag],
+        responses={401: {"model": ErrorBody}, 500: {"model": ErrorBody}},
+    )
+
+
+def _principal(request: Request) -> Principal:
+    return cast("Principal", request.state.principal)
+
+
+def _sandbox_id(value: str) -> str:
+    """The id in a path segment, without the `-<clientID>` of old clients."""
+    text = unquote(value)
+    short = short_sandbox_id(text)
+    if short is None:
+        raise SandboxNotFoundError(text)
+    return short
+
+
+Caller = Annotated[Principal, Depends(_principal)]
+Parts = Annotated[Services, Depends(services_of)]
+SandboxId = Annotated[str, BeforeValidator(_sandbox_id)]

@@ -1,0 +1,119 @@
+"""One sandbox: look, connect, extend, shorten, kill."""
+
+from __future__ import annotations
+
+from fastapi import Response
+
+from emberbox.api_server.models import (
+    ConnectRequest,
+    ErrorBody,
+    RefreshRequest,
+    SandboxAnswer,
+    SandboxDetail,
+    TimeoutRequest,
+)
+from emberbox.api_server.routes.dependencies import (
+    Caller,
+    Parts,
+    SandboxId,
+    authenticated_router,
+)
+from emberbox.api_server.validating import capped_timeout, checked_timeout
+
+router = authenticated_router("sandboxes")
+
+_SHORTEST_REFRESH = 15
+_ERRORS: dict[int | str, dict[str, object]] = {
+    status: {"model": ErrorBody} for status in (400, 404, 503)
+}
+
+
+@router.get(
+    "/sandboxes/{sandbox_id}",
+    operation_id="getSandbox",
+    response_model_exclude_none=True,
+    responses=_ERRORS,
+)
+async def get_sandbox(sandbox_id: SandboxId, caller: Caller, parts: Parts) -> SandboxDetail:
+    """A running sandbox."""
+    return parts.presenter.detail(await parts.living.get(caller.team, sandbox_id))
+
+
+@router.delete(
+    "/sandboxes/{sandbox_id}",
+    status_code=204,
+    operation_id="deleteSandbox",
+    response_class=Response,
+    responses=_ERRORS,
+)
+async def kill_sandbox(sandbox_id: SandboxId, caller: Caller, parts: Parts) -> None:
+    """End a sandbox; answers when its processes are gone."""
+    await parts.living.kill(caller.team, sandbox_id)
+
+
+@router.post(
+    "/sandboxes/{sandbox_id}/timeout",
+    status_code=204,
+    operation_id="setSandboxTimeout",
+    response_class=Response,
+    responses=_ERRORS,
+)
+async def set_timeout(
+    sandbox_id: SandboxId, body: TimeoutRequest, caller: Caller, parts: Parts
+) -> None:
+    """Let it end so many seconds from now: sooner or later than before."""
+    seconds = capped_timeout(body.timeout, caller.team.limits)
+    await parts.living.set_timeout(caller.team, sandbox_id, seconds)
+
+
+@router.post(
+    "/sandboxes/{sandbox_id}/refreshes",
+    status_code=204,
+    operation_id="refreshSandbox",
+    response_class=Response,
+    responses=_ERRORS,
+)
+async def refresh(
+    sandbox_id: SandboxId, caller: Caller, parts: Parts, body: RefreshRequest | None = None
+) -> None:
+    """Extend its life (old SDKs)."""
+    asked = body.duration if body is not None and body.duration is not None else 0
+    seconds = capped_timeout(max(asked, _SHORTEST_REFRESH), caller.team.limits)
+    await parts.living.extend(caller.team, sandbox_id, seconds)
+
+
+@router.post(
+    "/v2/sandboxes/{sandbox_id}/connect",
+    operation_id="connectSandboxV2",
+    response_model_exclude_none=True,
+    responses=_ERRORS,
+)
+async def connect_v2(
+    sandbox_id: SandboxId, caller: Caller, parts: Parts, body: ConnectRequest | None = None
+) -> SandboxAnswer:
+    """Take part in a running sandbox; its life is extended when it is shorter than asked."""
+    return await _connect(sandbox_id, caller, parts, body)
+
+
+@router.post(
+    "/sandboxes/{sandbox_id}/connect",
+    operation_id="connectSandbox",
+    response_model_exclude_none=True,
+    responses=_ERRORS,
+)
+async def connect_v1(
+    sandbox_id: SandboxId, caller: Caller, parts: Parts, body: ConnectRequest | None = None
+) -> SandboxAnswer:
+    """The same for SDKs up to 2.45."""
+    return await _connect(sandbox_id, caller, parts, body)
+
+
+async def _connect(
+    sandbox_id: str, caller: Caller, parts: Parts, body: ConnectRequest | None
+) -> SandboxAnswer:
+    asked = body.timeout if body is not None else None
+    seconds = parts.settings.default_timeout_v2 if asked is None else asked
+    row = await parts.living.extend(
+        caller.team, sandbox_id, checked_timeout(seconds, caller.team.limits)
+    )
+    return parts.presenter.answer(row)

@@ -1,0 +1,72 @@
+"""Settings of the API server: environment variables `EMBERBOX_…`, or arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic reads it
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from emberbox.shared.home import Home, default_home
+from emberbox.shared.protocol import API_PORT, ORCHESTRATOR_PORT
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBERBOX_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    home: Path = Field(default_factory=default_home)
+    host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_API_HOST")
+    port: int = Field(default=API_PORT, ge=0, le=65535, validation_alias="EMBERBOX_API_PORT")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
+    orchestrators: str = Field(
+        default=f"127.0.0.1:{ORCHESTRATOR_PORT}",
+        description="gRPC addresses of the hosts, separated by commas",
+    )
+    internal_secret_file: Path | None = None
+    domain: str | None = Field(default=None, description="returned to clients; none: their own")
+    default_timeout_v1: int = Field(default=15, gt=0)
+    default_timeout_v2: int = Field(default=300, gt=0)
+    max_body_bytes: int = Field(default=16 * MIB, gt=0)
+    connect_timeout: float = Field(default=2.0, gt=0, description="reaching an orchestrator")
+    call_timeout: float = Field(default=10.0, gt=0, description="quick calls to an orchestrator")
+    create_timeout: float = Field(default=60.0, gt=0, description="starting one sandbox")
+    reconcile_interval: float = Field(default=5.0, gt=0)
+    lost_grace: float = Field(default=10.0, ge=0, description="absent from its host until lost")
+    orphan_grace: float = Field(default=60.0, ge=0, description="unknown on a host until ended")
+    history_days: int = Field(default=30, gt=0, description="ended sandboxes are forgotten after")
+
+    @field_validator("orchestrators")
+    @classmethod
+    def _addresses_are_whole(cls, value: str) -> str:
+        addresses = _split(value)
+        if not addresses:
+            raise ValueError("EMBERBOX_ORCHESTRATORS is empty: give host:port of one at least")
+        for address in addresses:
+            if not address.rpartition(":")[2].isdigit():
+                raise ValueError(f"EMBERBOX_ORCHESTRATORS: {address!r} is not host:port")
+        return value
+
+    @property
+    def orchestrator_addresses(self) -> tuple[str, ...]:
+        """The hosts' gRPC addresses, in the order given."""
+        return tuple(_split(self.orchestrators))
+
+    @property
+    def database(self) -> str:
+        """The database URL, with the default filled in."""
+        return self.database_url or f"sqlite+aiosqlite:///{Home(self.home).database}"
+
+    @property
+    def secret_path(self) -> Path:
+        """The file with the secret that our own programs show one another."""
+        return self.internal_secret_file or Home(self.home).internal_secret
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]

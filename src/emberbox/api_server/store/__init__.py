@@ -1,0 +1,8 @@
+"""The database of the control plane: SQLite on one machine, Postgres on many."""
+
+from __future__ import annotations
+
+from emberbox.api_server.store.rows import ApiKey, Limits, Sandbox, Team, Template
+from emberbox.api_server.store.store import Store
+
+__all__ = ["ApiKey", "Limits", "Sandbox", "Store", "Team", "Template"]

@@ -1,0 +1,77 @@
+"""All that differs between SQLite and Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from emberbox.shared.errors import StartupError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+WRITES = "emberbox_writes"
+"""Execution option of a connection whose transaction will write."""
+
+_BUSY_MILLISECONDS = 10_000
+_MIGRATION_LOCK = 0x656D6265
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """Connect lazily to `url`. Raises StartupError for a URL that cannot work."""
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(parsed, pool_size=5, max_overflow=10)
+    except (ValueError, ImportError, OSError) as error:
+        raise StartupError(f"EMBERBOX_DATABASE_URL cannot be used: {error}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def write_guard(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
+    """What a writing transaction holds within this process.
+
+    SQLite has one writer; queueing here is fair and wakes at once, where its own busy handler
+    sleeps and may starve somebody. Postgres needs none: it locks rows.
+    """
+    return _Guard() if engine.dialect.name == "sqlite" else nullcontext()
+
+
+def lock_for_migration(connection: Connection) -> None:
+    """Let one process migrate at a time. On SQLite BEGIN IMMEDIATE has done it."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
+
+
+class _Guard(asyncio.Lock):
+    pass
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    # Transactions are begun by us, below: the driver would begin them too late, at the first
+    # write, where a second reader that wants to write fails instead of waiting.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

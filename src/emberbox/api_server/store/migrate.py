@@ -1,0 +1,62 @@
+"""Brings the schema up to this version, at start-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+
+from emberbox.api_server.store.dialect import lock_for_migration
+from emberbox.shared.errors import StartupError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from emberbox.api_server.store.database import Database
+
+
+async def migrate(database: Database, revision: str = "head") -> None:
+    """Upgrade to `revision` in one transaction.
+
+    Raises StartupError when the database cannot be reached, or was written by a newer Emberbox.
+    """
+    try:
+        async with database.write() as connection:
+            await connection.run_sync(_upgrade, revision)
+    except (SQLAlchemyError, OSError) as error:
+        raise StartupError(
+            f"the database {database.engine.url!r} cannot be used: {_first_line(error)}"
+        ) from error
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    lock_for_migration(connection)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    _refuse_newer(connection, ScriptDirectory.from_config(config))
+    command.upgrade(config, revision)
+
+
+def _refuse_newer(connection: Connection, scripts: ScriptDirectory) -> None:
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        return
+    try:
+        scripts.get_revision(current)
+    except CommandError as error:
+        raise StartupError(
+            f"the database has schema {current}, which this Emberbox does not know: "
+            "install the newer version again, or point EMBERBOX_DATABASE_URL at another database"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

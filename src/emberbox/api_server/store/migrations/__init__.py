@@ -1,0 +1,3 @@
+"""Alembic's environment, shipped with the program and run at start-up."""
+
+from __future__ import annotations

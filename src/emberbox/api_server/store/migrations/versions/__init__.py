@@ -1,0 +1,3 @@
+"""One module a schema change, oldest first."""
+
+from __future__ import annotations

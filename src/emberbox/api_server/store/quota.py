@@ -1,0 +1,69 @@
+"""What a team may use, counted over its live rows in the transaction that reserves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from emberbox.api_server.errors import BadRequestError, QuotaExceededError
+from emberbox.api_server.records.lifecycle import LIVE
+from emberbox.api_server.store.tables import sandboxes, teams
+from emberbox.api_server.store.teams import team_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from emberbox.api_server.store.rows import Limits, Sandbox
+
+_REMEDY = "kill a sandbox, or raise the limit with `emberbox team limits`"
+
+
+async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
+    """Raise QuotaExceededError or BadRequestError when `wanted` would pass a limit of its team.
+
+    The row of the team is locked first (on SQLite the whole database is), so that reservations
+    of one team are counted one after another.
+    """
+    row = await connection.execute(
+        select(teams).where(teams.c.team_id == wanted.team_id).with_for_update()
+    )
+    limits = team_of(row.one()).limits
+    _check_one(limits, wanted)
+    used = await connection.execute(
+        select(
+            func.count().label("count"),
+            func.coalesce(func.sum(sandboxes.c.vcpu), 0).label("vcpu"),
+            func.coalesce(func.sum(sandboxes.c.ram_mb), 0).label("ram_mb"),
+            func.coalesce(func.sum(sandboxes.c.disk_mb), 0).label("disk_mb"),
+        ).where(sandboxes.c.team_id == wanted.team_id, sandboxes.c.state.in_(LIVE))
+    )
+    count, vcpu, ram_mb, disk_mb = used.one()
+    if limits.concurrent_sandboxes is not None and count >= limits.concurrent_sandboxes:
+        raise QuotaExceededError(
+            "You have reached the maximum number of concurrent sandboxes "
+            f"({limits.concurrent_sandboxes}): {_REMEDY}"
+        )
+    _check_sum("vCPUs", vcpu, wanted.vcpu, limits.total_vcpu)
+    _check_sum("MiB of memory", ram_mb, wanted.ram_mb, limits.total_ram_mb)
+    _check_sum("MiB of disk", disk_mb, wanted.disk_mb, limits.total_disk_mb)
+
+
+def _check_one(limits: Limits, wanted: Sandbox) -> None:
+    for unit, value, limit in (
+        ("vCPUs", wanted.vcpu, limits.max_vcpu),
+        ("MiB of memory", wanted.ram_mb, limits.max_ram_mb),
+        ("MiB of disk", wanted.disk_mb, limits.max_disk_mb),
+    ):
+        if limit is not None and value > limit:
+            raise BadRequestError(
+                f"The template needs {value} {unit}; your team's limit for one sandbox is {limit}"
+            )
+
+
+def _check_sum(unit: str, used: int, wanted: int, limit: int | None) -> None:
+    if limit is not None and used + wanted > limit:
+        raise QuotaExceededError(
+            f"Your team's sandboxes use {used} of {limit} {unit} and this one needs {wanted}: "
+            f"{_REMEDY}"
+        )

@@ -1,0 +1,180 @@
+"""Records of sandboxes: reservation, transitions by compare-and-set, look-ups."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from emberbox.api_server.records.lifecycle import LIVE, State, Transition
+from emberbox.api_server.store.quota import check_quota
+from emberbox.api_server.store.rows import Sandbox
+from emberbox.api_server.store.tables import sandboxes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from sqlalchemy import Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from emberbox.api_server.store.database import Database
+
+_REASON_LENGTH = 512
+_IDS_AT_ONCE = 500
+
+
+class SandboxStore:
+    """Rows of `sandboxes`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def reserve(self, wanted: Sandbox) -> Sandbox | None:
+        """Check the quota and insert `wanted`, in one transaction.
+
+        Answers None, or the row that already holds the same idempotency key; then nothing was
+        inserted. Raises QuotaExceededError and BadRequestError.
+        """
+        try:
+            return await self._reserve(wanted)
+        except IntegrityError:
+            # Two servers inserted the same key at once: the index let one in.
+            return await self._reserve(wanted)
+
+    async def _reserve(self, wanted: Sandbox) -> Sandbox | None:
+        async with self._database.write() as connection:
+            if wanted.idempotency_key is not None:
+                holder = await _holder(connection, wanted.team_id, wanted.idempotency_key)
+                if holder is not None:
+                    return holder
+            await check_quota(connection, wanted)
+            await connection.execute(insert(sandboxes).values(**asdict(wanted)))
+            return None
+
+    async def get(self, sandbox_id: str) -> Sandbox | None:
+        """The row of this id, whatever its state."""
+        rows = await self._select(select(sandboxes).where(sandboxes.c.sandbox_id == sandbox_id))
+        return rows[0] if rows else None
+
+    async def get_many(self, sandbox_ids: Collection[str]) -> dict[str, Sandbox]:
+        """The rows of these ids, whatever their state."""
+        ids = list(sandbox_ids)
+        found: list[Sandbox] = []
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            part = ids[start : start + _IDS_AT_ONCE]
+            found += await self._select(select(sandboxes).where(sandboxes.c.sandbox_id.in_(part)))
+        return {row.sandbox_id: row for row in found}
+
+    async def live_on(self, node_id: str) -> list[Sandbox]:
+        """What should be on a node."""
+        return await self._select(
+            select(sandboxes).where(sandboxes.c.node_id == node_id, sandboxes.c.state.in_(LIVE))
+        )
+
+    async def live_elsewhere(self, node_ids: Collection[str]) -> list[Sandbox]:
+        """Live rows whose node is none of these."""
+        return await self._select(
+            select(sandboxes).where(
+                sandboxes.c.node_id.not_in(node_ids), sandboxes.c.state.in_(LIVE)
+            )
+        )
+
+    async def page(
+        self,
+        team_id: str,
+        states: Collection[State],
+        *,
+        limit: int,
+        descending: bool = True,
+        after: tuple[datetime, str] | None = None,
+        started_after: datetime | None = None,
+        template_id: str | None = None,
+    ) -> list[Sandbox]:
+        """Rows of a team ordered by start, ties by id ascending, beginning behind `after`."""
+        started, by_id = sandboxes.c.started_at, sandboxes.c.sandbox_id
+        query = select(sandboxes).where(
+            sandboxes.c.team_id == team_id, sandboxes.c.state.in_(states)
+        )
+        if started_after is not None:
+            query = query.where(started > started_after)
+        if template_id is not None:
+            query = query.where(sandboxes.c.template_id == template_id)
+        if after is not None:
+            query = query.where(
+                or_(started < after[0], and_(started == after[0], by_id > after[1]))
+                if descending
+                else tuple_(started, by_id) > tuple_(*after)
+            )
+        order = started.desc() if descending else started.asc()
+        return await self._select(query.order_by(order, by_id.asc()).limit(limit))
+
+    async def change(
+        self, sandbox_id: str, execution_id: str, transition: Transition, now: datetime
+    ) -> bool:
+        """Write a transition; False when the row is no longer as the transition found it."""
+        values: dict[str, object] = {"state": transition.after}
+        if transition.reason is not None:
+            values["end_reason"] = transition.reason[:_REASON_LENGTH]
+        if transition.after not in LIVE:
+            values["ended_at"] = now
+        if transition.frees_idempotency_key:
+            values["idempotency_key"] = None
+        return await self._update(sandbox_id, execution_id, {transition.before}, values)
+
+    async def move(self, before: Sandbox, node_id: str, execution_id: str) -> bool:
+        """Point a reservation that its node refused at another node, as another run."""
+        return await self._update(
+            before.sandbox_id,
+            before.execution_id,
+            {State.CREATING},
+            {"node_id": node_id, "execution_id": execution_id},
+        )
+
+    async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> bool:
+        """Copy the deadline that the orchestrator accepted."""
+        return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at})
+
+    async def forget_ended(self, before: datetime) -> int:
+        """Delete history that ended before a moment; how many rows."""
+        old = delete(sandboxes).where(sandboxes.c.state.not_in(LIVE), sandboxes.c.ended_at < before)
+        async with self._database.write() as connection:
+            return (await connection.execute(old)).rowcount
+
+    async def _update(
+        self,
+        sandbox_id: str,
+        execution_id: str,
+        states: Collection[State],
+        values: dict[str, object],
+    ) -> bool:
+        change = (
+            update(sandboxes)
+            .where(
+                sandboxes.c.sandbox_id == sandbox_id,
+                sandboxes.c.execution_id == execution_id,
+                sandboxes.c.state.in_(states),
+            )
+            .values(**values)
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(change)).rowcount == 1
+
+    async def _select(self, query: Select[tuple[object, ...]]) -> list[Sandbox]:
+        async with self._database.read() as connection:
+            return [_sandbox_of(row) for row in await connection.execute(query)]
+
+
+async def _holder(connection: AsyncConnection, team_id: str, key: str) -> Sandbox | None:
+    query = select(sandboxes).where(
+        sandboxes.c.team_id == team_id, sandboxes.c.idempotency_key == key
+    )
+    row = (await connection.execute(query)).first()
+    return _sandbox_of(row) if row else None
+
+
+def _sandbox_of(row: Row[tuple[object, ...]]) -> Sandbox:
+    values = dict(row._mapping)
+    return Sandbox(**{**values, "state": State(values["state"])})

@@ -1,0 +1,158 @@
+"""The tables. A change here needs a migration in `migrations/versions`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment. SQLite keeps no zone, so it goes in as UTC and is read as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse what has no zone: it would be read back as another moment."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """With its zone."""
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+cluster_settings = Table(
+    "cluster_settings",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("team_id", String(36), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    # NULL is unlimited.
+    Column("concurrent_sandboxes", Integer),
+    Column("max_length_hours", Integer),
+    Column("max_vcpu", Integer),
+    Column("max_ram_mb", Integer),
+    Column("max_disk_mb", Integer),
+    Column("total_vcpu", Integer),
+    Column("total_ram_mb", Integer),
+    Column("total_disk_mb", Integer),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(36), primary_key=True),
+    Column("team_id", ForeignKey("teams.team_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(128), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("mask_prefix", String(16), nullable=False),
+    Column("mask_first", String(2), nullable=False),
+    Column("mask_last", String(4), nullable=False),
+    Column("value_length", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    Column("template_id", String(64), primary_key=True),
+    # NULL: built in, for every team.
+    Column("team_id", ForeignKey("teams.team_id", ondelete="CASCADE"), index=True),
+    Column("build_id", String(36), nullable=False),
+    Column("vcpu", Integer, nullable=False),
+    Column("ram_mb", Integer, nullable=False),
+    Column("disk_mb", Integer, nullable=False),
+    Column("envd_version", String(32), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+template_names = Table(
+    "template_names",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column(
+        "template_id",
+        ForeignKey("templates.template_id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+)
+
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    Column("sandbox_id", String(64), primary_key=True),
+    Column("team_id", ForeignKey("teams.team_id", ondelete="CASCADE"), nullable=False),
+    Column("execution_id", String(36), nullable=False),
+    Column("node_id", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("template_id", String(64), nullable=False),
+    Column("template_name", String(128)),
+    Column("build_id", String(36), nullable=False),
+    Column("vcpu", Integer, nullable=False),
+    Column("ram_mb", Integer, nullable=False),
+    Column("disk_mb", Integer, nullable=False),
+    Column("envd_version", String(32), nullable=False),
+    Column("secure", Boolean, nullable=False),
+    Column("allow_internet_access", Boolean),
+    Column("public_traffic", Boolean, nullable=False),
+    # What create asked for beyond the columns, as it came (mcp, network, …).
+    Column("options", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    # A copy: the orchestrator's deadline is the truth.
+    Column("end_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("end_reason", String(512)),
+    Column("idempotency_key", String(255)),
+    Column("request_hash", String(64)),
+    UniqueConstraint("team_id", "idempotency_key"),
+    # Quota, lists of a team, lists of a node.
+    Index(None, "team_id", "state"),
+    Index(None, "team_id", "started_at", "sandbox_id"),
+    Index(None, "node_id", "state"),
+    Index(None, "state", "ended_at"),
+)

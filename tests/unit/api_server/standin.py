@@ -1,0 +1,196 @@
+"""A stand-in for the orchestrator: the services of its proto over a real gRPC server, with
+sandboxes that are only entries in memory. Tests tell it how to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.shared.protocol import ENVD_VERSION, GRPC_SECRET_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SECRET = "secret of the tests"
+BASE_ID = "base0000000000000000"
+BUILD_ID = "7f5b1c8e-6a0f-4a52-9d5c-0d8f6f1f9a11"
+
+
+@dataclass
+class Standin:
+    """One host."""
+
+    node_id: str = "node-1"
+    capacity: int = 1000
+    ready: bool = True
+    sandboxes: dict[str, pb.RunningSandbox] = field(default_factory=dict)
+    configs: dict[str, pb.SandboxConfig] = field(default_factory=dict)
+    outbox: list[pb.SandboxEvent] = field(default_factory=list)
+    acknowledged: int = 0
+    deleted: list[str] = field(default_factory=list)
+    templates: list[pb.Template] = field(default_factory=list)
+    # While set, Create makes its sandbox and then keeps its answer back.
+    hold_create: asyncio.Event | None = None
+    hold_delete: asyncio.Event | None = None
+    create_began: asyncio.Event = field(default_factory=asyncio.Event)
+    fail_create: tuple[grpc.StatusCode, str] | None = None
+    fail_list: bool = False
+    port: int = 0
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _server: grpc.aio.Server | None = None
+
+    def __post_init__(self) -> None:
+        self.templates.append(template(["base"], BASE_ID))
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Serve; on the same port as before when it has served already."""
+        server = grpc.aio.server(interceptors=[_SecretCheck()])
+        pb_grpc.add_SandboxServiceServicer_to_server(_Sandboxes(self), server)  # type: ignore[no-untyped-call]
+        pb_grpc.add_InfoServiceServicer_to_server(_Info(self), server)  # type: ignore[no-untyped-call]
+        pb_grpc.add_TemplateServiceServicer_to_server(_Templates(self), server)  # type: ignore[no-untyped-call]
+        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Cut every connection; the sandboxes stay."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def report(self, sandbox_id: str, outcome: pb.Outcome, reason: str = "") -> int:
+        """A sandbox ends by itself: into the outbox with it."""
+        running = self.sandboxes.pop(sandbox_id)
+        event = pb.SandboxEvent(
+            number=len(self.outbox) + 1,
+            sandbox_id=sandbox_id,
+            execution_id=running.execution_id,
+            outcome=outcome,
+            reason=reason,
+        )
+        async with self._changed:
+            self.outbox.append(event)
+            self._changed.notify_all()
+        return event.number
+
+    async def events(self, after: int) -> AsyncIterator[pb.SandboxEvent]:
+        """Those not acknowledged, then new ones."""
+        at = max(after, self.acknowledged)
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda at=at: len(self.outbox) > at)
+                event = self.outbox[at]
+            at += 1
+            yield event
+
+
+def template(names: list[str], template_id: str, **sizes: int) -> pb.Template:
+    """A template as a host lists it."""
+    return pb.Template(
+        template_id=template_id,
+        build_id=BUILD_ID,
+        names=names,
+        vcpu=sizes.get("vcpu", 2),
+        ram_mb=sizes.get("ram_mb", 512),
+        disk_mb=sizes.get("disk_mb", 1024),
+        envd_version=ENVD_VERSION,
+    )
+
+
+class _SecretCheck(grpc.aio.ServerInterceptor):
+    async def intercept_service(self, continuation, details):  # type: ignore[no-untyped-def]
+        if dict(details.invocation_metadata).get(GRPC_SECRET_KEY) == SECRET:
+            return await continuation(details)
+
+        async def refuse(_request: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong secret")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+class _Sandboxes(pb_grpc.SandboxServiceServicer):
+    def __init__(self, host: Standin) -> None:
+        self.host = host
+
+    async def Create(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        host, config = self.host, request.sandbox
+        host.create_began.set()
+        if host.fail_create is not None:
+            await context.abort(*host.fail_create)
+        if config.template_id not in {one.template_id for one in host.templates}:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such template here")
+        if len(host.sandboxes) >= host.capacity:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory left")
+        running = pb.RunningSandbox(
+            sandbox_id=config.sandbox_id,
+            execution_id=config.execution_id,
+            template_id=config.template_id,
+            state="running",
+            end_time=request.end_time,
+            metadata=config.metadata,
+        )
+        host.sandboxes[config.sandbox_id] = running
+        host.configs[config.sandbox_id] = config
+        if host.hold_create is not None:
+            await host.hold_create.wait()
+        return pb.SandboxCreateResponse(sandbox=running)
+
+    async def List(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        if self.host.fail_list:
+            await context.abort(grpc.StatusCode.INTERNAL, "the list is broken")
+        return pb.SandboxListResponse(sandboxes=self.host.sandboxes.values())
+
+    async def Update(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        running = self.host.sandboxes.get(request.sandbox_id)
+        if running is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
+        if request.execution_id not in ("", running.execution_id):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another run")
+        running.end_time.CopyFrom(request.end_time)
+        return pb.SandboxUpdateResponse()
+
+    async def Delete(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        self.host.deleted.append(request.sandbox_id)
+        if self.host.hold_delete is not None:
+            await self.host.hold_delete.wait()
+        if self.host.sandboxes.pop(request.sandbox_id, None) is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
+        return pb.SandboxDeleteResponse()
+
+    async def Events(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        async for event in self.host.events(request.after):
+            yield event
+
+    async def AcknowledgeEvents(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        self.host.acknowledged = max(self.host.acknowledged, request.number)
+        return pb.AcknowledgeEventsResponse()
+
+
+class _Info(pb_grpc.InfoServiceServicer):
+    def __init__(self, host: Standin) -> None:
+        self.host = host
+
+    async def ServiceInfo(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        return pb.ServiceInfoResponse(
+            node_id=self.host.node_id,
+            ready=self.host.ready,
+            status="" if self.host.ready else "building the base image",
+        )
+
+
+class _Templates(pb_grpc.TemplateServiceServicer):
+    def __init__(self, host: Standin) -> None:
+        self.host = host
+
+    async def List(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        return pb.TemplateListResponse(templates=self.host.templates)
