@@ -1,0 +1,111 @@
+"""Rules of others on the host that would drop our packets, and what we can do about them.
+
+A packet passes every table: our accept does not help when Docker's or ufw's chain drops. Their
+chains belong to iptables, so ours are put in front of them with iptables, if it is there. Other
+nftables rulesets are their operators' own; for those `obstacles` says what to add.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.network import nft
+
+if TYPE_CHECKING:
+    from emberbox.orchestrator.network.addresses import NodeNetwork
+
+_IPTABLES_TABLE = "filter"
+_ACCEPTING = ("-P FORWARD ACCEPT", "-P INPUT ACCEPT")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    chain: str
+    matches: tuple[str, ...]
+
+
+def accept_rules(network: NodeNetwork) -> list[_Rule]:
+    """What must pass chains of iptables: slots outwards, answers back, DNS to the forwarder."""
+    slots = f"{network.link_prefix}+"
+    mark = ("-m", "comment", "--comment", network.table)
+    answers = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
+    rules = [
+        _Rule("FORWARD", ("-i", slots, *mark)),
+        _Rule("FORWARD", ("-o", slots, *answers, *mark)),
+        _Rule("INPUT", ("-i", slots, *answers, *mark)),
+    ]
+    for protocol in ("udp", "tcp"):
+        service = ("-p", protocol, "-d", network.dns_address, "--dport", str(network.dns_port))
+        rules.append(_Rule("INPUT", ("-i", slots, *service, *mark)))
+    return rules
+
+
+def open_iptables(network: NodeNetwork) -> None:
+    """Put our accepts in front of iptables' rules, where there are any. For threads."""
+    if not _in_use():
+        return
+    for rule in accept_rules(network):
+        if not _iptables("-C", rule):
+            _iptables("-I", rule)
+
+
+def close_iptables(network: NodeNetwork) -> None:
+    """Take our accepts away again. For threads."""
+    if not _in_use():
+        return
+    for rule in accept_rules(network):
+        while _iptables("-D", rule):
+            pass
+
+
+def obstacles(network: NodeNetwork) -> list[str]:
+    """What drops our packets and we cannot pass, a sentence each with its remedy. For threads."""
+    found = []
+    for chain in nft.base_chains():
+        if chain.get("policy") != "drop" or chain["hook"] not in {"forward", "input"}:
+            continue
+        ours_in_front = chain["table"] == _IPTABLES_TABLE and nft.find_tool("iptables")
+        if not ours_in_front and chain["table"] != network.table:
+            found.append(_advice(network, chain))
+    return found
+
+
+def _advice(network: NodeNetwork, chain: nft.BaseChain) -> str:
+    name = f"{chain['family']} {chain['table']} {chain['name']}"
+    match = f'iifname "{network.link_prefix}*"'
+    if chain["table"] == _IPTABLES_TABLE:
+        return f"chain {name} drops the sandboxes' packets; install the package iptables"
+    if chain["hook"] == "input":
+        match += f" ip daddr {network.dns_address} th dport {network.dns_port}"
+        match = f"meta l4proto {{ tcp, udp }} {match}"
+    remedy = f"nft insert rule {name} {match} accept"
+    return f"chain {name} drops the sandboxes' packets; add a rule: {remedy}"
+
+
+def _in_use() -> bool:
+    """Whether iptables has any rule that could stop us. Without one we leave no trace in it."""
+    tool = nft.find_tool("iptables")
+    if tool is None:
+        return False
+    for chain in ("FORWARD", "INPUT"):
+        done = _run(tool, "-S", chain)
+        lines = done.stdout.splitlines()
+        if done.returncode == 0 and any(line not in _ACCEPTING for line in lines):
+            return True
+    return False
+
+
+def _iptables(action: str, rule: _Rule) -> bool:
+    tool = nft.find_tool("iptables")
+    if tool is None:
+        return False
+    return _run(tool, action, rule.chain, *rule.matches, "-j", "ACCEPT").returncode == 0
+
+
+def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # -w: wait for the lock that all users of iptables share.
+    return subprocess.run(
+        [tool, "-w", "5", *arguments], capture_output=True, text=True, timeout=30, check=False
+    )

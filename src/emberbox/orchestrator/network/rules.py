@@ -1,0 +1,185 @@
+"""The text of the nftables rules: what a guest may send, and what may reach it.
+
+Two places decide. In the slot's namespace, where the guest cannot look: frames that are not the
+guest's own are dropped on arrival, then the egress policy is applied to every packet of both
+directions, so that a change of policy also ends connections that are open. On the host: slots
+reach neither the host nor one another, whatever the first place let through.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.network.addresses import (
+    GATEWAY_ADDRESS,
+    GATEWAY_MAC,
+    GUEST_ADDRESS,
+    GUEST_MAC,
+    TAP,
+    UPLINK,
+    NodeNetwork,
+    Slot,
+)
+from emberbox.orchestrator.network.policy import ALLOW_SET, CLOSED, DENY_SET, DNS_SET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Network
+
+CLOSED_RANGES = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+)
+"""Never reachable unless an operator opens a part: private, carrier, link-local (metadata
+services), benchmarking, multicast and reserved ranges (RFC 6890), broadcast among them."""
+
+MAX_CONNECTIONS = 8192
+"""Of one guest at a time. The host's table of connections is shared by all."""
+
+
+def slot_rules(network: NodeNetwork, slot: Slot) -> str:
+    """The rules in a slot's namespace, with the closed policy."""
+    return f"""
+table netdev {network.table} {{
+    chain from_tap {{
+        type filter hook ingress device "{TAP}" priority -500; policy drop;
+        ether saddr != {GUEST_MAC} drop
+        ether type arp arp saddr ether {GUEST_MAC} arp saddr ip {GUEST_ADDRESS} \
+arp daddr ip {GATEWAY_ADDRESS} accept
+        ether daddr {GATEWAY_MAC} ether type ip ip saddr {GUEST_ADDRESS} accept
+    }}
+}}
+table inet {network.table} {{
+    {_set("operator_ranges", network.egress_allow)}
+    {_set("closed_ranges", CLOSED_RANGES)}
+    {"".join(_set(name, content) + chr(10) + "    " for name, content in CLOSED.sets().items())}
+    chain to_guest_address {{
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname "{UPLINK}" ip saddr {slot.host_address} ip daddr {slot.address} \
+dnat ip to {GUEST_ADDRESS}
+        iifname "{TAP}" ip daddr @{DNS_SET} meta l4proto {{ tcp, udp }} th dport 53 \
+dnat ip to {network.dns_address}:{network.dns_port}
+    }}
+    chain to_slot_address {{
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "{UPLINK}" snat ip to {slot.address}
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+        ct state invalid drop
+        meta nfproto != ipv4 drop
+        iifname "{TAP}" oifname "{UPLINK}" goto from_guest
+        iifname "{UPLINK}" oifname "{TAP}" goto to_guest
+    }}
+    chain from_guest {{
+        ct direction reply accept
+        ct original ip daddr @{DNS_SET} accept
+        ip daddr {network.address_range} goto refuse
+        ct state new ct count over {MAX_CONNECTIONS} goto refuse
+        ip daddr @operator_ranges accept
+        ip daddr @closed_ranges goto refuse
+        ip daddr @{ALLOW_SET} accept
+        ip daddr @{DENY_SET} goto refuse
+        accept
+    }}
+    chain to_guest {{
+        ct direction original ip saddr {slot.host_address} accept
+        ct direction original drop
+        ct state related meta l4proto icmp accept
+        ct original ip daddr @{DNS_SET} accept
+        ip saddr {network.address_range} drop
+        ip saddr @operator_ranges accept
+        ip saddr @closed_ranges drop
+        ip saddr @{ALLOW_SET} accept
+        ip saddr @{DENY_SET} drop
+        accept
+    }}
+    chain to_gateway {{
+        type filter hook input priority filter; policy drop;
+        iifname "{TAP}" ct direction reply ct state established,related accept
+        iifname "{TAP}" goto refuse
+    }}
+    chain from_gateway {{
+        type filter hook output priority filter; policy drop;
+        oifname "{TAP}" accept
+    }}
+    chain refuse {{
+        meta l4proto tcp reject with tcp reset
+        reject with icmpx admin-prohibited
+    }}
+}}
+"""
+
+
+def node_rules(network: NodeNetwork) -> str:
+    """The rules on the host, replacing those of an earlier start in the same transaction."""
+    slots = f'"{network.link_prefix}*"'
+    return f"""
+add table inet {network.table}
+delete table inet {network.table}
+table inet {network.table} {{
+    {_set("operator_ranges", network.egress_allow)}
+    {_set("closed_ranges", CLOSED_RANGES)}
+    chain arrival {{
+        type filter hook prerouting priority raw; policy accept;
+        iifname {slots} goto from_slot
+        iifname != "lo" ip daddr {network.address_range} drop
+    }}
+    chain from_slot {{
+        meta nfproto != ipv4 drop
+        fib saddr . iif oif missing drop
+    }}
+    chain input {{
+        type filter hook input priority filter; policy accept;
+        iifname != {slots} accept
+        ct direction reply ct state established,related accept
+        ip daddr {network.dns_address} meta l4proto {{ tcp, udp }} \
+th dport {network.dns_port} accept
+        goto refuse
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname {slots} goto from_slot_outwards
+        oifname {slots} goto to_slot
+    }}
+    chain from_slot_outwards {{
+        oifname {slots} goto refuse
+        ct status dnat goto refuse
+        ip daddr @operator_ranges goto pass_outwards
+        ip daddr @closed_ranges goto refuse
+        goto pass_outwards
+    }}
+    chain pass_outwards {{
+        tcp flags syn tcp option maxseg size set rt mtu
+        accept
+    }}
+    chain to_slot {{
+        ct direction reply ct state established,related accept
+        drop
+    }}
+    chain leave {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {network.address_range} oifname != "lo" oifname != {slots} masquerade
+    }}
+    chain refuse {{
+        meta l4proto tcp reject with tcp reset
+        reject with icmpx admin-prohibited
+    }}
+}}
+"""
+
+
+def _set(name: str, networks: Iterable[str | IPv4Network]) -> str:
+    """A set of IPv4 intervals; `auto-merge`, as operators' ranges may overlap."""
+    elements = ", ".join(str(network) for network in networks)
+    content = f" elements = {{ {elements} }};" if elements else ""
+    return f"set {name} {{ type ipv4_addr; flags interval; auto-merge;{content} }}"
