@@ -1,3 +1,3 @@
-"""Data plane edge: find the host of a sandbox and forward to it."""
+"""The data plane's edge: finds a sandbox's host and forwards there."""
 
 from __future__ import annotations

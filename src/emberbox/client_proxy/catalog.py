@@ -1,0 +1,33 @@
+"""Where each sandbox's host is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """The data proxy of a host."""
+
+    address: str
+    port: int
+
+
+class Catalog(Protocol):
+    """Finds the host of a sandbox. One instance serves all requests of a process."""
+
+    def find(self, sandbox_id: str) -> HostAddress | None:
+        """The host that runs the sandbox; None when no host does."""
+        ...
+
+
+class StaticCatalog:
+    """One machine: every sandbox is on the one host, which knows itself whether it lives."""
+
+    def __init__(self, host: HostAddress) -> None:
+        self._host = host
+
+    def find(self, sandbox_id: str) -> HostAddress | None:
+        """That host."""
+        return self._host

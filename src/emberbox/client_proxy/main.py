@@ -1,0 +1,84 @@
+"""The client proxy as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
+from emberbox.client_proxy.health import HealthResolver
+from emberbox.client_proxy.resolver import EdgeResolver
+from emberbox.proxying.addresses import parse_address
+from emberbox.proxying.dialing import Dialer
+from emberbox.proxying.engine import Engine
+from emberbox.proxying.limits import Limits
+from emberbox.proxying.pool import Pool
+from emberbox.proxying.sockets import open_listener
+from emberbox.shared import internal_secret, logs
+
+if TYPE_CHECKING:
+    from emberbox.client_proxy.settings import Settings
+    from emberbox.proxying.resolving import Resolver
+
+_log = structlog.get_logger()
+_KEPT_UPSTREAM = 610.0
+"""Seconds; E2B's value, below the 620 after which the data proxy closes."""
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises StartupError."""
+    logs.configure("client-proxy")
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    secret = internal_secret.load_or_create(settings.secret_path)
+    catalog = StaticCatalog(HostAddress(*parse_address(settings.data_proxy_address)))
+    health = HealthResolver()
+    edge_engine = make_engine(EdgeResolver(catalog, secret), limits_of(settings))
+    health_engine = make_engine(health, Limits())
+    # Both sockets are taken before either is served: a port in use ends the start cleanly.
+    edge_socket = open_listener(settings.host, settings.port)
+    health_socket = open_listener(settings.health_host, settings.health_port)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await edge_engine.serve(edge_socket)
+    await health_engine.serve(health_socket)
+    _say_where(settings)
+    await stop.wait()
+    health.draining = True
+    cut = await edge_engine.drain(settings.drain_timeout)
+    await health_engine.drain(0)
+    _log.info("client proxy ended", connections_cut=cut)
+
+
+def make_engine(resolver: Resolver, limits: Limits) -> Engine:
+    """An engine that tries an upstream once and keeps its connections."""
+    clock = asyncio.get_running_loop().time
+    return Engine(resolver, limits=limits, dialer=Dialer(limits), pool=Pool(_KEPT_UPSTREAM, clock))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The engine's limits with what the operator set."""
+    return Limits(
+        request_head=settings.max_head_bytes,
+        header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
+    )
+
+
+def _say_where(settings: Settings) -> None:
+    _log.info(
+        "client proxy serves",
+        address=f"{settings.host}:{settings.port}",
+        health=f"{settings.health_host}:{settings.health_port}",
+        data_proxy=settings.data_proxy_address,
+    )
+    if settings.port == 443:
+        _log.warning("port 443 carries plain HTTP: put something that ends TLS in front of it")

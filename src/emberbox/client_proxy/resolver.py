@@ -1,0 +1,52 @@
+"""The client proxy's decision: read the sandbox out of the request, find its host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emberbox.proxying import replies
+from emberbox.proxying.errors import BadRouteError
+from emberbox.proxying.replies import Reply
+from emberbox.proxying.resolving import Target
+from emberbox.proxying.routing import cleaned_path, is_control_route, is_envd, parse_route
+from emberbox.shared.protocol import HEADER_INTERNAL_SECRET
+
+if TYPE_CHECKING:
+    from emberbox.client_proxy.catalog import Catalog
+    from emberbox.proxying.heads import RequestHead
+    from emberbox.proxying.resolving import Decision
+
+
+class EdgeResolver:
+    """Sends requests to the data proxies of hosts, over kept connections.
+
+    The engine drops every X-Emberbox-* field of a client before it adds `extra`.
+    """
+
+    def __init__(self, catalog: Catalog, internal_secret: str) -> None:
+        self._catalog = catalog
+        self._extra = f"{HEADER_INTERNAL_SECRET}: {internal_secret}\r\n".encode("ascii")
+
+    def resolve(self, request: RequestHead, peer: str) -> Decision:
+        """Decide at once: the catalog is in memory."""
+        try:
+            sandbox = parse_route(request)
+        except BadRouteError as error:
+            return Reply(400, text=error.text)
+        if is_envd(sandbox) and is_control_route(request.target):
+            return replies.control_route_closed(cleaned_path(request.target))
+        host = self._catalog.find(sandbox.sandbox_id)
+        if host is None:
+            return replies.not_found(sandbox.sandbox_id)
+        return Target(
+            address=host.address,
+            port=host.port,
+            sandbox_id=sandbox.sandbox_id,
+            sandbox_port=sandbox.port,
+            pool_key=(host.address, host.port),
+            extra=self._extra,
+        )
+
+    def unreachable(self, target: Target) -> Reply:
+        """The host is away, which says nothing about the sandbox."""
+        return replies.host_unreachable(target.sandbox_id)

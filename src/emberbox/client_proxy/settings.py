@@ -1,0 +1,59 @@
+"""Settings of the client proxy: environment variables `EMBERBOX_…`."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic resolves it
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from emberbox.proxying.addresses import parse_address
+from emberbox.shared.home import Home, default_home
+from emberbox.shared.protocol import CLIENT_PROXY_HEALTH_PORT, CLIENT_PROXY_PORT, DATA_PROXY_PORT
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBERBOX_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    home: Path = Field(default_factory=default_home)
+    internal_secret_file: Path | None = None
+    host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_PROXY_HOST")
+    port: int = Field(
+        default=CLIENT_PROXY_PORT, ge=0, le=65535, validation_alias="EMBERBOX_PROXY_PORT"
+    )
+    health_host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_PROXY_HEALTH_HOST")
+    health_port: int = Field(
+        default=CLIENT_PROXY_HEALTH_PORT,
+        ge=0,
+        le=65535,
+        validation_alias="EMBERBOX_PROXY_HEALTH_PORT",
+    )
+    data_proxy_address: str = Field(
+        default=f"127.0.0.1:{DATA_PROXY_PORT}", description="host:port of the one host there is"
+    )
+    drain_timeout: float = Field(
+        default=10.0, ge=0, validation_alias="EMBERBOX_PROXY_DRAIN_TIMEOUT"
+    )
+    """How long SIGTERM lets streams finish."""
+    max_head_bytes: int = Field(
+        default=32 * 1024, gt=0, validation_alias="EMBERBOX_PROXY_MAX_HEAD_BYTES"
+    )
+    header_timeout: float = Field(
+        default=30.0, gt=0, validation_alias="EMBERBOX_PROXY_HEADER_TIMEOUT"
+    )
+    idle_timeout: float = Field(default=620.0, gt=0, validation_alias="EMBERBOX_PROXY_IDLE_TIMEOUT")
+
+    @field_validator("data_proxy_address")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        parse_address(value)
+        return value
+
+    @property
+    def secret_path(self) -> Path:
+        """The file with the secret shown to the data proxies."""
+        return self.internal_secret_file or Home(self.home).internal_secret

@@ -1,0 +1,79 @@
+"""The data proxy's decision: is the caller ours, does the sandbox run here, may it be reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emberbox.proxying import replies
+from emberbox.proxying.errors import BadRouteError
+from emberbox.proxying.replies import Reply
+from emberbox.proxying.resolving import Target
+from emberbox.proxying.routing import cleaned_path, is_control_route, is_envd, parse_route
+from emberbox.shared import internal_secret
+from emberbox.shared.protocol import HEADER_INTERNAL_SECRET, HEADER_TRAFFIC_TOKEN
+
+if TYPE_CHECKING:
+    from emberbox.orchestrator.data_proxy.messages import Route
+    from emberbox.orchestrator.data_proxy.table import RouteTable
+    from emberbox.proxying.heads import RequestHead
+    from emberbox.proxying.resolving import Decision
+    from emberbox.proxying.routing import SandboxAddress
+
+_SECRET = HEADER_INTERNAL_SECRET.lower().encode("ascii")
+_TOKEN = HEADER_TRAFFIC_TOKEN.lower().encode("ascii")
+
+
+class HostResolver:
+    """Routes over the table. Only envd's connections are kept, under the execution's id.
+
+    A user's port gets a fresh connection for each request, as in E2B: what listens there may be
+    replaced at any time. envd gets no upgrades: it has none, and in a tunnel its control routes
+    would be open.
+    """
+
+    def __init__(self, table: RouteTable, secret: str) -> None:
+        self._table = table
+        self._secret = secret
+
+    def resolve(self, request: RequestHead, peer: str) -> Decision:
+        """Decide at once: the table is in memory."""
+        if not internal_secret.matches(request.get(_SECRET), self._secret):
+            return replies.internal_only()
+        try:
+            sandbox = parse_route(request)
+        except BadRouteError as error:
+            return Reply(400, text=error.text)
+        if is_envd(sandbox) and is_control_route(request.target):
+            return replies.control_route_closed(cleaned_path(request.target))
+        route = self._table.get(sandbox.sandbox_id)
+        if route is None:
+            return replies.not_found(sandbox.sandbox_id)
+        return _closed_to(request, sandbox, route) or _target(sandbox, route)
+
+    def unreachable(self, target: Target) -> Reply:
+        """The sandbox runs, but nothing behind the port answers."""
+        return replies.port_closed(target.sandbox_id, target.sandbox_port)
+
+
+def _closed_to(request: RequestHead, sandbox: SandboxAddress, route: Route) -> Reply | None:
+    if route.traffic_token is None or is_envd(sandbox):
+        return None
+    presented = request.get(_TOKEN)
+    if not presented:
+        return replies.traffic_token_missing(sandbox.sandbox_id)
+    if not internal_secret.matches(presented, route.traffic_token):
+        return replies.traffic_token_invalid(sandbox.sandbox_id)
+    return None
+
+
+def _target(sandbox: SandboxAddress, route: Route) -> Target:
+    envd = is_envd(sandbox)
+    return Target(
+        address=route.address,
+        port=sandbox.port,
+        sandbox_id=sandbox.sandbox_id,
+        sandbox_port=sandbox.port,
+        execution_id=route.execution_id,
+        pool_key=(route.execution_id, sandbox.port) if envd else None,
+        allow_upgrade=not envd,
+    )
