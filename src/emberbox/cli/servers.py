@@ -60,12 +60,18 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "client-proxy": (
         Flag("--port", "EMBERBOX_PROXY_PORT", "Port for clients."),
         Flag("--host", "EMBERBOX_PROXY_HOST", "Address to listen on."),
+        Flag("--health-port", "EMBERBOX_PROXY_HEALTH_PORT", "Port of GET /health."),
+        Flag("--data-proxy", "EMBERBOX_DATA_PROXY_ADDRESS", "host:port of the one host there is."),
         _HOME,
         _SECRET,
     ),
     "orchestrator": (
         Flag("--port", "EMBERBOX_ORCHESTRATOR_PORT", "gRPC port."),
         Flag("--host", "EMBERBOX_ORCHESTRATOR_HOST", "Address to listen on."),
+        Flag("--data-port", "EMBERBOX_DATA_PORT", "Port of the data proxy."),
+        Flag("--workers", "EMBERBOX_DATA_WORKERS", "Processes of the data proxy."),
+        Flag("--driver", "EMBERBOX_DRIVER", "auto, or the driver to use (see emberbox doctor)."),
+        Flag("--node-id", "EMBERBOX_NODE_ID", "Name of this host; the host name by default."),
         _HOME,
         _SECRET,
     ),
@@ -80,11 +86,15 @@ def run_server(program: str, values: dict[str, str | None], log_file: Path | Non
             os.environ[flag.variable] = value
     if log_file is not None:
         logfile.keep_small(log_file)
-    # `ps` and `top` name the program, not the interpreter.
-    Path("/proc/self/comm").write_text(program[:_COMM_LENGTH])
+    name_process(program)
     package = f"emberbox.{program.replace('-', '_')}"
     settings = load_settings(importlib.import_module(f"{package}.settings").Settings)
     importlib.import_module(f"{package}.main").run(settings)
+
+
+def name_process(program: str) -> None:
+    """Let `ps` and `top` name the program, not the interpreter."""
+    Path("/proc/self/comm").write_text(program[:_COMM_LENGTH])
 
 
 def load_settings(settings: type[S]) -> S:

@@ -86,7 +86,7 @@ MakePrograms = Callable[[Options, HostClient], list[Program]]
 @click.option("--proxy-port", default=CLIENT_PROXY_PORT, show_default=True, help="Client proxy.")
 @click.option("--orchestrator-port", default=ORCHESTRATOR_PORT, show_default=True, help="gRPC.")
 @click.option("--data-port", default=DATA_PROXY_PORT, show_default=True, help="Data proxy.")
-@click.option("--workers", type=int, help="Worker processes of each proxy.")
+@click.option("--workers", type=int, help="Worker processes of the data proxy.")
 @click.option("--keep", is_flag=True, help="Leave sandboxes running on Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON when all is ready.")
 def up(
@@ -186,7 +186,7 @@ def programs(options: Options, client: HostClient) -> list[Program]:
     return [
         _program(_HOST, home, [*orchestrator, *workers], host_probe(client)),
         _program("api-server", home, api, api_probe),
-        _program("client-proxy", home, [*proxy, *workers], proxy_probe),
+        _program("client-proxy", home, proxy, proxy_probe),
     ]
 
 

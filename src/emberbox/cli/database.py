@@ -1,0 +1,78 @@
+"""The database as commands use it: beside a running server or without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from emberbox.cli.servers import load_settings
+from emberbox.shared.errors import StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+
+    from emberbox.api_server.store import ApiKey, Store, Team
+
+Result = TypeVar("Result")
+
+
+def run(work: Callable[[Store], Coroutine[None, None, Result]]) -> Result:
+    """Do `work` on the database of the settings. Raises StartupError when it cannot be used."""
+
+    async def with_store() -> Result:
+        async with _open() as store:
+            return await work(store)
+
+    return asyncio.run(with_store())
+
+
+async def team_named(store: Store, name: str) -> Team:
+    """The team of this name or id. Raises ClickException."""
+    found = await store.teams.find(name)
+    if found is None:
+        raise click.ClickException(f"no team {name!r}: see `emberbox team list`")
+    return found
+
+
+def print_json(value: object) -> None:
+    """One line of JSON on stdout."""
+    click.echo(json.dumps(value, default=_text))
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns on stdout, as wide as they need."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def as_dict(item: Team | ApiKey) -> dict[str, object]:
+    """A row as JSON shows it."""
+    return asdict(item)
+
+
+@asynccontextmanager
+async def _open() -> AsyncIterator[Store]:
+    # Imported here: `emberbox --help` needs no database.
+    from emberbox.api_server.settings import Settings  # noqa: PLC0415
+    from emberbox.api_server.store import Store  # noqa: PLC0415
+
+    settings = load_settings(Settings)
+    if not isinstance(settings, Settings):
+        raise StartupError("the settings of the API server cannot be read")
+    store = await Store.open(settings.database)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
