@@ -207,6 +207,8 @@ class AsyncCommands:
         pid: int,
         timeout: float | None = 60,
         request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
         *,
         retain_output: Literal[True] = True,
     ) -> AsyncCommandHandle: ...
@@ -217,6 +219,8 @@ class AsyncCommands:
         pid: int,
         timeout: float | None = 60,
         request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
         *,
         retain_output: Literal[False],
     ) -> AsyncCommandHandle[None]: ...
@@ -226,6 +230,8 @@ class AsyncCommands:
         pid: int,
         timeout: float | None = 60,
         request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
         *,
         retain_output: bool = True,
     ) -> AsyncCommandHandle | AsyncCommandHandle[None] | AsyncCommandHandle[str | None]:
@@ -234,13 +240,14 @@ class AsyncCommands:
         Args:
             timeout: seconds to follow it; 0 for no limit. The command is not killed then.
             request_timeout: not used, as in `e2b`: `timeout` limits this call.
+            on_stdout: called with each piece of output, as is `on_stderr`.
             retain_output: False keeps no output in memory.
 
         Raises:
             NotFoundException: there is no such command.
         """
         events = await self._envd.stream("process.Process/Connect", selector(pid), timeout=timeout)
-        return await self._handle(events, None, None, retain_output=retain_output)
+        return await self._handle(events, on_stdout, on_stderr, retain_output=retain_output)
 
     async def _handle(
         self,

@@ -204,6 +204,8 @@ class Commands:
         pid: int,
         timeout: float | None = 60,
         request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
         *,
         retain_output: Literal[True] = True,
     ) -> CommandHandle: ...
@@ -214,6 +216,8 @@ class Commands:
         pid: int,
         timeout: float | None = 60,
         request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
         *,
         retain_output: Literal[False],
     ) -> CommandHandle[None]: ...
@@ -223,6 +227,8 @@ class Commands:
         pid: int,
         timeout: float | None = 60,
         request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
         *,
         retain_output: bool = True,
     ) -> CommandHandle | CommandHandle[None] | CommandHandle[str | None]:
@@ -231,13 +237,14 @@ class Commands:
         Args:
             timeout: seconds to follow it; 0 for no limit. The command is not killed then.
             request_timeout: not used, as in `e2b`: `timeout` limits this call.
+            on_stdout: called with each piece of output, as is `on_stderr`.
             retain_output: False keeps no output in memory.
 
         Raises:
             NotFoundException: there is no such command.
         """
         events = self._envd.stream("process.Process/Connect", selector(pid), timeout=timeout)
-        return self._handle(events, None, None, retain_output=retain_output)
+        return self._handle(events, on_stdout, on_stderr, retain_output=retain_output)
 
     def _handle(
         self,

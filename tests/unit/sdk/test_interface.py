@@ -1,0 +1,149 @@
+"""The interface against that of the installed `e2b` package, so that a drift is seen."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import e2b
+import pytest
+from e2b.sandbox_async.commands.command import Commands as E2BAsyncCommands
+from e2b.sandbox_async.filesystem.filesystem import Filesystem as E2BAsyncFilesystem
+from e2b.sandbox_sync.commands.command import Commands as E2BCommands
+from e2b.sandbox_sync.filesystem.filesystem import Filesystem as E2BFilesystem
+
+import emberbox
+from emberbox.sdk._async.commands import AsyncCommands
+from emberbox.sdk._async.filesystem import AsyncFilesystem
+from emberbox.sdk._sync.commands import Commands
+from emberbox.sdk._sync.filesystem import Filesystem
+from emberbox.sdk.instance_or_class import InstanceOrClass
+from emberbox.sdk.not_yet import NotYet, NotYetModule
+
+PAIRS = [
+    (emberbox.Sandbox, e2b.Sandbox),
+    (emberbox.AsyncSandbox, e2b.AsyncSandbox),
+    (Commands, E2BCommands),
+    (AsyncCommands, E2BAsyncCommands),
+    (Filesystem, E2BFilesystem),
+    (AsyncFilesystem, E2BAsyncFilesystem),
+    (emberbox.CommandHandle, e2b.CommandHandle),
+    (emberbox.AsyncCommandHandle, e2b.AsyncCommandHandle),
+    (emberbox.SandboxPaginator, e2b.SandboxPaginator),
+    (emberbox.AsyncSandboxPaginator, e2b.AsyncSandboxPaginator),
+]
+
+# Plumbing of e2b that is public only by its spelling.
+NOT_INTERFACE = {"envd_api_url", "envd_direct_url", "mcp_port", "default_mcp_template"}
+
+# What only the asynchronous e2b takes, and both flavours of Emberbox.
+MORE = {"Commands.connect": {"on_stdout", "on_stderr"}}
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")} - NOT_INTERFACE
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_every_name_of_e2b_is_there_or_declared_to_come(ours: type, theirs: type) -> None:
+    assert public(theirs) - public(ours) == set()
+
+
+def methods() -> list[Any]:
+    return [
+        pytest.param(ours, theirs, name, id=f"{ours.__name__}.{name}")
+        for ours, theirs in PAIRS
+        for name in sorted(public(theirs) & public(ours))
+        if not isinstance(inspect.getattr_static(ours, name), NotYet | property)
+        and callable(getattr(theirs, name))
+    ]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), methods())
+def test_parameters_are_those_of_e2b(ours: type, theirs: type, name: str) -> None:
+    for own, other in zip(both_forms(ours, name), both_forms(theirs, name), strict=True):
+        more = MORE.get(f"{ours.__name__}.{name}", set())
+        assert [each for each in parameters(own) if each[0] not in more] == parameters(other)
+        assert inspect.iscoroutinefunction(own) == inspect.iscoroutinefunction(other)
+
+
+def both_forms(cls: type, name: str) -> list[Any]:
+    """A method; or the two that share a name, for a sandbox at hand and for an id."""
+    static = inspect.getattr_static(cls, name)
+    if isinstance(static, InstanceOrClass):
+        return [static.of_instance, static.of_class]
+    if hasattr(static, "class_method_name"):  # e2b's way to do it
+        return [static.method, getattr(cls, static.class_method_name).__func__]
+    return [getattr(static, "__func__", static)]
+
+
+def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    signature = inspect.signature(function)
+    return [
+        (parameter.name, parameter.kind, parameter.default)
+        for parameter in list(signature.parameters.values())[1:]
+    ]
+
+
+def test_exceptions_have_the_bases_of_e2b() -> None:
+    for name in emberbox.sdk.__all__:
+        value = getattr(emberbox, name)
+        theirs = getattr(e2b, name, None)
+        if not (inspect.isclass(value) and issubclass(value, Exception) and theirs is not None):
+            continue
+        own_bases = {base.__name__ for base in value.__mro__}
+        assert {base.__name__ for base in theirs.__mro__} == own_bases, name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SandboxInfo", "SandboxQuery", "EntryInfo", "WriteInfo", "ProcessInfo", "CommandResult"],
+)
+def test_records_have_the_fields_of_e2b(name: str) -> None:
+    later = {"SandboxInfo": {"network", "envd_unresponsive_at_pause"}}
+    theirs = list(getattr(e2b, name).__dataclass_fields__)
+    ours = list(getattr(emberbox, name).__dataclass_fields__)
+    assert ours == [field for field in theirs if field not in later.get(name, set())]
+
+
+def test_enumerations_have_the_values_of_e2b() -> None:
+    for name in ("FileType", "SandboxState"):
+        own = {item.name: item.value for item in getattr(emberbox, name)}
+        assert own == {item.name: item.value for item in getattr(e2b, name)}
+
+
+def test_the_names_of_the_package() -> None:
+    own = set(emberbox.sdk.__all__) - set(e2b.__all__) - set(dir(e2b))
+    assert own == {
+        "ApiUnreachableException",
+        "AsyncWriteEntry",
+        "NotSupportedYetException",
+        "WriteEntry",
+    }
+    assert set(emberbox.sdk.__all__) <= set(dir(emberbox))
+
+
+def not_yet() -> list[Any]:
+    return [
+        pytest.param(cls, name, id=f"{cls.__name__}.{name}")
+        for cls, _ in PAIRS
+        for name, value in vars(cls).items()
+        if isinstance(value, NotYet) and not isinstance(value, NotYetModule)
+    ]
+
+
+@pytest.mark.parametrize(("cls", "name"), not_yet())
+def test_a_method_to_come_says_so(cls: type, name: str) -> None:
+    with pytest.raises(emberbox.NotSupportedYetException) as caught:
+        getattr(cls, name)("x", y=1)
+    assert caught.value.feature == f"{cls.__name__}.{name}"
+    assert isinstance(caught.value, emberbox.SandboxException)
+
+
+@pytest.mark.parametrize("cls", [emberbox.Sandbox, emberbox.AsyncSandbox])
+@pytest.mark.parametrize("group", ["pty", "git"])
+def test_a_group_to_come_says_so(cls: type, group: str) -> None:
+    module = getattr(cls, group)
+    with pytest.raises(emberbox.NotSupportedYetException, match=rf"{group}\.create"):
+        module.create()
+    assert not hasattr(module, "_private")
