@@ -1,0 +1,68 @@
+"""`python -m emberbox.envd`: the daemon of the guest."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emberbox.envd.cgroups import Cgroups, protect_envd
+from emberbox.envd.server import Envd, Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_DEFAULTS = Settings()
+
+
+def _parse(arguments: list[str]) -> tuple[Settings, Path]:
+    parser = argparse.ArgumentParser(prog="envd", description=__doc__)
+    parser.add_argument("--port", type=int, default=_DEFAULTS.port)
+    parser.add_argument("--address", default=_DEFAULTS.address, help="address to listen on")
+    parser.add_argument(
+        "--init-peer", action="append", help="address that may call /init (repeatable)"
+    )
+    parser.add_argument(
+        "--guest-address", default=_DEFAULTS.guest_address, help="outer address for bridged ports"
+    )
+    parser.add_argument(
+        "--cgroup-root", type=Path, default=Path("/sys/fs/cgroup"), help="where cgroup2 is mounted"
+    )
+    given = parser.parse_args(arguments)
+    peers = tuple(given.init_peer or _DEFAULTS.init_peers)
+    return Settings(given.port, given.address, peers, given.guest_address), given.cgroup_root
+
+
+def _close_on_exec() -> None:
+    """Nothing that we were started with reaches user processes."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        try:
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+        except OSError:  # the descriptor of the listing itself
+            continue
+
+
+def main(arguments: list[str]) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="envd: %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    settings, cgroup_root = _parse(arguments)
+    _close_on_exec()
+    protect_envd()
+    envd = Envd(settings, cgroups=Cgroups.open(cgroup_root))
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        envd.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    envd.run().join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

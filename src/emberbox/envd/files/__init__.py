@@ -1,0 +1,3 @@
+"""GET and POST /files: whole files, streamed."""
+
+from __future__ import annotations

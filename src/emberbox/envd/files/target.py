@@ -1,0 +1,135 @@
+"""The file that an upload writes.
+
+Written in place, not beside and renamed: watchers must see CREATE, CHMOD, WRITE and nothing else,
+and links and modes of an existing file stay.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Self
+
+from emberbox.envd.errors import InvalidArgumentError, NoSpaceError, from_os_error
+from emberbox.envd.files import metadata
+from emberbox.envd.tree import make_directories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from emberbox.envd.users import User
+    from emberbox.envd.workers import Workers
+
+_FILE_MODE = 0o644
+
+
+class Target:
+    """One file being written. A failed upload leaves no half file."""
+
+    def __init__(
+        self,
+        path: str,
+        user: User,
+        values: Mapping[str, str],
+        workers: Workers,
+        *,
+        announced: int,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._user = user
+        self._metadata = values
+        self._workers = workers
+        self._announced = announced
+        self._on_close = on_close
+        self._fd = -1
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.close()
+        else:
+            await self.discard()
+
+    async def open(self) -> None:
+        """Makes the file and its parents. Raises EnvdError."""
+        self._fd = await self._workers.run_as(
+            self._user, _create, self._path, self._user, self._metadata, self._announced
+        )
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Raises NoSpaceError when the disk is full."""
+        try:
+            await self._workers.run(_write_all, self._fd, data)
+        except OSError as error:
+            raise from_os_error(error, self._path) from error
+
+    async def close(self) -> None:
+        """The upload is complete."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        self._on_close()
+
+    async def discard(self) -> None:
+        """The upload failed. Devices and pipes stay, of course."""
+        if self._fd < 0:
+            return
+        regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        os.close(self._fd)
+        self._fd = -1
+        if regular:
+            await self._workers.run_as(self._user, _unlink_target, self._path)
+
+
+def _create(path: str, user: User, values: Mapping[str, str], announced: int) -> int:
+    make_directories(os.path.dirname(path))  # noqa: PTH120
+    _check_space(path, announced)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, flags, _FILE_MODE)
+    try:
+        _prepare(fd, user, values)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _prepare(fd: int, user: User, values: Mapping[str, str]) -> None:
+    found = os.fstat(fd)
+    # Also when it is the user's already: watchers expect the CHMOD event of it.
+    if stat.S_ISREG(found.st_mode):
+        os.fchown(fd, user.uid, user.gid)
+        if found.st_size:
+            os.ftruncate(fd, 0)
+        metadata.replace(fd, values)
+    elif stat.S_ISDIR(found.st_mode):
+        raise InvalidArgumentError("the path is a directory")
+
+
+def _check_space(path: str, announced: int) -> None:
+    """Before an existing file is cut: what cannot fit leaves it as it was."""
+    free = os.statvfs(os.path.dirname(path))  # noqa: PTH120
+    available = free.f_bavail * free.f_frsize
+    if announced > available:
+        raise NoSpaceError(
+            f"not enough disk space: {announced} bytes required, {available} bytes available"
+        )
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def _unlink_target(path: str) -> None:
+    os.unlink(os.path.realpath(path))  # noqa: PTH108

@@ -1,0 +1,168 @@
+"""POST /init: the orchestrator tells the machine who it is.
+
+Called after every boot, restore and resume, before anything is routed to the sandbox.
+A field that is absent leaves what is set; `accessToken: null` takes the token away.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from emberbox.envd.auth import same
+from emberbox.envd.errors import (
+    InvalidArgumentError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from emberbox.envd.asgi import Request
+    from emberbox.envd.state import State
+    from emberbox.envd.system import System
+
+logger = logging.getLogger(__name__)
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """The body of the call after validation; None means absent."""
+
+    strings: dict[str, str]
+    access_token: tuple[str | None] | None
+    env_vars: dict[str, str] | None
+    timestamp: int | None
+    seed: bytes | None
+
+
+class Initializer:
+    """Applies /init. `peers` are the addresses it is accepted from."""
+
+    def __init__(self, state: State, system: System, peers: Collection[str]) -> None:
+        self._state = state
+        self._system = system
+        self._peers = frozenset(peers)
+
+    async def handle(self, request: Request) -> None:
+        """Raises PermissionDenied-, Unauthenticated- or InvalidArgumentError."""
+        if request.peer not in self._peers:
+            raise PermissionDeniedError("/init is not accepted from this address")
+        current = self._state.access_token
+        given = request.headers.get("x-access-token", "")
+        if current is not None and not same(given, current):
+            raise UnauthenticatedError("access token is missing or wrong")
+        changes = _parse(await request.json())
+        self._change_system(changes)
+        self._change_state(changes)
+
+    def _change_system(self, changes: _Changes) -> None:
+        system = self._system
+        with _tolerated("set the clock"):
+            if changes.timestamp is not None:
+                system.set_clock(changes.timestamp)
+        with _tolerated("feed the random generator"):
+            if changes.seed is not None:
+                system.add_entropy(changes.seed)
+        with _tolerated("set the host name"):
+            if name := changes.strings.get("hostname"):
+                system.set_hostname(name)
+        sandbox_id = changes.strings.get("sandboxId")
+        if sandbox_id and sandbox_id != self._state.sandbox_id:
+            system.renew_machine_id()
+
+    def _change_state(self, changes: _Changes) -> None:
+        state, given = self._state, changes.strings
+        state.sandbox_id = given.get("sandboxId", state.sandbox_id)
+        state.template_id = given.get("templateId", state.template_id)
+        state.lifecycle_id = given.get("lifecycleId", state.lifecycle_id)
+        state.default_user = given.get("defaultUser", state.default_user)
+        state.default_workdir = given.get("defaultWorkdir", state.default_workdir)
+        if changes.env_vars is not None:
+            state.env_vars = changes.env_vars
+        if changes.access_token is not None:
+            (state.access_token,) = changes.access_token
+
+
+@contextmanager
+def _tolerated(what: str) -> Iterator[None]:
+    """A sandbox with a wrong clock is better than none; the log tells."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("cannot %s: %s", what, error)
+
+
+_STRINGS = (
+    "sandboxId",
+    "templateId",
+    "lifecycleId",
+    "defaultUser",
+    "defaultWorkdir",
+    "hostname",
+)
+
+
+def _parse(body: dict[str, object]) -> _Changes:
+    strings = {name: text for name in _STRINGS if (text := _string(body, name)) is not None}
+    if "hostname" in strings and not _HOSTNAME.fullmatch(strings["hostname"]):
+        raise InvalidArgumentError("field 'hostname' is not a host name")
+    token = (_string(body, "accessToken") or None,) if "accessToken" in body else None
+    timestamp = _string(body, "timestamp")
+    seed = _string(body, "randomSeed")
+    return _Changes(
+        strings,
+        token,
+        _env_vars(body),
+        None if timestamp is None else parse_timestamp(timestamp),
+        None if seed is None else _decode_seed(seed),
+    )
+
+
+def _string(body: dict[str, object], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidArgumentError(f"field '{name}' must be a string")
+    return value
+
+
+def _env_vars(body: dict[str, object]) -> dict[str, str] | None:
+    value = body.get("envVars")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise InvalidArgumentError("field 'envVars' must map strings to strings")
+    return dict(value)
+
+
+def _decode_seed(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)[:512]
+    except binascii.Error as error:
+        raise InvalidArgumentError("field 'randomSeed' is not base64") from error
+
+
+def parse_timestamp(text: str) -> int:
+    """RFC 3339, with up to nanoseconds, to nanoseconds since the epoch.
+
+    Raises InvalidArgumentError.
+    """
+    found = re.fullmatch(r"([^.]+?)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", text, re.IGNORECASE)
+    if found is None:
+        raise InvalidArgumentError("field 'timestamp' is not RFC 3339")
+    seconds, fraction, zone = found.groups()
+    try:
+        offset = "+00:00" if zone in {"Z", "z"} else zone
+        moment = datetime.fromisoformat(seconds + offset).astimezone(UTC)
+    except ValueError as error:
+        raise InvalidArgumentError("field 'timestamp' is not RFC 3339") from error
+    return int(moment.timestamp()) * 10**9 + int((fraction or "0").ljust(9, "0"))

@@ -1,0 +1,110 @@
+"""Puts the daemon together and serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from emberbox.envd.app import Application
+from emberbox.envd.bridge import Bridges
+from emberbox.envd.filesystem_service import FilesystemService
+from emberbox.envd.init import Initializer
+from emberbox.envd.metrics import Metrics
+from emberbox.envd.process_service import ProcessService
+from emberbox.envd.processes import Processes
+from emberbox.envd.spawn import Spawner
+from emberbox.envd.state import State
+from emberbox.envd.system import System
+from emberbox.envd.users import Users
+from emberbox.envd.workers import Workers
+
+if TYPE_CHECKING:
+    import socket
+
+    from emberbox.envd.cgroups import Cgroups
+
+logger = logging.getLogger(__name__)
+
+_KEEP_ALIVE = 700
+"""Seconds; longer than the 640 for which proxies keep idle connections to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says."""
+
+    port: int = 49983
+    address: str = "0.0.0.0"
+    init_peers: tuple[str, ...] = ("169.254.0.22",)
+    guest_address: str = "169.254.0.21"
+
+
+@dataclass
+class Envd:
+    """The daemon. `serve` runs on its own thread: see `identity` for why not on the main one."""
+
+    settings: Settings
+    state: State = field(default_factory=State)
+    system: System = field(default_factory=System)
+    cgroups: Cgroups | None = None
+
+    def __post_init__(self) -> None:
+        users = Users()
+        self._workers = Workers(users)
+        processes = Processes(Spawner(self.cgroups))
+        self.bridges = Bridges(self.settings.guest_address, self.settings.port)
+        self.app = Application(
+            state=self.state,
+            workers=self._workers,
+            processes=ProcessService(processes, users, self.state),
+            filesystem=FilesystemService(self.state, self._workers),
+            initializer=Initializer(self.state, self.system, self.settings.init_peers),
+            bridges=self.bridges,
+            metrics=Metrics(),
+        )
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self.app,
+                host=self.settings.address,
+                port=self.settings.port,
+                http="httptools",
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    def run(self, listener: socket.socket | None = None) -> threading.Thread:
+        """Starts the serving thread. `listener` is used instead of address and port."""
+        os.umask(0o022)  # modes in the protocol are those of new files under this mask
+        sockets = [listener] if listener else None
+        thread = threading.Thread(target=self._serve, args=(sockets,), name="envd")
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """From any thread. Processes go on."""
+        self._server.should_exit = True
+
+    def _serve(self, sockets: list[socket.socket] | None) -> None:
+        asyncio.run(self._serve_until_stopped(sockets))
+
+    async def _serve_until_stopped(self, sockets: list[socket.socket] | None) -> None:
+        try:
+            await self._server.serve(sockets)
+        finally:
+            self.bridges.close_all()
+            self._workers.close()

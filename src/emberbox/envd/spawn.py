@@ -1,0 +1,190 @@
+"""Starting a program as a user, as cheaply as Python can."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+import struct
+import subprocess
+import termios
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emberbox.envd import cgroups
+from emberbox.envd.errors import InvalidArgumentError, PermissionDeniedError
+from emberbox.envd.identity import acting_as
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from emberbox.envd.users import User
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start. `terminal` is (columns, rows) of a PTY, None for pipes."""
+
+    argv: list[str]
+    user: User
+    cwd: str
+    env: dict[str, str]
+    stdin: bool
+    terminal: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started process and our ends of its pipes, all non-blocking."""
+
+    popen: subprocess.Popen[bytes]
+    pidfd: int
+    stdin: int | None
+    outputs: dict[int, str]
+    """File descriptor to "stdout", "stderr" or "pty"."""
+    cgroup: Path | None
+
+
+class Spawner:
+    """Starts processes, each in its own session and, where there are cgroups, its own cgroup."""
+
+    def __init__(self, groups: cgroups.Cgroups | None = None) -> None:
+        self._groups = groups
+        self._inherits_protection = cgroups.own_oom_score() < 0
+
+    def start(self, plan: Plan) -> Child:
+        """Raises InvalidArgumentError or PermissionDeniedError if it cannot start."""
+        with ExitStack() as ours:  # closed if anything fails
+            popen, stdin, outputs = _popen(plan, ours)
+            ours.pop_all()
+        cgroup = self._place(popen.pid)
+        return Child(popen, os.pidfd_open(popen.pid), stdin, outputs, cgroup)
+
+    def _place(self, pid: int) -> Path | None:
+        if self._inherits_protection:
+            cgroups.set_oom_score(pid, 0)
+        if self._groups is None:
+            return None
+        try:
+            return self._groups.adopt(pid)
+        except OSError as error:  # a process outside its group beats none
+            logger.warning("cannot move process %d to a cgroup: %s", pid, error)
+            return None
+
+    def release(self, child: Child) -> None:
+        """The process ended."""
+        if self._groups is not None and child.cgroup is not None:
+            self._groups.release(child.cgroup)
+
+    def refill(self) -> None:
+        """Prepares for the next start. Called when nobody waits for it."""
+        if self._groups is None:
+            return
+        try:
+            self._groups.refill()
+        except OSError as error:
+            logger.warning("cannot make a cgroup: %s", error)
+
+
+def default_path() -> str:
+    """PATH of user processes before their own settings."""
+    return os.environ.get("PATH", DEFAULT_PATH)
+
+
+def _popen(
+    plan: Plan, ours: ExitStack
+) -> tuple[subprocess.Popen[bytes], int | None, dict[int, str]]:
+    with ExitStack() as theirs, acting_as(plan.user):
+        _check_cwd(plan.cwd)
+        # Opened as the user, who may then open /dev/stdout or the terminal by name.
+        ends = _terminal(plan.terminal, ours, theirs) if plan.terminal else None
+        stdin, outputs, (fd0, fd1, fd2) = ends or _pipes(plan.stdin, ours, theirs)
+        try:
+            popen = subprocess.Popen(
+                plan.argv,
+                stdin=fd0,
+                stdout=fd1,
+                stderr=fd2,
+                cwd=plan.cwd,
+                env=plan.env,
+                start_new_session=True,
+                # Every descriptor of ours is close-on-exec; looking for others costs time.
+                close_fds=False,
+                # With it, subprocess falls back from vfork to fork. Safe: it takes no lock.
+                preexec_fn=_take_terminal if plan.terminal else None,  # noqa: PLW1509
+            )
+        except (OSError, ValueError) as error:
+            raise _cannot_start(plan, error) from error
+    return popen, stdin, outputs
+
+
+_Ends = tuple[int | None, dict[int, str], tuple[int, int, int]]
+
+
+def _pipes(want_stdin: bool, ours: ExitStack, theirs: ExitStack) -> _Ends:
+    stdin = None
+    if want_stdin:
+        fd0, stdin = os.pipe2(os.O_CLOEXEC)
+        _keep(ours, stdin)
+    else:
+        fd0 = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    theirs.callback(os.close, fd0)
+    out, fd1 = os.pipe2(os.O_CLOEXEC)
+    theirs.callback(os.close, fd1)
+    _keep(ours, out)
+    err, fd2 = os.pipe2(os.O_CLOEXEC)
+    theirs.callback(os.close, fd2)
+    _keep(ours, err)
+    return stdin, {out: "stdout", err: "stderr"}, (fd0, fd1, fd2)
+
+
+def _terminal(size: tuple[int, int], ours: ExitStack, theirs: ExitStack) -> _Ends:
+    master, slave = os.openpty()
+    theirs.callback(os.close, slave)
+    _keep(ours, master)
+    set_terminal_size(master, *size)
+    return master, {master: "pty"}, (slave, slave, slave)
+
+
+def _keep(ours: ExitStack, fd: int) -> None:
+    os.set_blocking(fd, False)
+    ours.callback(os.close, fd)
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def set_terminal_size(fd: int, columns: int, rows: int) -> None:
+    """Tells the terminal, which tells the program by SIGWINCH."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _check_cwd(cwd: str) -> None:
+    try:
+        mode = os.stat(cwd).st_mode  # noqa: PTH116 - on the path of every start
+    except PermissionError as error:
+        raise PermissionDeniedError(f"permission denied: cwd '{cwd}'") from error
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(f"cwd '{cwd}' does not exist") from error
+    if not stat.S_ISDIR(mode):
+        raise InvalidArgumentError(f"cwd '{cwd}' is not a directory")
+
+
+def _cannot_start(plan: Plan, error: OSError | ValueError) -> InvalidArgumentError:
+    command = plan.argv[0]
+    if isinstance(error, PermissionError) and error.filename == plan.cwd:
+        return InvalidArgumentError(f"permission denied: cwd '{plan.cwd}'")
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(error.errno)
+        if error.errno == errno.E2BIG:
+            reason = "arguments and environment are too long"
+        return InvalidArgumentError(f"cannot start '{command}': {reason}")
+    return InvalidArgumentError(f"cannot start '{command}': {error}")
