@@ -53,7 +53,8 @@ class Apt:
         self.directory = directory
         self.release = release
         self._sources: tuple[Source, ...] | None = None
-        self._updated = False
+        self.updated = False
+        """Whether `update` has fetched the lists."""
 
     @property
     def sources_file(self) -> Path:
@@ -67,8 +68,8 @@ class Apt:
         return self._sources
 
     def update(self) -> None:
-        """Fetch the package lists, once for each Apt. Raises ToolFailed."""
-        if self._updated:
+        """Fetch the package lists, once for each Apt. Raises ToolFailedError."""
+        if self.updated:
             return
         self._write_configuration()
         # Without the option a source that does not answer is a warning, and an old list serves.
@@ -78,7 +79,7 @@ class Apt:
             remedy=REMEDY,
             environment=self._environment(),
         )
-        self._updated = True
+        self.updated = True
 
     def resolve(self, names: Iterable[str]) -> tuple[Package, ...]:
         """All packages that installing `names` into an empty system would bring."""

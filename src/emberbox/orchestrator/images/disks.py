@@ -24,8 +24,8 @@ def make_scratch(path: Path, size_mb: int) -> None:
 
     It has no journal (a sandbox that crashes is not repaired) and inode tables that count as
     zeroed, since the file is new: nothing is written to them here or in the guest. User
-    extended attributes work without an option. Not fsynced. Raises FileExistsError, ToolFailed;
-    no file is left then.
+    extended attributes work without an option. Not fsynced. Raises FileExistsError and
+    ToolFailedError; no file is left then.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -56,15 +56,24 @@ def copy_sparse(source: Path, target: Path) -> bool:
             os.fchmod(writer, status.st_mode & 0o777)
             if _clone(reader.fileno(), writer):
                 return True
-            os.ftruncate(writer, status.st_size)
-            for start, end in _data(reader.fileno(), status.st_size):
-                _copy_range(reader.fileno(), writer, start, end)
+            copy_data(reader.fileno(), writer)
             return False
         except BaseException:
             target.unlink(missing_ok=True)
             raise
         finally:
             os.close(writer)
+
+
+def copy_data(reader: int, writer: int) -> None:
+    """Give the empty file `writer` the size and the data of `reader`, keeping its holes.
+
+    Both are descriptors, of files or of memory. Raises OSError.
+    """
+    size = os.fstat(reader).st_size
+    os.ftruncate(writer, size)
+    for start, end in _data(reader, size):
+        _copy_range(reader, writer, start, end)
 
 
 def _clone(reader: int, writer: int) -> bool:

@@ -47,7 +47,7 @@ class _Images:
 def find_images(store: ImageStore, own_kernel: OwnKernel | None = None) -> ImageSet | None:
     """The set that is in the store for this installation, or None when one must be made.
 
-    Offline and fast: reads manifests and hashes envd's sources. Raises BadSetting.
+    Offline and fast: reads manifests and hashes envd's sources. Raises BadSettingError.
     """
     images = _find(store, own_kernel)
     return None if images is None else _set_of(images)
@@ -98,7 +98,7 @@ def _build(
 ) -> _Images:
     store.root.mkdir(parents=True, exist_ok=True)
     check_host(store.root)
-    progress.step("waiting for another build", None)
+    progress.step("waiting for the store", None)
     with store.building():
         return _Builder(store, progress, own_kernel, refresh=refresh).build()
 
@@ -130,7 +130,7 @@ class _Builder:
         if self._own_kernel is not None:
             return kernel.build_own(self._store, self._own_kernel)
         apt = self._updated()
-        self._progress.step("kernel", 0.0)
+        self._progress.step("kernel", 0.03)
         return kernel.build(self._store, apt)
 
     def _interpreter(self) -> Image:
@@ -138,7 +138,7 @@ class _Builder:
         if found is not None:
             return found
         apt = self._updated()
-        self._progress.step("envd's interpreter", 0.0)
+        self._progress.step("interpreter of envd", 0.09)
         return interpreter.build(self._store, apt)
 
     def _initrd(self, kernel_image: Image, interpreter_image: Image) -> Image:
@@ -146,7 +146,7 @@ class _Builder:
         found = self._store.find("initrd", key)
         if found is not None:
             return found
-        self._progress.step("initrd", 0.0)
+        self._progress.step("initrd", 0.17)
         return initrd.build(self._store, kernel_image, interpreter_image)
 
     def _runtime(self, interpreter_image: Image) -> Image:
@@ -154,7 +154,7 @@ class _Builder:
         found = self._store.find("runtime", key)
         if found is not None:
             return found
-        self._progress.step("runtime image", 0.0)
+        self._progress.step("runtime image", 0.18)
         return runtime.build(self._store, interpreter_image)
 
     def _root(self) -> Image:
@@ -168,8 +168,9 @@ class _Builder:
         return None if self._refresh else self._store.find(kind, key_of(kind, inputs))
 
     def _updated(self) -> Apt:
-        self._progress.step("package lists", 0.0)
-        self._apt.update()
+        if not self._apt.updated:
+            self._progress.step("package lists", 0.0)
+            self._apt.update()
         return self._apt
 
 

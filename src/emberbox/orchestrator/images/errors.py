@@ -1,12 +1,12 @@
 """Errors of the image build.
 
 StartupError
-└── ImageError            an image cannot be made; `remedy` says what to do
-    ├── MissingTool       a program of the host is not installed
-    ├── NotRoot           building needs root
-    ├── TooLittleDisk     the file system of the store is too full
-    ├── ToolFailed        a program of the host ended with an error
-    └── BadSetting        a path that was given is no such thing
+└── ImageError                an image cannot be made; `remedy` says what to do
+    ├── MissingToolError      a program of the host is not installed
+    ├── NotRootError          building needs root
+    ├── LowDiskError          the file system of the store is too full
+    ├── ToolFailedError       a program of the host ended with an error
+    └── BadSettingError       a path that was given is no such thing
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class ImageError(StartupError):
         self.remedy = remedy
 
 
-class NotRoot(ImageError):
+class NotRootError(ImageError):
     """Root file systems hold files of other users and are made with chroot."""
 
     def __init__(self) -> None:
         super().__init__("images are built as root", "run the command with sudo")
 
 
-class MissingTool(ImageError):
+class MissingToolError(ImageError):
     """A program that the build calls is not on PATH."""
 
     def __init__(self, tool: str, package: str) -> None:
@@ -46,7 +46,7 @@ class MissingTool(ImageError):
         self.package = package
 
 
-class TooLittleDisk(ImageError):
+class LowDiskError(ImageError):
     """The file system that holds the store has less room than the build takes."""
 
     def __init__(self, path: Path, needed: int, free: int) -> None:
@@ -60,7 +60,7 @@ class TooLittleDisk(ImageError):
         self.free = free
 
 
-class ToolFailed(ImageError):
+class ToolFailedError(ImageError):
     """A program of the host failed; `output` is the end of what it wrote."""
 
     def __init__(self, doing: str, argv: list[str], output: str, remedy: str) -> None:
@@ -71,7 +71,7 @@ class ToolFailed(ImageError):
         self.output = output
 
 
-class BadSetting(ImageError):
+class BadSettingError(ImageError):
     """A kernel or module path that was set does not serve."""
 
     def __init__(self, name: str, value: object, problem: str) -> None:

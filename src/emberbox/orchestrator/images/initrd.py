@@ -6,7 +6,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.images import cpio, guest_files
+from emberbox.orchestrator.images import cpio, guest
 from emberbox.orchestrator.images.interpreter import BUSYBOX_MEMBER, TREE
 from emberbox.orchestrator.images.kernel import MODULES, modules_of
 from emberbox.orchestrator.images.manifest import Manifest, digest_of, hash_of, key_of
@@ -32,7 +32,7 @@ def inputs_of(kernel: Image, interpreter: Image) -> dict[str, str]:
         "recipe": RECIPE,
         "kernel": kernel.hash,
         "interpreter": interpreter.hash,
-        "init": digest_of(guest_files.read(INIT_SCRIPT).decode(), *APPLETS, *MODULES),
+        "init": digest_of(guest.read(INIT_SCRIPT).decode(), *APPLETS, *MODULES),
     }
 
 
@@ -55,7 +55,7 @@ def _members(kernel: Image, busybox: bytes) -> dict[str, cpio.Entry]:
     members["dev/null"] = cpio.character_device(1, 3, 0o666)
     members["bin/busybox"] = cpio.file(busybox, 0o755)
     members |= {f"bin/{applet}": cpio.symlink("busybox") for applet in APPLETS}
-    members["init"] = cpio.file(guest_files.read(INIT_SCRIPT), 0o755)
+    members["init"] = cpio.file(guest.read(INIT_SCRIPT), 0o755)
     members["modules/order"] = cpio.file(order.encode())
     members |= {f"modules/{path.name}": cpio.file(path.read_bytes()) for path in modules}
     return members

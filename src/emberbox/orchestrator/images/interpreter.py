@@ -22,7 +22,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.images import guest_files
+from emberbox.orchestrator.images import guest
 from emberbox.orchestrator.images.errors import ImageError
 from emberbox.orchestrator.images.lock import find_lock, without
 from emberbox.orchestrator.images.manifest import Manifest, digest_of, hash_of, key_of
@@ -65,7 +65,7 @@ def inputs_of() -> dict[str, str]:
         "packages": " ".join(PACKAGES),
         "trimmed": digest_of(*UNUSED_LIBRARY),
         "lock": digest_of(find_lock().read_text(), *UNUSED_WHEELS),
-        "stand-in": digest_of(guest_files.read("pyqwest.py").decode()),
+        "stand-in": digest_of(guest.read("pyqwest.py").decode()),
     }
 
 
@@ -151,7 +151,7 @@ def _take_wheels(work: Path, tree: Path, version: str) -> None:
         remedy="check the network and the configuration of pip, then try again",
     )  # fmt: skip
     shutil.rmtree(wheels / "bin", ignore_errors=True)
-    (wheels / "pyqwest.py").write_bytes(guest_files.read("pyqwest.py"))
+    (wheels / "pyqwest.py").write_bytes(guest.read("pyqwest.py"))
 
 
 def _take_libraries(debs: Path, tree: Path) -> None:

@@ -6,10 +6,9 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.images.errors import BadSetting, ImageError
+from emberbox.orchestrator.images.errors import BadSettingError, ImageError
 from emberbox.orchestrator.images.manifest import (
     Manifest,
     digest_of_file,
@@ -19,6 +18,8 @@ from emberbox.orchestrator.images.manifest import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from emberbox.orchestrator.images.apt import Apt
     from emberbox.orchestrator.images.store import Image, ImageStore
 
@@ -53,15 +54,15 @@ class OwnKernel:
 
 
 def inputs_of(own: OwnKernel | None) -> dict[str, str]:
-    """What is known before anything is fetched. Raises BadSetting."""
+    """What is known before anything is fetched. Raises BadSettingError."""
     if own is None:
         return {"recipe": RECIPE, "package": META_PACKAGE, "modules": " ".join(MODULES)}
     if not own.path.is_file():
-        raise BadSetting("EMBERBOX_KERNEL", own.path, "is not a file")
+        raise BadSettingError("EMBERBOX_KERNEL", own.path, "is not a file")
     inputs = {"recipe": RECIPE, "kernel": digest_of_file(own.path)}
     if own.modules is not None:
         if not own.modules.is_dir():
-            raise BadSetting("EMBERBOX_KERNEL_MODULES", own.modules, "is not a directory")
+            raise BadSettingError("EMBERBOX_KERNEL_MODULES", own.modules, "is not a directory")
         inputs["modules"] = digest_of_tree({"": own.modules}, (MODULE_SUFFIX,))
     return inputs
 

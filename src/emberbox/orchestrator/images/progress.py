@@ -9,7 +9,7 @@ class Progress(Protocol):
     """Receives the steps of a build, in order, from the thread that builds."""
 
     def step(self, name: str, fraction: float | None) -> None:
-        """`name` is being done; `fraction` of it is done (0 to 1), None when unknown."""
+        """`name` begins; `fraction` (0 to 1, None: unknown) of the whole build is done by then."""
 
 
 class Silent:

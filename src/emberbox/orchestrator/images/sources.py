@@ -75,7 +75,7 @@ def _signed_by(entry: str) -> str | None:
     text = Path(path).read_text()
     if path.endswith(".sources"):
         return _stanza_value(text, int(number))
-    line = (text.splitlines() + [""])[int(number) - 1]
+    line = [*text.splitlines(), ""][int(number) - 1]
     match = re.search(r"\bsigned-by=([^\s\]]+)", line, re.IGNORECASE)
     return match[1] if match else None
 

@@ -7,7 +7,12 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.images.errors import MissingTool, NotRoot, TooLittleDisk, ToolFailed
+from emberbox.orchestrator.images.errors import (
+    LowDiskError,
+    MissingToolError,
+    NotRootError,
+    ToolFailedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +23,7 @@ PACKAGE_OF_TOOL = {
     "dpkg-deb": "dpkg",
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
+    "debugfs": "e2fsprogs",
 }
 
 BUILD_SPACE = 3 << 30
@@ -25,20 +31,20 @@ BUILD_SPACE = 3 << 30
 
 
 def check_host(store_root: Path) -> None:
-    """Raise NotRoot, MissingTool or TooLittleDisk when a build here could not end well."""
+    """Raise NotRootError, MissingToolError or LowDiskError when a build here could not end well."""
     if os.geteuid() != 0:
-        raise NotRoot
+        raise NotRootError
     for tool, package in PACKAGE_OF_TOOL.items():
         require(tool, package)
     free = shutil.disk_usage(store_root).free
     if free < BUILD_SPACE:
-        raise TooLittleDisk(store_root, BUILD_SPACE, free)
+        raise LowDiskError(store_root, BUILD_SPACE, free)
 
 
 def require(tool: str, package: str) -> None:
-    """Raise MissingTool when `tool` is not on PATH."""
+    """Raise MissingToolError when `tool` is not on PATH."""
     if shutil.which(tool) is None:
-        raise MissingTool(tool, package)
+        raise MissingToolError(tool, package)
 
 
 def run(
@@ -52,7 +58,7 @@ def run(
 ) -> str:
     """Run a program to its end and return its standard output.
 
-    `on_line` sees each line of its standard error as it comes. Raises ToolFailed with the end
+    `on_line` sees each line of its standard error as it comes. Raises ToolFailedError with the end
     of both outputs when the program does not end with 0.
     """
     process = subprocess.Popen(
@@ -74,7 +80,7 @@ def run(
             process.kill()
             raise
     if process.returncode:
-        raise ToolFailed(doing, argv, f"{output[-4000:]}\n{messages[-8000:]}", remedy)
+        raise ToolFailedError(doing, argv, f"{output[-4000:]}\n{messages[-8000:]}", remedy)
     return output
 
 
