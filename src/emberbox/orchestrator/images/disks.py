@@ -34,7 +34,7 @@ def make_scratch(path: Path, size_mb: int) -> None:
         run(
             ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-L", "scratch",
              "-O", "^has_journal,^resize_inode",
-             "-E", "lazy_itable_init=1,assume_storage_prezeroed=1,nodiscard", str(path)],
+             "-E", "assume_storage_prezeroed=1,nodiscard", str(path)],
             doing="making a scratch disk",
             remedy="make room on the file system of EMBERBOX_HOME",
         )  # fmt: skip

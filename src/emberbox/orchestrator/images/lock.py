@@ -28,9 +28,9 @@ def find_lock() -> Path:
 
 def without(lock: str, names: frozenset[str]) -> str:
     """The lock without the entries of some packages; an entry is a line and its continuations."""
-    entries = re.split(r"\n(?=[^\s#])", lock.strip() + "\n")
+    entries = re.split(r"\n(?=[^\s#])", lock.strip())
     kept = [entry for entry in entries if _name(entry) not in names]
-    return "\n".join(kept)
+    return "\n".join(kept) + "\n"
 
 
 def _name(entry: str) -> str:
