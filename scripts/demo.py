@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 MARK = "EMBERBOX_DEMO_RUN"
+EMBERBOX = Path(sys.executable).with_name("emberbox")
 STOP_WITHIN = 120.0
 
 
@@ -64,6 +65,8 @@ def main() -> int:
     before = leaks.Machine.now()
     kept = run_directories(home)
     try:
+        with steps.step("build the guest images that are missing"):
+            build_images()
         with running(steps, mark) as facts, steps.step("examples/quickstart.py"):
             quickstart(facts)
         with steps.step("look what is left behind"):
@@ -77,12 +80,19 @@ def main() -> int:
     return 0
 
 
+def build_images() -> None:
+    """Kernel, initrd, runtime and root image, with a progress bar. Raises DemoError."""
+    done = subprocess.run([EMBERBOX, "images", "build"], check=False)
+    if done.returncode != 0:
+        raise DemoError("the guest images could not be built: the lines above say why")
+
+
 @contextmanager
 def running(steps: Steps, mark: str) -> Iterator[dict[str, str]]:
     """The three servers, with what `up --json` prints of them; stopped afterwards."""
-    with steps.step("build the images (the first time) and start the servers"):
+    with steps.step("start the servers (the first time: snapshot the base template)"):
         up = subprocess.Popen(
-            [Path(sys.executable).with_name("emberbox"), "up", "--json"],
+            [EMBERBOX, "up", "--json"],
             env={**os.environ, MARK: mark},
             stdout=subprocess.PIPE,
             text=True,
@@ -139,7 +149,7 @@ def quickstart(facts: dict[str, str]) -> None:
 
 def run_directories(home: Home) -> frozenset[str]:
     """Directories of single sandboxes on this host."""
-    return frozenset(str(path) for path in home.orchestrator.glob("sandboxes/*"))
+    return frozenset(str(path) for path in home.run_directories.glob("*"))
 
 
 def check_nothing_left(before: leaks.Machine, kept: frozenset[str], mark: str, home: Home) -> None:

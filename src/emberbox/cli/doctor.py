@@ -32,7 +32,9 @@ def doctor(*, as_json: bool) -> None:
     Exit status 1 when sandboxes cannot run here.
     """
     settings = load_settings(Settings)
-    network = NodeNetwork.of_node(settings.node_id, settings.address_range)
+    network = NodeNetwork.of_node(
+        settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
+    )
     drivers = probe_all()
     findings = list(checks.look(settings.paths, network))
     healthy = any(driver.usable for driver in drivers) and not any(

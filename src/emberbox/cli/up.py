@@ -216,6 +216,8 @@ class SandboxesOfHost:
 
 
 def _ending(count: int, *, keep: bool) -> str:
+    if not count:
+        return "stopping; no sandbox runs"
     sandboxes = "1 sandbox" if count == 1 else f"{count} sandboxes"
     if keep:
         return f"stopping; {sandboxes} left running for the next up"
