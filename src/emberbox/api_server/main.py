@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _GRACE = 10
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError."""
     logs.configure("api-server")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     uvloop.run(_run(settings))
 
 

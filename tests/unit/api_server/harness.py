@@ -1,0 +1,134 @@
+"""A running API server in the loop of the test, over a real database file and a stand-in host."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import uvicorn
+
+from emberbox.api_server.app import build_app
+from emberbox.api_server.bootstrap import ensure_default_key
+from emberbox.api_server.main import Server, _listen
+from emberbox.api_server.services import Services
+from emberbox.api_server.settings import Settings
+from emberbox.api_server.store import Limits, Store
+from emberbox.shared.home import Home
+
+from .standin import SECRET, Standin
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+    from emberbox.api_server.store import Sandbox
+
+
+@dataclass
+class World:
+    """One API server and what it stands on."""
+
+    host: Standin
+    services: Services
+    app: FastAPI
+    url: str
+    key: str
+    http: httpx.AsyncClient
+
+    @property
+    def store(self) -> Store:
+        return self.services.store
+
+    async def create(self, **body: object) -> httpx.Response:
+        """`POST /v2/sandboxes` of the template base."""
+        return await self.http.post("/v2/sandboxes", json={"templateID": "base", **body})
+
+    async def created(self, **body: object) -> str:
+        """The id of a new sandbox."""
+        answer = await self.create(**body)
+        assert answer.status_code == 201, answer.text
+        sandbox_id: str = answer.json()["sandboxID"]
+        return sandbox_id
+
+    async def row(self, sandbox_id: str) -> Sandbox:
+        """The record of a sandbox."""
+        found = await self.store.sandboxes.get(sandbox_id)
+        assert found is not None
+        return found
+
+    async def rows(self) -> list[Sandbox]:
+        """The live records of the host."""
+        return await self.store.sandboxes.live_on(self.host.node_id)
+
+    async def becomes(self, sandbox_id: str, state: str) -> Sandbox:
+        """Wait until a record has a state."""
+        await eventually(lambda: self._is(sandbox_id, state))
+        return await self.row(sandbox_id)
+
+    async def limit(self, **limits: int) -> None:
+        """Limit the default team; the server is to forget who it has seen."""
+        team = await self.store.teams.find("default")
+        assert team is not None
+        await self.store.teams.set_limits(team.team_id, dict(limits))
+        self.services.authenticator._remembered.clear()
+
+    async def other_team(self, name: str = "other") -> httpx.AsyncClient:
+        """A client with the key of another team."""
+        made = await self.store.teams.create(name, Limits(), self.now())
+        assert made is not None
+        key = "e2b_" + "ab" * 20
+        await self.store.keys.add(made.team_id, "", key, self.now())
+        return httpx.AsyncClient(base_url=self.url, headers={"X-API-KEY": key})
+
+    def now(self):  # type: ignore[no-untyped-def]
+        return self.services.living._clock()
+
+    async def _is(self, sandbox_id: str, state: str) -> bool:
+        return (await self.row(sandbox_id)).state == state
+
+
+async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `look` is true; the limit of the test is the limit."""
+    while not await look():
+        await asyncio.sleep(0.01)
+
+
+def settings_for(home: Path, *hosts: Standin, **changes: object) -> Settings:
+    """Settings of a test; background checks only when the test asks."""
+    values: dict[str, object] = {
+        "home": home,
+        "port": 0,
+        "orchestrators": ",".join(host.address for host in hosts),
+        "reconcile_interval": 3600,
+        "connect_timeout": 1,
+        **changes,
+    }
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def running(settings: Settings, host: Standin) -> AsyncIterator[World]:
+    """Serve on a free port until the end of the block."""
+    store = await Store.open(settings.database)
+    await ensure_default_key(store, Home(settings.home))
+    services = await Services.wire(settings, store, SECRET)
+    app = build_app(services)
+    listener = _listen("127.0.0.1", 0)
+    server = Server(
+        uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None)
+    )
+    task = asyncio.create_task(server.serve([listener]))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    key = Home(settings.home).api_key.read_text().strip()
+    try:
+        async with httpx.AsyncClient(base_url=url, headers={"X-API-KEY": key}) as http:
+            yield World(host, services, app, url, key, http)
+    finally:
+        server.end()
+        await task
+        await services.close()

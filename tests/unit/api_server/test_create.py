@@ -1,0 +1,248 @@
+"""Create: answers, refusals, quota."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from emberbox.api_server.reconcile import CLUSTER_METADATA
+from emberbox.shared.protocol import CLIENT_ID, ENVD_VERSION
+
+from .standin import BASE_ID, BUILD_ID, template
+
+if TYPE_CHECKING:
+    from .harness import World
+
+
+async def test_v2_answers_201_with_the_required_fields(world: World) -> None:
+    answer = await world.create(metadata={"a": "b"}, envVars={"X": "1"}, future={"field": 1})
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body["templateID"] == BASE_ID
+    assert body["clientID"] == CLIENT_ID
+    assert body["envdVersion"] == ENVD_VERSION
+    assert body["alias"] == "base"
+    assert body["sandboxID"].startswith("i")
+    assert len(body["sandboxID"]) == 21
+    assert len(body["envdAccessToken"]) == 64
+    assert "trafficAccessToken" not in body
+    config = world.host.configs[body["sandboxID"]]
+    assert config.env_vars == {"X": "1"}
+    assert config.metadata.pop(CLUSTER_METADATA)
+    assert config.metadata == {"a": "b"}
+    assert config.build_id == BUILD_ID
+    assert config.envd_access_token == body["envdAccessToken"]
+    assert config.allow_internet_access
+    assert not config.HasField("traffic_access_token")
+
+
+async def test_running_is_written_after_the_answer(world: World) -> None:
+    sandbox_id = await world.created()
+    await world.becomes(sandbox_id, "running")
+
+
+async def test_default_timeouts_of_both_generations(world: World) -> None:
+    for path, expected in (("/v2/sandboxes", 300), ("/sandboxes", 15)):
+        answer = await world.http.post(path, json={"templateID": "base"})
+        row = await world.row(answer.json()["sandboxID"])
+        assert (row.end_at - row.started_at).total_seconds() == expected
+        told = world.host.sandboxes[row.sandbox_id].end_time.ToDatetime(row.end_at.tzinfo)
+        assert told == row.end_at
+
+
+@pytest.mark.parametrize(("secure", "tokens"), [(None, 0), (False, 0), (True, 1)])
+async def test_v1_is_secured_only_on_demand(world: World, secure: bool | None, tokens: int) -> None:
+    body = {"templateID": "base"} if secure is None else {"templateID": "base", "secure": secure}
+    answer = await world.http.post("/sandboxes", json=body)
+    assert answer.status_code == 201
+    assert ("envdAccessToken" in answer.json()) == bool(tokens)
+    token = world.host.configs[answer.json()["sandboxID"]].envd_access_token
+    assert bool(token) == bool(tokens)
+
+
+async def test_private_traffic_gets_a_token_of_its_own(world: World) -> None:
+    answer = await world.create(network={"allowPublicTraffic": False})
+    body = answer.json()
+    config = world.host.configs[body["sandboxID"]]
+    assert body["trafficAccessToken"] == config.traffic_access_token
+    assert body["trafficAccessToken"] != body["envdAccessToken"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"allow_internet_access": False}, {"network": {"denyOut": ["0.0.0.0/0"]}}]
+)
+async def test_without_internet(world: World, body: dict[str, object]) -> None:
+    sandbox_id = await world.created(**body)
+    assert not world.host.configs[sandbox_id].allow_internet_access
+    detail = (await world.http.get(f"/sandboxes/{sandbox_id}")).json()
+    assert detail["allowInternetAccess"] is False
+
+
+@pytest.mark.parametrize("name", ["base", "BASE", "base:default", BASE_ID])
+async def test_names_of_a_template(world: World, name: str) -> None:
+    assert (await world.create(templateID=name)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("nope", 404, "template 'nope' not found"),
+        ("base:v2", 404, "tag 'v2' does not exist for template 'base'"),
+        ("a b", 400, "Invalid template reference: 'a b' is not [namespace/]name[:tag]"),
+    ],
+)
+async def test_templates_that_are_not_there(
+    world: World, name: str, status: int, message: str
+) -> None:
+    answer = await world.create(templateID=name)
+    assert answer.status_code == status
+    assert answer.json() == {"code": status, "message": message}
+    assert await world.rows() == []
+
+
+@pytest.mark.parametrize("path", ["/sandboxes", "/v2/sandboxes"])
+@pytest.mark.parametrize("timeout", [0, -1])
+async def test_timeout_must_be_positive(world: World, path: str, timeout: int) -> None:
+    answer = await world.http.post(path, json={"templateID": "base", "timeout": timeout})
+    assert answer.status_code == 400
+    assert answer.json() == {"code": 400, "message": "Timeout must be greater than 0"}
+
+
+async def test_timeout_above_the_teams_maximum(world: World) -> None:
+    await world.limit(max_length_hours=1)
+    answer = await world.create(timeout=3601)
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "Timeout cannot be greater than 1 hours"
+    assert (await world.create(timeout=3600)).status_code == 201
+
+
+async def test_a_timeout_beyond_all_time_is_refused(world: World) -> None:
+    assert (await world.create(timeout=10**15)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"autoPause": True},
+        {"autoResume": {"enabled": True}},
+        {"network": {"allowOut": ["1.1.1.1"]}},
+        {"network": {"denyOut": ["1.1.1.1"]}},
+        {"network": {"rules": {"a.example": []}}},
+        {"network": {"egressProxy": {"address": "a:1"}}},
+        {"network": {"dnsServers": []}},
+        {"network": {"maskRequestHost": "a"}},
+        {"network": {"httpsPorts": [443]}},
+        {"volumeMounts": [{"name": "v", "path": "/v"}]},
+        {"iam": {"tokens": {"t": {}}}},
+    ],
+)
+async def test_options_of_later_are_refused_by_type(
+    world: World, option: dict[str, object]
+) -> None:
+    answer = await world.create(**option)
+    assert answer.status_code == 501
+    assert answer.json()["code"] == 501
+    assert answer.json()["error_code"] == "not_implemented"
+    assert "is not available in Emberbox yet" in answer.json()["message"]
+    assert await world.rows() == []
+
+
+async def test_options_that_ask_for_nothing_are_fine(world: World) -> None:
+    await world.created(
+        autoPause=False,
+        autoResume={"enabled": False},
+        network={"allowOut": [], "denyOut": None, "rules": {}, "egressProxy": None},
+        volumeMounts=[],
+        iam=None,
+        mcp={"browser": {}},
+    )
+
+
+async def test_memory_of_auto_pause_without_auto_pause(world: World) -> None:
+    answer = await world.create(autoPauseMemory=False)
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "autoPauseMemory=false only applies when autoPause is true."
+
+
+async def test_quota_holds_under_parallel_creates(world: World) -> None:
+    await world.limit(concurrent_sandboxes=7)
+    answers = await asyncio.gather(*(world.create() for _ in range(50)))
+    codes = [answer.status_code for answer in answers]
+    assert codes.count(201) == 7
+    assert codes.count(429) == 43
+    assert len(world.host.sandboxes) == 7
+    refused = next(answer.json() for answer in answers if answer.status_code == 429)
+    assert refused["code"] == 429
+    assert "maximum number of concurrent sandboxes (7)" in refused["message"]
+
+
+async def test_a_killed_sandbox_gives_its_quota_back(world: World) -> None:
+    await world.limit(concurrent_sandboxes=1)
+    sandbox_id = await world.created()
+    assert (await world.create()).status_code == 429
+    assert (await world.http.delete(f"/sandboxes/{sandbox_id}")).status_code == 204
+    await world.created()
+
+
+@pytest.mark.parametrize(
+    "limit", [{"total_vcpu": 5}, {"total_ram_mb": 1500}, {"total_disk_mb": 2048}]
+)
+async def test_sums_are_limited(world: World, limit: dict[str, int]) -> None:
+    await world.limit(**limit)
+    await world.created()
+    await world.created()
+    assert (await world.create()).status_code == 429
+
+
+async def test_one_sandbox_may_be_too_big(world: World) -> None:
+    world.host.templates.append(template(["big"], "big00000000000000000", vcpu=16))
+    await world.limit(max_vcpu=8)
+    answer = await world.create(templateID="big")
+    assert answer.status_code == 400
+    assert "16 vCPUs" in answer.json()["message"]
+
+
+async def test_a_full_host_is_503_with_its_reason_and_frees_the_quota(world: World) -> None:
+    world.host.capacity = 0
+    await world.limit(concurrent_sandboxes=1)
+    for _ in range(2):
+        answer = await world.create()
+        assert answer.status_code == 503
+        assert answer.json() == {
+            "code": 503,
+            "message": "Failed to place sandbox: node-1: no memory left",
+            "error_code": "sandbox_capacity_unavailable",
+        }
+        assert "Should-Retry" not in answer.headers
+    assert await world.rows() == []
+
+
+async def test_a_vm_that_fails_is_500_and_leaves_nothing(world: World) -> None:
+    world.host.fail_create = (grpc.StatusCode.INTERNAL, "kernel panic\nconsole: 1\nconsole: 2")
+    answer = await world.create()
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "code": 500,
+        "message": "Failed to place sandbox: node-1: kernel panic",
+        "error_code": "sandbox_create_failed",
+    }
+    (sandbox_id,) = await _wait_for_delete(world)
+    row = await world.becomes(sandbox_id, "killed")
+    assert row.end_reason == "kernel panic"
+
+
+async def test_a_host_that_is_not_ready_says_why(world: World) -> None:
+    world.host.ready = False
+    world.host.templates.clear()
+    answer = await world.create()
+    assert answer.status_code == 503
+    assert answer.json()["message"] == "Failed to place sandbox: node-1: building the base image"
+
+
+async def _wait_for_delete(world: World) -> list[str]:
+    while not world.host.deleted:
+        await asyncio.sleep(0.01)
+    return world.host.deleted
