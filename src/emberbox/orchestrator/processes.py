@@ -47,15 +47,10 @@ def boot_id() -> str:
 
 def identify(pid: int) -> ProcessIdentity:
     """Name a live process. Raises ProcessLookupError when there is none, or it is a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        raise ProcessLookupError(pid) from None
-    # The command name may hold spaces and parentheses, so fields are counted after its last one.
-    fields = ["", "", *stat[stat.rindex(")") + 2 :].split()]
-    if fields[2] == "Z":
+    state, start_time = _read_stat(pid)
+    if state == "Z":
         raise ProcessLookupError(pid)
-    return ProcessIdentity(pid, int(fields[_START_TIME_FIELD]), boot_id())
+    return ProcessIdentity(pid, start_time, boot_id())
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
@@ -69,13 +64,14 @@ def is_alive(identity: ProcessIdentity) -> bool:
 def open_pidfd(identity: ProcessIdentity) -> int:
     """A descriptor that stays with the process. Raises ProcessLookupError when it is gone.
 
-    The identity is checked after the descriptor is open: from then on it cannot change.
+    The identity is checked after the descriptor is open: from then on it cannot change. A zombie
+    counts as there: while its other threads are ending they still hold memory and devices.
     """
     fd = os.pidfd_open(identity.pid)
-    if not is_alive(identity):
-        os.close(fd)
-        raise ProcessLookupError(identity.pid)
-    return fd
+    if _is_there(identity):
+        return fd
+    os.close(fd)
+    raise ProcessLookupError(identity.pid)
 
 
 def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
@@ -94,11 +90,10 @@ def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
 
 
 async def wait_gone(identity: ProcessIdentity) -> None:
-    """Return when the process has ended, whoever its parent is; reap it when that is us."""
+    """Return when all of the process has ended, whoever its parent is; reap it when that is us."""
     try:
         fd = open_pidfd(identity)
     except ProcessLookupError:
-        _reap(identity.pid)
         return
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -115,6 +110,24 @@ async def kill_and_wait(identity: ProcessIdentity) -> None:
     """SIGKILL and wait until the process is gone."""
     send_signal(identity, signal.SIGKILL)
     await wait_gone(identity)
+
+
+def _is_there(identity: ProcessIdentity) -> bool:
+    try:
+        _, start_time = _read_stat(identity.pid)
+    except ProcessLookupError:
+        return False
+    return ProcessIdentity(identity.pid, start_time, boot_id()) == identity
+
+
+def _read_stat(pid: int) -> tuple[str, int]:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
+    # The command name may hold spaces and parentheses, so fields are counted after its last one.
+    fields = ["", "", *stat[stat.rindex(")") + 2 :].split()]
+    return fields[2], int(fields[_START_TIME_FIELD])
 
 
 def _reap(pid: int) -> None:

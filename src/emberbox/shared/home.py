@@ -47,3 +47,13 @@ class Home:
     def orchestrator(self) -> Path:
         """State of this host's orchestrator."""
         return self.root / "orchestrator"
+
+    @property
+    def run_directories(self) -> Path:
+        """One directory for each sandbox that is not wholly gone."""
+        return self.orchestrator / "sandboxes"
+
+    @property
+    def templates(self) -> Path:
+        """Template builds of this host."""
+        return self.orchestrator / "templates"

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o644, *, durable: bool = True) -> None:
     """Replace `path` by `data` so that a crash at any moment leaves the old file or the new one.
 
+    `durable=False` leaves out the fsyncs: enough where the file means nothing after a reboot, as
+    a killed process loses nothing that it has written.
     Raises OSError as the file system gives it (ENOSPC among them); nothing is left beside then.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -21,12 +23,14 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         beside.rename(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

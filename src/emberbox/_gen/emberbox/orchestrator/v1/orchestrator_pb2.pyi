@@ -58,12 +58,14 @@ class SandboxConfig(_message.Message):
     def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
 
 class SandboxCreateRequest(_message.Message):
-    __slots__ = ("sandbox", "end_time")
+    __slots__ = ("sandbox", "end_time", "filesystem_boot")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_BOOT_FIELD_NUMBER: _ClassVar[int]
     sandbox: SandboxConfig
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, sandbox: _Optional[_Union[SandboxConfig, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    filesystem_boot: bool
+    def __init__(self, sandbox: _Optional[_Union[SandboxConfig, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filesystem_boot: _Optional[bool] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "milliseconds")

@@ -1,0 +1,156 @@
+"""The orchestrator's own calls to envd: health and /init.
+
+They are made from inside the sandbox's network namespace, so that they come from the gateway's
+address, which no proxy and no other sandbox can use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.errors import GuestUnreachable
+from emberbox.orchestrator.network.slots import connect
+from emberbox.shared.protocol import ENVD_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from emberbox.orchestrator.network.addresses import Slot
+
+_ATTEMPT_SECONDS = 5.0
+_RETRY_SECONDS = 0.02
+_MAX_ANSWER = 65536
+_SEED_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes one VM this sandbox: sent to envd before any route or user code."""
+
+    sandbox_id: str
+    template_id: str
+    execution_id: str
+    access_token: str
+    env_vars: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer of envd."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def initialize(slot: Slot, identity: Identity, seconds: float) -> str:
+    """Make a VM this sandbox; the version of its envd.
+
+    Tries again until envd answers or `seconds` have passed. Raises GuestUnreachable.
+    """
+    answer = await _until_answered(slot, "POST", "/init", _init_body(identity), seconds)
+    if answer.status != 204:
+        raise GuestUnreachable(f"envd refused /init: {answer.status} {answer.body.decode()}")
+    return answer.headers.get("x-envd-version", "")
+
+
+async def wait_healthy(slot: Slot, seconds: float) -> None:
+    """Return when envd answers. Raises GuestUnreachable after `seconds`."""
+    answer = await _until_answered(slot, "GET", "/health", b"", seconds)
+    if answer.status >= 300:
+        raise GuestUnreachable(f"envd is not healthy: {answer.status}")
+
+
+async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: float) -> Answer:
+    """One POST to envd without a token, which it takes only before its first /init.
+
+    Raises GuestUnreachable when there is no whole answer within `seconds`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _exchange(slot, "POST", path, body, content_type)
+    except (OSError, EOFError, TimeoutError) as error:
+        raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
+
+
+def _init_body(identity: Identity) -> bytes:
+    return json.dumps(
+        {
+            "sandboxId": identity.sandbox_id,
+            "templateId": identity.template_id,
+            "lifecycleId": identity.execution_id,
+            "accessToken": identity.access_token or None,
+            "envVars": dict(identity.env_vars),
+            "defaultUser": "user",
+            "defaultWorkdir": "/home/user",
+            "hostname": identity.sandbox_id,
+            "randomSeed": base64.b64encode(secrets.token_bytes(_SEED_BYTES)).decode(),
+            # Last, as late as it can be: the guest sets its clock by it.
+            "timestamp": datetime.now(UTC).isoformat(),
+        }
+    ).encode()
+
+
+async def _until_answered(
+    slot: Slot, method: str, path: str, body: bytes, seconds: float
+) -> Answer:
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    async with asyncio.timeout(_ATTEMPT_SECONDS):
+                        return await _exchange(slot, method, path, body)
+                except (OSError, EOFError, TimeoutError) as error:
+                    last = error
+                await asyncio.sleep(_RETRY_SECONDS)
+    except TimeoutError:
+        raise GuestUnreachable(f"envd did not answer {path} in {seconds:.0f} s: {last!r}") from last
+
+
+async def _exchange(
+    slot: Slot, method: str, path: str, body: bytes, content_type: str = "application/json"
+) -> Answer:
+    connection = await connect(slot, ENVD_PORT)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_ANSWER)
+    try:
+        writer.write(_request(method, path, body, content_type))
+        await writer.drain()
+        return await _read_answer(reader)
+    finally:
+        writer.close()
+
+
+def _request(method: str, path: str, body: bytes, content_type: str) -> bytes:
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: envd\r\nConnection: close\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    status_line, *lines = head.strip().split("\r\n")
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in lines)
+    }
+    status = int(status_line.split(" ")[1])
+    body = b"" if status == 204 else await _read_to_end(reader)
+    return Answer(status, headers, body)
+
+
+async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while part := await reader.read(_MAX_ANSWER):
+        body += part
+        if len(body) > _MAX_ANSWER:
+            raise EOFError(f"envd answered more than {_MAX_ANSWER} bytes")
+    return body

@@ -1,0 +1,57 @@
+"""Errors of the orchestrator.
+
+OrchestratorError
+├── AdmissionRefused      the host will not take one more sandbox; the message is the reason
+├── MachineError          the VMM or the guest failed
+│   ├── MachineGone       the VMM's process has ended
+│   └── GuestUnreachable  the VM runs but envd does not answer
+├── TemplateMissing       this host has no such template build
+├── SandboxMissing        this host runs no such sandbox
+├── RunConflict           the sandbox id lives with another execution id
+└── ImageError            an image cannot be made or is damaged
+"""
+
+from __future__ import annotations
+
+from emberbox.shared.errors import EmberboxError
+
+
+class OrchestratorError(EmberboxError):
+    """Base of what the orchestrator raises."""
+
+
+class AdmissionRefused(OrchestratorError):  # noqa: N818 - names what happened, like gRPC's status
+    """The host refused one more sandbox before running out of something."""
+
+
+class MachineError(OrchestratorError):
+    """A VMM or its guest failed. `console` is the tail of what the guest printed, if known."""
+
+    def __init__(self, message: str, console: str = "") -> None:
+        super().__init__(message)
+        self.console = console
+
+    def explain(self) -> str:
+        """The message with the last lines of the guest's console below it."""
+        tail = "\n".join(self.console.strip().splitlines()[-20:])
+        return f"{self}\nconsole:\n{tail}" if tail else str(self)
+
+
+class MachineGone(MachineError):  # noqa: N818 - names what happened
+    """The VMM's process has ended."""
+
+
+class GuestUnreachable(MachineError):  # noqa: N818 - names what happened
+    """The VM runs, but its envd does not answer in time."""
+
+
+class TemplateMissing(OrchestratorError):  # noqa: N818 - names what happened
+    """No build of this template is on this host."""
+
+
+class SandboxMissing(OrchestratorError):  # noqa: N818 - names what happened
+    """No such sandbox runs on this host."""
+
+
+class RunConflict(OrchestratorError):  # noqa: N818 - names what happened
+    """The sandbox id is in use by another run (execution id)."""

@@ -1,0 +1,96 @@
+"""What all gRPC services of this program share: the secret, and errors as statuses."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import structlog
+
+from emberbox.orchestrator.errors import (
+    AdmissionRefused,
+    MachineError,
+    OrchestratorError,
+    RunConflict,
+    SandboxMissing,
+    TemplateMissing,
+)
+from emberbox.shared.internal_secret import matches
+from emberbox.shared.protocol import GRPC_SECRET_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_log = structlog.get_logger(__name__)
+
+_STATUS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (AdmissionRefused, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (TemplateMissing, grpc.StatusCode.NOT_FOUND),
+    (SandboxMissing, grpc.StatusCode.NOT_FOUND),
+    (RunConflict, grpc.StatusCode.ALREADY_EXISTS),
+)
+
+S = TypeVar("S")
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def answering(
+    method: Callable[[S, Q, Context], Awaitable[R]],
+) -> Callable[[S, Q, Context], Awaitable[R]]:
+    """Turn what the method raises into a gRPC status with the reason as its message."""
+
+    @functools.wraps(method)
+    async def answer(self: S, request: Q, context: Context) -> R:
+        try:
+            return await method(self, request, context)
+        except OrchestratorError as error:
+            message = error.explain() if isinstance(error, MachineError) else str(error)
+            await context.abort(_status_of(error), message)
+        except OSError as error:
+            _log.exception("call failed", method=method.__name__)
+            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+        raise AssertionError("abort raises")
+
+    return answer
+
+
+class RequireSecret(grpc.aio.ServerInterceptor):
+    """Refuses every call that does not carry the secret our own programs share."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._refuse: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+            _unauthenticated
+        )
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Let a call through, or answer it with UNAUTHENTICATED."""
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        if matches(metadata.get(GRPC_SECRET_KEY), self._secret):
+            return await continuation(handler_call_details)
+        return self._refuse
+
+
+async def _unauthenticated(_request: object, context: Context) -> None:
+    await context.abort(
+        grpc.StatusCode.UNAUTHENTICATED,
+        f"the call has no valid {GRPC_SECRET_KEY}: give both programs the same"
+        " EMBERBOX_INTERNAL_SECRET_FILE",
+    )
+
+
+def _status_of(error: OrchestratorError) -> grpc.StatusCode:
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return grpc.StatusCode.INTERNAL

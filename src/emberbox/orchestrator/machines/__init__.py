@@ -1,0 +1,3 @@
+"""The machine layer: one interface, a driver for each VMM."""
+
+from __future__ import annotations

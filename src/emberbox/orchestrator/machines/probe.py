@@ -1,0 +1,96 @@
+"""Which drivers really work on this host, and what is missing where one does not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from emberbox.orchestrator.machines.driver import Driver, DriverReport
+from emberbox.orchestrator.machines.qemu.driver import QemuDriver
+from emberbox.shared.errors import StartupError
+
+QEMU_BINARY = "qemu-system-x86_64"
+FIRECRACKER_BINARY = "firecracker"
+_PROBE_SECONDS = 10.0
+
+
+def probe_all() -> list[DriverReport]:
+    """Every driver, best first. Runs each binary once with --version; starts no VM."""
+    kvm_missing = missing_for_kvm()
+    return [_probe_firecracker(kvm_missing), _probe_qemu(kvm_missing)]
+
+
+def select_driver(name: str = "auto") -> Driver:
+    """The driver of that name, or with `auto` the best that works.
+
+    Raises StartupError that names the one thing missing.
+    """
+    reports = {report.name: report for report in probe_all()}
+    if name not in (*reports, "auto"):
+        raise StartupError(f"EMBERBOX_DRIVER is {name!r}: use auto, {' or '.join(reports)}")
+    if name == "firecracker":
+        raise StartupError(f"the firecracker driver cannot be used: {reports[name].missing}")
+    qemu = reports["qemu"]
+    if not qemu.usable:
+        raise StartupError(f"the qemu driver cannot be used: {qemu.missing}")
+    return QemuDriver(QEMU_BINARY, qemu)
+
+
+def missing_for_kvm() -> str:
+    """What hardware virtualization lacks here; empty when it truly works.
+
+    A /dev/kvm that opens is not enough: there are hosts where it opens and an ordinary guest
+    kernel never boots, so the CPU must show the extension as well.
+    """
+    if not Path("/dev/kvm").exists():
+        return "no /dev/kvm: load kvm_intel or kvm_amd, or enable nested virtualization"
+    flags = _cpu_flags()
+    if not flags & {"vmx", "svm"}:
+        return "the CPU shows neither vmx nor svm: enable (nested) virtualization on this machine"
+    try:
+        with Path("/dev/kvm").open("rb+", buffering=0):
+            return ""
+    except OSError as error:
+        return f"/dev/kvm does not open: {error.strerror}"
+
+
+def _cpu_flags() -> set[str]:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def _probe_qemu(kvm_missing: str) -> DriverReport:
+    accelerator = "tcg" if kvm_missing else "kvm"
+    version = _version(QEMU_BINARY, r"version (.+)")
+    if not version:
+        missing = f"{QEMU_BINARY} is not installed: apt-get install qemu-system-x86"
+        return DriverReport("qemu", False, accelerator, "", missing)
+    return DriverReport("qemu", True, accelerator, version, "")
+
+
+def _probe_firecracker(kvm_missing: str) -> DriverReport:
+    version = _version(FIRECRACKER_BINARY, r"Firecracker v(\S+)")
+    missing = kvm_missing
+    if not version:
+        missing = f"no {FIRECRACKER_BINARY} binary on PATH"
+    return DriverReport(
+        "firecracker",
+        usable=False,
+        accelerator="kvm",
+        version=version,
+        missing=missing or "this version of Emberbox has no firecracker driver yet",
+    )
+
+
+def _version(binary: str, pattern: str) -> str:
+    if shutil.which(binary) is None:
+        return ""
+    output = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+    ).stdout
+    found = re.search(pattern, output)
+    return found.group(1).strip() if found else ""

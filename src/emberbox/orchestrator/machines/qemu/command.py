@@ -1,0 +1,154 @@
+"""The QEMU command line.
+
+Every file, socket and tap reaches QEMU as an inherited descriptor: its uid can open none of
+them by path, and its seccomp filter forbids it to spawn a helper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.network.addresses import GUEST_MAC
+
+if TYPE_CHECKING:
+    from emberbox.orchestrator.machines.driver import Hardware
+
+MACHINE = "microvm,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,memory-backend=ram"
+
+# A named CPU, so that a snapshot means the same on the next host. What software emulation lacks
+# of it is switched off by name, which keeps QEMU's warnings for what is new.
+CPU_SOFTWARE = "Haswell-v4,-pcid,-x2apic,-tsc-deadline,-invpcid,-spec-ctrl"
+CPU_HARDWARE = "Haswell-v4"
+
+# Translated code, per VM: enough for an interpreter and a shell; larger costs memory in each VM.
+TRANSLATION_CACHE_MB = 64
+
+# panic=-1 and reboot=t end a broken guest at once; -no-shutdown then keeps the VMM, stopped, so
+# that the console can still be read.
+KERNEL_COMMAND_LINE = (
+    "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t i8042.noaux i8042.nokbd"
+    " random.trust_cpu=on audit=0"
+)
+
+CONSOLE_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk by its serial number, which is how the guest finds it."""
+
+    serial: str
+    fd: int
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What a cold boot loads. A clone has none: its RAM holds the running kernel already."""
+
+    kernel_fd: int
+    initrd_fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """All that one VMM is started with; numbers ending in fd are inherited descriptors."""
+
+    name: str
+    accelerator: str
+    hardware: Hardware
+    ram_fd: int
+    share_ram: bool
+    monitor_fd: int
+    tap_fd: int
+    disks: tuple[Disk, ...]
+    kernel: Kernel | None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the VMM's process must inherit."""
+        kernel = (self.kernel.kernel_fd, self.kernel.initrd_fd) if self.kernel else ()
+        disks = (disk.fd for disk in self.disks)
+        return (self.ram_fd, self.monitor_fd, self.tap_fd, *disks, *kernel)
+
+    def argv(self, binary: str) -> list[str]:
+        """The arguments, `binary` first."""
+        return [
+            binary,
+            *("-name", self.name),
+            *("-M", MACHINE),
+            *self._processor(),
+            *self._memory(),
+            *self._kernel(),
+            *("-nodefaults", "-no-user-config", "-display", "none"),
+            *("-no-reboot", "-no-shutdown"),
+            *self._monitor(),
+            *("-chardev", f"ringbuf,id=console,size={CONSOLE_BYTES}"),
+            *("-serial", "chardev:console"),
+            *(
+                argument
+                for number, disk in enumerate(self.disks)
+                for argument in _disk(number, disk)
+            ),
+            *self._network(),
+            # Host entropy in the guest; /init adds a seed of its own to every clone.
+            *("-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"),
+            *_sandbox(),
+        ]
+
+    def _processor(self) -> tuple[str, ...]:
+        if self.accelerator == "kvm":
+            accelerator, cpu = "kvm", CPU_HARDWARE
+        else:
+            accelerator, cpu = f"tcg,tb-size={TRANSLATION_CACHE_MB}", CPU_SOFTWARE
+        return ("-accel", accelerator, "-cpu", cpu, "-smp", str(self.hardware.vcpu))
+
+    def _memory(self) -> tuple[str, ...]:
+        share = "on" if self.share_ram else "off"
+        backend = (
+            f"memory-backend-file,id=ram,size={self.hardware.ram_mb}M"
+            f",mem-path=/proc/self/fd/{self.ram_fd},share={share}"
+        )
+        return ("-m", f"{self.hardware.ram_mb}M", "-object", backend)
+
+    def _kernel(self) -> tuple[str, ...]:
+        if self.kernel is None:
+            return ("-incoming", "defer")
+        return (
+            *("-kernel", f"/proc/self/fd/{self.kernel.kernel_fd}"),
+            *("-initrd", f"/proc/self/fd/{self.kernel.initrd_fd}"),
+            *("-append", KERNEL_COMMAND_LINE),
+        )
+
+    def _monitor(self) -> tuple[str, ...]:
+        return (
+            *("-chardev", f"socket,id=monitor,fd={self.monitor_fd},server=on,wait=off"),
+            *("-mon", "chardev=monitor,mode=control"),
+        )
+
+    def _network(self) -> tuple[str, ...]:
+        return (
+            *("-netdev", f"tap,id=net,fd={self.tap_fd},vhost=off"),
+            *("-device", f"virtio-net-device,netdev=net,mac={GUEST_MAC}"),
+        )
+
+
+def _disk(number: int, disk: Disk) -> tuple[str, ...]:
+    read_only = "on" if disk.read_only else "off"
+    node = (
+        f"driver=raw,node-name={disk.serial},read-only={read_only},discard=unmap"
+        f",file.driver=file,file.filename=/dev/fdset/{number},file.read-only={read_only}"
+        # The image store and the run directory see to it that nobody else writes; a lock would
+        # need rights on the file that the VMM does not have.
+        ",file.locking=off,file.discard=unmap"
+    )
+    return (
+        *("-add-fd", f"fd={disk.fd},set={number}"),
+        *("-blockdev", node),
+        *("-device", f"virtio-blk-device,drive={disk.serial},serial={disk.serial}"),
+    )
+
+
+def _sandbox() -> tuple[str, str]:
+    return ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")

@@ -1,0 +1,194 @@
+"""The QEMU driver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator.machines.qemu import monitor as qmp
+from emberbox.orchestrator.machines.qemu.command import (
+    CPU_HARDWARE,
+    CPU_SOFTWARE,
+    MACHINE,
+    Command,
+    Disk,
+    Kernel,
+)
+from emberbox.orchestrator.machines.qemu.machine import (
+    RAM_FILE,
+    STATE_FILE,
+    QemuMachine,
+    connect,
+    migrate,
+)
+from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
+from emberbox.orchestrator.machines.spawn import Confinement, spawn
+from emberbox.orchestrator.network.tap import open_tap
+from emberbox.orchestrator.processes import kill_and_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from emberbox.orchestrator.machines.driver import (
+        BootFiles,
+        DriverReport,
+        Hardware,
+        MachineSnapshot,
+        Surroundings,
+    )
+    from emberbox.orchestrator.processes import ProcessIdentity
+
+OUTPUT_FILE = "vmm.log"
+
+
+class QemuDriver:
+    """Starts VMs with the distribution's QEMU."""
+
+    def __init__(self, binary: str, report: DriverReport) -> None:
+        self._binary = binary
+        self._report = report
+        self._images = RamImages()
+
+    @property
+    def report(self) -> DriverReport:
+        """What probing found."""
+        return self._report
+
+    @property
+    def made_with(self) -> str:
+        """Driver, version, accelerator, machine and CPU: a snapshot loads only under the same."""
+        cpu = CPU_HARDWARE if self._report.accelerator == "kvm" else CPU_SOFTWARE
+        return f"qemu {self._report.version} {self._report.accelerator} {MACHINE} cpu={cpu}"
+
+    async def boot(self, hardware: Hardware, files: BootFiles, place: Surroundings) -> QemuMachine:
+        """Start the kernel. Its RAM is a shared memory file, from which a snapshot can be taken."""
+        ram = new_ram(hardware.ram_mb)
+        try:
+            with contextlib.ExitStack() as stack:
+                kernel = Kernel(
+                    stack.enter_context(_opened(files.kernel)),
+                    stack.enter_context(_opened(files.initrd)),
+                )
+                identity = await self._spawn(hardware, files, place, ram, kernel)
+            monitor = await _connect_or_kill(identity, place.directory)
+        except BaseException:
+            os.close(ram)
+            raise
+        return QemuMachine(identity, monitor, place.directory / OUTPUT_FILE, ram)
+
+    async def restore(self, snapshot: MachineSnapshot, place: Surroundings) -> QemuMachine:
+        """Start a clone: the snapshot's RAM is mapped privately and its device state loaded."""
+        ram = await self._images.get(snapshot.directory / RAM_FILE)
+        identity = await self._spawn(snapshot.hardware, snapshot.boot, place, ram, None)
+        monitor = await _connect_or_kill(identity, place.directory)
+        machine = QemuMachine(identity, monitor, place.directory / OUTPUT_FILE)
+        try:
+            with _opened(snapshot.directory / STATE_FILE) as state:
+                await migrate(monitor, "incoming", state)
+            await machine.resume()
+        except MachineError as error:
+            error.console = await machine.console()
+            await machine.stop()
+            raise
+        except BaseException:
+            await machine.stop()
+            raise
+        return machine
+
+    async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> QemuMachine:
+        """Reconnect to a QEMU that another orchestrator process started."""
+        monitor = await connect(identity, place.directory)
+        return QemuMachine(identity, monitor, place.directory / OUTPUT_FILE)
+
+    def forget(self, snapshot_directory: Path) -> None:
+        """Drop the RAM image of a snapshot that no new clone will use; living ones keep theirs."""
+        self._images.forget(snapshot_directory / RAM_FILE)
+
+    async def _spawn(
+        self,
+        hardware: Hardware,
+        files: BootFiles,
+        place: Surroundings,
+        ram: int,
+        kernel: Kernel | None,
+    ) -> ProcessIdentity:
+        with contextlib.ExitStack() as stack:
+            tap = await asyncio.to_thread(open_tap, place.slot)
+            stack.callback(os.close, tap)
+            listener = stack.enter_context(qmp.listen(place.directory))
+            command = Command(
+                name=place.name,
+                accelerator=self._report.accelerator,
+                hardware=hardware,
+                ram_fd=ram,
+                share_ram=kernel is not None,
+                monitor_fd=listener.fileno(),
+                tap_fd=tap,
+                disks=(
+                    Disk("root", stack.enter_context(_opened(files.root)), read_only=True),
+                    Disk("runtime", stack.enter_context(_opened(files.runtime)), read_only=True),
+                    Disk(
+                        "scratch",
+                        stack.enter_context(_opened(place.scratch, os.O_RDWR)),
+                        read_only=False,
+                    ),
+                ),
+                kernel=kernel,
+            )
+            confinement = Confinement(
+                place.uid, place.slot.netns_path, place.directory / OUTPUT_FILE
+            )
+            try:
+                return await spawn(command.argv(self._binary), command.descriptors, confinement)
+            except OSError as error:
+                raise MachineError(f"{self._binary} cannot be started: {error}") from error
+
+
+class RamImages:
+    """The RAM images that clones of this process's snapshots share, each loaded once."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[Path, int] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, path: Path) -> int:
+        """A sealed memory file; it stays open here. Raises MachineError when it cannot be read."""
+        async with self._lock:
+            if path not in self._descriptors:
+                try:
+                    self._descriptors[path] = await asyncio.to_thread(load_sealed, path)
+                except OSError as error:
+                    raise MachineError(f"the RAM image {path} cannot be read: {error}") from error
+            return self._descriptors[path]
+
+    def forget(self, path: Path) -> None:
+        """Close one."""
+        fd = self._descriptors.pop(path, None)
+        if fd is not None:
+            os.close(fd)
+
+
+async def _connect_or_kill(identity: ProcessIdentity, directory: Path) -> qmp.Monitor:
+    try:
+        return await connect(identity, directory)
+    except MachineGone as error:
+        await kill_and_wait(identity)
+        with contextlib.suppress(OSError):
+            error.console = (directory / OUTPUT_FILE).read_text(errors="replace")
+        raise
+    except BaseException:
+        await kill_and_wait(identity)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

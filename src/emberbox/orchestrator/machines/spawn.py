@@ -1,0 +1,58 @@
+"""Starting a VMM: own session, own unprivileged uid, own network namespace, nothing inherited
+but what is named."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.network.netns import call_in
+from emberbox.orchestrator.processes import ProcessIdentity, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """Where and as whom a VMM runs. `output` takes what it prints, which is a few lines."""
+
+    uid: int
+    netns: Path
+    output: Path
+
+
+async def spawn(
+    argv: Sequence[str], descriptors: Sequence[int], where: Confinement
+) -> ProcessIdentity:
+    """Start `argv` and name its process.
+
+    The child is started from a thread that has entered the namespace and so is born in it; no
+    wrapper program is needed and nothing of ours runs between fork and exec.
+    Raises OSError when the binary cannot be started.
+    """
+    return await call_in(where.netns, lambda: _start(argv, descriptors, where))
+
+
+def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) -> ProcessIdentity:
+    with where.output.open("ab") as output:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=descriptors,
+            start_new_session=True,
+            user=where.uid,
+            group=where.uid,
+            extra_groups=[],
+            umask=0o077,
+            cwd="/",
+            env={},
+        )
+    identity = identify(child.pid)
+    # The process is watched by pidfd and may outlive us: this object must not claim it.
+    child.returncode = 0
+    return identity

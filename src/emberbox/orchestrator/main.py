@@ -1,0 +1,249 @@
+"""The orchestrator program: puts the parts together, and takes them apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+# Before grpc is imported: its fork handlers are of no use to a program that starts its children
+# by exec only, and can hang one that has many threads.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+import structlog
+
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.orchestrator.data_proxy.feed import RouteFeed
+from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataProxySupervisor
+from emberbox.orchestrator.errors import MachineError
+from emberbox.orchestrator.grpc_support import RequireSecret
+from emberbox.orchestrator.images import ImageStore
+from emberbox.orchestrator.machines.driver import Hardware
+from emberbox.orchestrator.machines.probe import select_driver
+from emberbox.orchestrator.network.addresses import NodeNetwork
+from emberbox.orchestrator.network.errors import NetworkError
+from emberbox.orchestrator.network.pool import SlotPool
+from emberbox.orchestrator.outbox import Outbox
+from emberbox.orchestrator.readiness import Readiness
+from emberbox.orchestrator.routes import FeedRoutes
+from emberbox.orchestrator.sandboxes.admission import Limits
+from emberbox.orchestrator.sandboxes.host import Sandboxes
+from emberbox.orchestrator.sandboxes.records import RunDirectories
+from emberbox.orchestrator.sandboxes.sandbox import Host
+from emberbox.orchestrator.service import (
+    HostService,
+    InfoService,
+    SandboxService,
+    TemplateService,
+)
+from emberbox.orchestrator.templates.build import Builder
+from emberbox.orchestrator.templates.catalog import TemplateCatalog
+from emberbox.orchestrator.templates.prepare import Preparation, base_template
+from emberbox.orchestrator.templates.store import TemplateStore
+from emberbox.shared import internal_secret, logs
+from emberbox.shared.errors import StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from emberbox.orchestrator.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_GRACE_SECONDS = 2.0
+"""How long calls in flight may go on when the program ends."""
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT or a Shutdown call; VMs live on unless that call ends them.
+
+    Raises StartupError with one line that says what to do.
+    """
+    logs.configure("orchestrator")
+    if os.geteuid() != 0:
+        raise StartupError("the orchestrator needs root, for namespaces and uids: use sudo")
+    settings.paths.orchestrator.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with _only_one(settings.paths.orchestrator):
+            asyncio.run(Orchestrator.of(settings).serve())
+    except (MachineError, NetworkError) as error:
+        reason = error.explain() if isinstance(error, MachineError) else str(error)
+        raise StartupError(reason) from error
+
+
+@dataclass(slots=True)
+class Orchestrator:
+    """The parts of one running orchestrator."""
+
+    settings: Settings
+    secret: str
+    host: Host
+    slots: SlotPool
+    feed: RouteFeed
+    data_proxy: DataProxySupervisor
+    sandboxes: Sandboxes
+    templates: TemplateCatalog
+    preparation: Preparation
+    readiness: Readiness
+
+    @classmethod
+    def of(cls, settings: Settings) -> Orchestrator:
+        """Put the parts together; nothing is started. Raises StartupError."""
+        paths = settings.paths
+        driver = select_driver(settings.driver)
+        network = NodeNetwork.of_node(
+            settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
+        )
+        slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
+        feed = RouteFeed()
+        data_proxy = DataProxySupervisor(
+            DataProxyOptions(
+                directory=paths.orchestrator / "data-proxy",
+                feed_socket=paths.orchestrator / "routes.sock",
+                secret_file=settings.secret_file,
+                host=settings.data_host,
+                port=settings.data_port,
+                workers=settings.data_workers,
+            ),
+            feed,
+        )
+        host = Host(
+            node=network.tag,
+            uid_base=settings.uid_base,
+            driver=driver,
+            slots=slots,
+            routes=FeedRoutes(feed),
+            directories=RunDirectories(paths.run_directories),
+            outbox=Outbox(paths.orchestrator / "outbox.db"),
+            starts=asyncio.Semaphore(settings.concurrent_starts),
+        )
+        templates, readiness = TemplateCatalog(), Readiness()
+        store = TemplateStore(paths.templates)
+        preparation = Preparation(
+            spec=base_template(
+                Hardware(settings.template_vcpu, settings.template_ram_mb),
+                settings.template_disk_mb,
+            ),
+            images=ImageStore(paths.images),
+            templates=store,
+            catalog=templates,
+            builder=Builder(network.tag, settings.uid_base, driver, slots, store),
+            readiness=readiness,
+        )
+        return cls(
+            settings=settings,
+            secret=internal_secret.load_or_create(settings.secret_file),
+            host=host,
+            slots=slots,
+            feed=feed,
+            data_proxy=data_proxy,
+            sandboxes=Sandboxes(host, templates, _limits(settings)),
+            templates=templates,
+            preparation=preparation,
+            readiness=readiness,
+        )
+
+    async def serve(self) -> None:
+        """Take over what lives, serve, and let go of it again."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await self._take_over()
+        server = self._server(stop)
+        preparing = asyncio.create_task(self.preparation.run())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await server.start()
+            _log.info("serving", port=self.settings.port, driver=self.host.driver.report.name)
+            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                await preparing  # raises what it failed with
+                await stopping
+        finally:
+            preparing.cancel()
+            stopping.cancel()
+            await asyncio.gather(preparing, stopping, return_exceptions=True)
+            await server.stop(_GRACE_SECONDS)
+            await self._let_go()
+
+    async def _take_over(self) -> None:
+        """VMs first, then their slots, then the data proxy, which must not see a table without
+        the routes of VMs that live."""
+        await self.slots.start()
+        await self.slots.reclaim(await self.sandboxes.adopt_all())
+        await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
+        await self.data_proxy.start()
+
+    async def _let_go(self) -> None:
+        in_use = {s.slot_index for s in self.sandboxes if s.slot_index is not None}
+        await self.sandboxes.detach_all()
+        await self.data_proxy.detach()
+        await self.feed.close()
+        await self.slots.close(keep=in_use)
+        self.host.outbox.close()
+
+    async def _shut_down(self, stop: asyncio.Event, *, keep: bool) -> int:
+        ended = 0
+        if not keep:
+            ended = await self.sandboxes.end_all("the host was shut down")
+            await self.data_proxy.stop()
+        stop.set()
+        return ended
+
+    def _server(self, stop: asyncio.Event) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[RequireSecret(self.secret)])
+        pb_grpc.add_SandboxServiceServicer_to_server(
+            SandboxService(self.sandboxes, self.host.outbox), server
+        )
+        pb_grpc.add_InfoServiceServicer_to_server(
+            InfoService(
+                self.settings.node_id,
+                self.settings.paths.orchestrator,
+                self.host.driver.report,
+                self.readiness,
+                self.sandboxes,
+            ),
+            server,
+        )
+        pb_grpc.add_TemplateServiceServicer_to_server(TemplateService(self.templates), server)
+        pb_grpc.add_HostServiceServicer_to_server(
+            HostService(lambda keep: self._shut_down(stop, keep=keep)), server
+        )
+        address = f"{self.settings.host}:{self.settings.port}"
+        try:
+            server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartupError(
+                f"{address} is taken: stop what listens there or set EMBERBOX_ORCHESTRATOR_PORT"
+            ) from error
+        return server
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_sandboxes=settings.max_sandboxes,
+        memory_overcommit=settings.memory_overcommit,
+        memory_reserve_mb=settings.memory_reserve_mb,
+        disk_reserve_mb=settings.disk_reserve_mb,
+    )
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StartupError(
+            f"another orchestrator serves {state}: stop it or set EMBERBOX_HOME"
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,90 @@
+"""Whether the host takes one more sandbox: it refuses before memory or disk runs out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.errors import AdmissionRefused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from emberbox.orchestrator.machines.driver import Hardware
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What this host gives to sandboxes.
+
+    max_sandboxes:     VMs at once
+    memory_overcommit: RAM promised to all VMs, as a multiple of the host's memory; clones share
+                       clean pages and rarely touch all they are promised
+    memory_reserve_mb: kept free for the host and its programs
+    disk_reserve_mb:   kept free on the state directory's file system
+    """
+
+    max_sandboxes: int
+    memory_overcommit: float
+    memory_reserve_mb: int
+    disk_reserve_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the host has at this moment."""
+
+    sandboxes: int
+    ram_promised_mb: int
+    memory_total_mb: int
+    memory_available_mb: int
+    disk_available_mb: int
+
+
+# A clone that starts touches about this much of its own before it is ready for work.
+_START_MB = 64
+
+
+def check(limits: Limits, usage: Usage, asked: Hardware) -> None:
+    """Return when there is room. Raises AdmissionRefused with the reason and the setting."""
+    if usage.sandboxes >= limits.max_sandboxes:
+        raise AdmissionRefused(
+            f"the host is full: it runs {usage.sandboxes} sandboxes"
+            f" (EMBERBOX_MAX_SANDBOXES={limits.max_sandboxes})"
+        )
+    promised = usage.ram_promised_mb + asked.ram_mb
+    if promised > usage.memory_total_mb * limits.memory_overcommit:
+        raise AdmissionRefused(
+            f"the host has promised {usage.ram_promised_mb} MiB of its {usage.memory_total_mb} MiB"
+            f" memory and cannot promise {asked.ram_mb} MiB more"
+            f" (EMBERBOX_MEMORY_OVERCOMMIT={limits.memory_overcommit})"
+        )
+    if usage.memory_available_mb - _START_MB < limits.memory_reserve_mb:
+        raise AdmissionRefused(
+            f"the host has {usage.memory_available_mb} MiB of free memory left"
+            f" (EMBERBOX_MEMORY_RESERVE_MB={limits.memory_reserve_mb})"
+        )
+    if usage.disk_available_mb < limits.disk_reserve_mb:
+        raise AdmissionRefused(
+            f"the host has {usage.disk_available_mb} MiB of free disk left"
+            f" (EMBERBOX_DISK_RESERVE_MB={limits.disk_reserve_mb})"
+        )
+
+
+def memory_mb() -> tuple[int, int]:
+    """Total and available memory of this host, in MiB."""
+    values: dict[str, int] = {}
+    with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 - read on every create
+        for line in file:
+            name, _, rest = line.partition(":")
+            values[name] = int(rest.split()[0]) // 1024
+            if name == "MemAvailable":
+                break
+    return values["MemTotal"], values["MemAvailable"]
+
+
+def disk_available_mb(path: Path) -> int:
+    """Free space for root on the file system of `path`, in MiB."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize >> 20

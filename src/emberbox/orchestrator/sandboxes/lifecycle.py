@@ -1,0 +1,193 @@
+"""The life of one sandbox on its host, as a state machine without I/O.
+
+    STARTING ──Started──▶ RUNNING ──EndRequested / MachineGone──▶ ENDING ──Reclaimed──▶ ENDED
+        │                                                           ▲
+        └──StartFailed / EndRequested───────────────────────────────┘
+
+`handle(event)` changes the state and returns instructions; the shell around it carries them out
+and turns their results into events. Every event is kept, so that a sandbox can tell its story.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class State(enum.Enum):
+    """Where a sandbox is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class Outcome(enum.Enum):
+    """Why a sandbox ended."""
+
+    KILLED = "killed"
+    EXPIRED = "expired"
+    CRASHED = "crashed"
+    FAILED = "failed"  # it never ran; whoever asked for it got the error
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The VM runs and envd has accepted its identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The VM did not come up."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndRequested:
+    """Somebody, or its deadline, wants the sandbox to end."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineGone:
+    """The VM has ended by itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """Route, process and network slot are back."""
+
+
+Event = Started | StartFailed | EndRequested | MachineGone | Reclaimed
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write the end down before anything is taken away, so that a crash does not forget why."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """Close the route, stop the machine, give everything back; Reclaimed follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the API server, through the outbox."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove the run directory: nothing of the sandbox is left on the host."""
+
+
+Instruction = Record | Reclaim | Report | Forget
+
+
+class InvalidTransition(Exception):  # noqa: N818 - a defect of ours, not a condition to handle
+    """An event that its state does not allow; the message tells the sandbox's story."""
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """State and story of one sandbox. `now` returns unix seconds, for the story alone."""
+
+    sandbox_id: str
+    now: Callable[[], float]
+    state: State = State.STARTING
+    end: EndRequested | None = None
+    story: list[tuple[float, str]] = field(default_factory=list)
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take one event; what is to be done now, in order."""
+        before = self.state
+        transition = getattr(self, f"_{before.value}_{_snake(type(event).__name__)}", None)
+        if transition is None:
+            self.note(f"{before.value}: {event} is not allowed")
+            raise InvalidTransition(f"{self.sandbox_id}: " + "; ".join(t for _, t in self.story))
+        instructions: list[Instruction] = transition(event)
+        self.note(f"{before.value} → {self.state.value}: {_describe(event)}")
+        return instructions
+
+    def note(self, text: str) -> None:
+        """Add a line to the story."""
+        self.story.append((self.now(), text))
+
+    def _starting_started(self, _event: Started) -> list[Instruction]:
+        self.state = State.RUNNING
+        return []
+
+    def _starting_start_failed(self, event: StartFailed) -> list[Instruction]:
+        return self._end(EndRequested(Outcome.FAILED, event.reason))
+
+    def _starting_end_requested(self, event: EndRequested) -> list[Instruction]:
+        self.end = event
+        self.state = State.ENDING
+        return [Record(event.outcome, event.reason)]
+
+    def _starting_machine_gone(self, event: MachineGone) -> list[Instruction]:
+        return self._end(EndRequested(Outcome.FAILED, event.reason))
+
+    def _running_end_requested(self, event: EndRequested) -> list[Instruction]:
+        return self._end(event)
+
+    def _running_machine_gone(self, event: MachineGone) -> list[Instruction]:
+        return self._end(EndRequested(Outcome.CRASHED, event.reason))
+
+    # A start is bounded and not broken off half-way: an end asked for meanwhile waits for it.
+    def _ending_start_failed(self, _event: StartFailed) -> list[Instruction]:
+        return [Reclaim()]
+
+    def _ending_started(self, _event: Started) -> list[Instruction]:
+        return [Reclaim()]
+
+    # Whoever asks a second time, or a machine that dies of being stopped, joins the first.
+    def _ending_end_requested(self, _event: EndRequested) -> list[Instruction]:
+        return []
+
+    def _ending_machine_gone(self, _event: MachineGone) -> list[Instruction]:
+        return []
+
+    def _ending_reclaimed(self, _event: Reclaimed) -> list[Instruction]:
+        self.state = State.ENDED
+        if self.end is None or self.end.outcome is Outcome.FAILED:
+            return [Forget()]
+        return [Report(self.end.outcome, self.end.reason), Forget()]
+
+    def _ended_end_requested(self, _event: EndRequested) -> list[Instruction]:
+        return []
+
+    def _ended_machine_gone(self, _event: MachineGone) -> list[Instruction]:
+        return []
+
+    def _end(self, end: EndRequested) -> list[Instruction]:
+        self.end = end
+        self.state = State.ENDING
+        return [Record(end.outcome, end.reason), Reclaim()]
+
+
+def _describe(event: Event) -> str:
+    name = type(event).__name__
+    outcome = getattr(event, "outcome", None)
+    reason = getattr(event, "reason", "")
+    return f"{name} {outcome.value if outcome else ''} {reason}".strip()
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -1,0 +1,242 @@
+"""The gRPC interface: thin, between the wire's messages and the host's objects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.orchestrator.envd_client import Identity
+from emberbox.orchestrator.grpc_support import Context, answering
+from emberbox.orchestrator.sandboxes import admission
+from emberbox.orchestrator.sandboxes.host import CreateRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from emberbox.orchestrator.machines.driver import DriverReport
+    from emberbox.orchestrator.outbox import Outbox, OutboxEntry
+    from emberbox.orchestrator.readiness import Readiness
+    from emberbox.orchestrator.sandboxes.host import Sandboxes
+    from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+    from emberbox.orchestrator.templates.catalog import TemplateCatalog
+    from emberbox.orchestrator.templates.store import Template
+
+_OUTCOMES = {
+    "killed": pb.OUTCOME_KILLED,
+    "expired": pb.OUTCOME_EXPIRED,
+    "crashed": pb.OUTCOME_CRASHED,
+}
+
+# A reader of the outbox that missed its wake-up looks again after this long.
+_EVENT_POLL_SECONDS = 5.0
+
+
+class SandboxService(pb_grpc.SandboxServiceServicer):
+    """The sandboxes of this host."""
+
+    def __init__(self, sandboxes: Sandboxes, outbox: Outbox) -> None:
+        self._sandboxes = sandboxes
+        self._outbox = outbox
+
+    @answering
+    async def Create(
+        self, request: pb.SandboxCreateRequest, _context: Context
+    ) -> pb.SandboxCreateResponse:
+        """Start one sandbox."""
+        sandbox = await self._sandboxes.create(_create_request(request))
+        steps = [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
+        return pb.SandboxCreateResponse(sandbox=_running_sandbox(sandbox), steps=steps)
+
+    @answering
+    async def Get(self, request: pb.SandboxGetRequest, _context: Context) -> pb.SandboxGetResponse:
+        """One sandbox and its story."""
+        sandbox = self._sandboxes.get(request.sandbox_id)
+        return pb.SandboxGetResponse(sandbox=_running_sandbox(sandbox), story=sandbox.story())
+
+    @answering
+    async def List(
+        self, _request: pb.SandboxListRequest, _context: Context
+    ) -> pb.SandboxListResponse:
+        """Everything that is not wholly gone."""
+        return pb.SandboxListResponse(sandboxes=[_running_sandbox(s) for s in self._sandboxes])
+
+    @answering
+    async def Update(
+        self, request: pb.SandboxUpdateRequest, _context: Context
+    ) -> pb.SandboxUpdateResponse:
+        """Move a deadline."""
+        execution_id = request.execution_id if request.HasField("execution_id") else None
+        end_time = request.end_time.ToDatetime(UTC).timestamp()
+        self._sandboxes.update(request.sandbox_id, end_time, execution_id)
+        return pb.SandboxUpdateResponse()
+
+    @answering
+    async def Delete(
+        self, request: pb.SandboxDeleteRequest, _context: Context
+    ) -> pb.SandboxDeleteResponse:
+        """End a sandbox."""
+        # A caller that gives up does not leave a sandbox half ended.
+        await asyncio.shield(self._sandboxes.delete(request.sandbox_id, request.reason or "asked"))
+        return pb.SandboxDeleteResponse()
+
+    async def Events(
+        self, request: pb.EventsRequest, _context: Context
+    ) -> AsyncIterator[pb.SandboxEvent]:
+        """Outcomes, those that wait first."""
+        number = request.after
+        while True:
+            more = asyncio.ensure_future(self._outbox.more())
+            try:
+                for entry in self._outbox.after(number):
+                    number = entry.number
+                    yield _event(entry)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(more, _EVENT_POLL_SECONDS)
+            finally:
+                more.cancel()
+
+    @answering
+    async def AcknowledgeEvents(
+        self, request: pb.AcknowledgeEventsRequest, _context: Context
+    ) -> pb.AcknowledgeEventsResponse:
+        """Forget what an API server has taken."""
+        self._outbox.acknowledge(request.number)
+        return pb.AcknowledgeEventsResponse()
+
+
+class InfoService(pb_grpc.InfoServiceServicer):
+    """What this host is and has."""
+
+    def __init__(
+        self,
+        node_id: str,
+        state: Path,
+        report: DriverReport,
+        readiness: Readiness,
+        sandboxes: Sandboxes,
+    ) -> None:
+        self._node_id = node_id
+        self._state = state
+        self._report = report
+        self._readiness = readiness
+        self._sandboxes = sandboxes
+
+    @answering
+    async def ServiceInfo(
+        self, _request: pb.ServiceInfoRequest, _context: Context
+    ) -> pb.ServiceInfoResponse:
+        """A reading of this moment."""
+        total, available = admission.memory_mb()
+        return pb.ServiceInfoResponse(
+            node_id=self._node_id,
+            version=version("emberbox"),
+            driver=self._report.name,
+            accelerator=self._report.accelerator,
+            sandboxes_running=len(self._sandboxes.running()),
+            cpu_count=os.cpu_count() or 1,
+            memory_total_mb=total,
+            memory_available_mb=available,
+            disk_available_mb=admission.disk_available_mb(self._state),
+            ready=self._readiness.ready,
+            status=self._readiness.status,
+        )
+
+
+class TemplateService(pb_grpc.TemplateServiceServicer):
+    """The templates that sandboxes can be made from here."""
+
+    def __init__(self, templates: TemplateCatalog) -> None:
+        self._templates = templates
+
+    @answering
+    async def List(
+        self, _request: pb.TemplateListRequest, _context: Context
+    ) -> pb.TemplateListResponse:
+        """Every offered build."""
+        return pb.TemplateListResponse(templates=[_template(t) for t in self._templates.all()])
+
+
+class HostService(pb_grpc.HostServiceServicer):
+    """Ending the host on purpose."""
+
+    def __init__(self, shut_down: Callable[[bool], Awaitable[int]]) -> None:
+        self._shut_down = shut_down
+
+    @answering
+    async def Shutdown(self, request: pb.ShutdownRequest, _context: Context) -> pb.ShutdownResponse:
+        """End the sandboxes, unless they are to be kept, and then this program."""
+        ended = await self._shut_down(request.keep_sandboxes)
+        return pb.ShutdownResponse(sandboxes_ended=ended)
+
+
+def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
+    config = request.sandbox
+    return CreateRequest(
+        identity=Identity(
+            sandbox_id=config.sandbox_id,
+            template_id=config.template_id,
+            execution_id=config.execution_id,
+            access_token=config.envd_access_token,
+            env_vars=dict(config.env_vars),
+        ),
+        build_id=config.build_id,
+        end_time=request.end_time.ToDatetime(UTC).timestamp(),
+        internet=config.allow_internet_access,
+        metadata=dict(config.metadata),
+        traffic_token=(
+            config.traffic_access_token if config.HasField("traffic_access_token") else None
+        ),
+        cold=request.filesystem_boot,
+    )
+
+
+def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
+    record = sandbox.record
+    return pb.RunningSandbox(
+        sandbox_id=record.sandbox_id,
+        execution_id=record.execution_id,
+        template_id=record.template_id,
+        build_id=record.build_id,
+        state=sandbox.state.value,
+        vcpu=record.vcpu,
+        ram_mb=record.ram_mb,
+        disk_mb=record.disk_mb,
+        envd_version=record.envd_version,
+        start_time=_time(record.start_time),
+        end_time=_time(record.end_time),
+        metadata=record.metadata,
+    )
+
+
+def _event(entry: OutboxEntry) -> pb.SandboxEvent:
+    return pb.SandboxEvent(
+        number=entry.number,
+        sandbox_id=entry.sandbox_id,
+        execution_id=entry.execution_id,
+        outcome=_OUTCOMES[entry.outcome],
+        reason=entry.reason,
+        at=_time(entry.at),
+    )
+
+
+def _template(template: Template) -> pb.Template:
+    return pb.Template(
+        template_id=template.spec.template_id,
+        build_id=template.build_id,
+        names=template.spec.names,
+        vcpu=template.hardware.vcpu,
+        ram_mb=template.hardware.ram_mb,
+        disk_mb=template.manifest.disk_mb,
+        envd_version=template.manifest.envd_version,
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

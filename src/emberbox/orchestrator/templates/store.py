@@ -1,0 +1,163 @@
+"""The template builds on this host.
+
+A build is a directory that is never changed once it has its name: the snapshot of a warm VM, its
+scratch disk, a blank scratch disk for cold boots, and a manifest of what it was made with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emberbox.orchestrator.machines.driver import BootFiles, Hardware, MachineSnapshot
+from emberbox.shared.sidefile import sync_directory, write_atomically
+
+MANIFEST_FILE = "template.json"
+BLANK_FILE = "blank.ext4"
+SCRATCH_FILE = "scratch.ext4"
+SNAPSHOT_DIRECTORY = "snapshot"
+
+_WORK_PREFIX = ".building-"
+
+# Raised when the way a snapshot is taken changes, so that old ones are retaken.
+RECIPE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSpec:
+    """What a template is, before it is built on a host."""
+
+    template_id: str
+    names: tuple[str, ...]
+    hardware: Hardware
+    disk_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a build was made with. `images` maps the kind of each image to its content hash."""
+
+    build_id: str
+    key: str
+    made_with: str
+    envd_version: str
+    vcpu: int
+    ram_mb: int
+    disk_mb: int
+    images: dict[str, str]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A build that sandboxes can be made from."""
+
+    spec: TemplateSpec
+    directory: Path
+    manifest: Manifest
+
+    @property
+    def build_id(self) -> str:
+        """Names this build."""
+        return self.manifest.build_id
+
+    @property
+    def hardware(self) -> Hardware:
+        """The size that its snapshot fixes."""
+        return Hardware(self.manifest.vcpu, self.manifest.ram_mb)
+
+    @property
+    def boot(self) -> BootFiles:
+        """The images it was built on, for a cold boot."""
+        files = self.manifest.files
+        return BootFiles(*(Path(files[kind]) for kind in ("kernel", "initrd", "root", "runtime")))
+
+    @property
+    def snapshot(self) -> MachineSnapshot:
+        """What clones start from."""
+        return MachineSnapshot(
+            self.directory / SNAPSHOT_DIRECTORY, self.hardware, self.boot, self.manifest.made_with
+        )
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch disk as it was when the snapshot was taken."""
+        return self.directory / SCRATCH_FILE
+
+    @property
+    def blank_scratch(self) -> Path:
+        """An empty scratch disk."""
+        return self.directory / BLANK_FILE
+
+
+def build_key(spec: TemplateSpec, images: dict[str, str], made_with: str) -> str:
+    """A hash of everything that a build depends on: when it differs, the build is retaken."""
+    parts = {
+        "recipe": RECIPE,
+        "spec": dataclasses.asdict(spec),
+        "images": images,
+        "made_with": made_with,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class TemplateStore:
+    """The builds below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def sweep(self) -> None:
+        """Remove what a crash left half built. Only at start-up, when nothing is being built."""
+        for directory in self._root.glob(f"*/{_WORK_PREFIX}*"):
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def find(self, spec: TemplateSpec, key: str) -> Template | None:
+        """The build with this key, if it is here and whole."""
+        for template in self.builds(spec):
+            if template.manifest.key == key:
+                return template
+        return None
+
+    def builds(self, spec: TemplateSpec) -> list[Template]:
+        """All whole builds of a template."""
+        found = []
+        for directory in sorted((self._root / spec.template_id).glob("[!.]*")):
+            manifest = _read_manifest(directory / MANIFEST_FILE)
+            if manifest is not None:
+                found.append(Template(spec, directory, manifest))
+        return found
+
+    def begin(self, spec: TemplateSpec, build_id: str) -> Path:
+        """A new directory to build in."""
+        work = self._root / spec.template_id / f"{_WORK_PREFIX}{build_id}"
+        work.mkdir(parents=True, mode=0o700)
+        return work
+
+    def finish(self, spec: TemplateSpec, work: Path, manifest: Manifest) -> Template:
+        """Give a whole build its name, durably."""
+        text = json.dumps(dataclasses.asdict(manifest), indent=2).encode()
+        write_atomically(work / MANIFEST_FILE, text)
+        directory = work.with_name(manifest.build_id)
+        work.rename(directory)
+        sync_directory(directory.parent)
+        return Template(spec, directory, manifest)
+
+    def remove(self, template: Template) -> None:
+        """Remove a build that nothing uses; the manifest goes first."""
+        (template.directory / MANIFEST_FILE).unlink(missing_ok=True)
+        shutil.rmtree(template.directory, ignore_errors=True)
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    try:
+        data: dict[str, Any] = json.loads(path.read_bytes())
+        return Manifest(**data)
+    except (OSError, ValueError, TypeError):
+        return None
