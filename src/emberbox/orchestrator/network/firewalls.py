@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.network.addresses import NodeNetwork
 
 _IPTABLES_TABLE = "filter"
+_FIREWALLD_TABLE = "firewalld"
 _ACCEPTING = ("-P FORWARD ACCEPT", "-P INPUT ACCEPT")
 
 
@@ -62,24 +63,33 @@ def close_iptables(network: NodeNetwork) -> None:
 
 def obstacles(network: NodeNetwork) -> list[str]:
     """What drops our packets and we cannot pass, a sentence each with its remedy. For threads."""
-    found = []
-    for chain in nft.base_chains():
-        if chain.get("policy") != "drop" or chain["hook"] not in {"forward", "input"}:
-            continue
-        ours_in_front = chain["table"] == _IPTABLES_TABLE and nft.find_tool("iptables")
-        if not ours_in_front and chain["table"] != network.table:
-            found.append(_advice(network, chain))
+    chains = [c for c in nft.base_chains() if c["hook"] in {"forward", "input"}]
+    dropping = [c for c in chains if c.get("policy") == "drop" and c["table"] != network.table]
+    found = [_advice(network, chain) for chain in dropping if not _passable(chain)]
+    if any(chain["table"] == _FIREWALLD_TABLE for chain in chains):
+        # Its chains accept by policy and end in a reject. Whether the range is trusted already
+        # is written in its own configuration, which may be loaded or not.
+        found.append(
+            "firewalld filters this host; unless that is done, run: firewall-cmd --permanent "
+            f"--zone=trusted --add-source={network.address_range} && firewall-cmd --reload"
+        )
     return found
+
+
+def _passable(chain: nft.BaseChain) -> bool:
+    """Whether `open_iptables` gets us past that chain."""
+    of_ipv6 = chain["family"] == "ip6"  # nothing of ours is IPv6
+    return of_ipv6 or (chain["table"] == _IPTABLES_TABLE and nft.find_tool("iptables") is not None)
 
 
 def _advice(network: NodeNetwork, chain: nft.BaseChain) -> str:
     name = f"{chain['family']} {chain['table']} {chain['name']}"
-    match = f'iifname "{network.link_prefix}*"'
-    if chain["table"] == _IPTABLES_TABLE:
+    if chain["table"] == _IPTABLES_TABLE and chain["family"] == "ip":
         return f"chain {name} drops the sandboxes' packets; install the package iptables"
+    match = f'iifname "{network.link_prefix}*"'
     if chain["hook"] == "input":
-        match += f" ip daddr {network.dns_address} th dport {network.dns_port}"
-        match = f"meta l4proto {{ tcp, udp }} {match}"
+        match += f" ip daddr {network.dns_address} meta l4proto {{ tcp, udp }}"
+        match += f" th dport {network.dns_port}"
     remedy = f"nft insert rule {name} {match} accept"
     return f"chain {name} drops the sandboxes' packets; add a rule: {remedy}"
 

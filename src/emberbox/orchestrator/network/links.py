@@ -9,10 +9,12 @@ import struct
 from emberbox.orchestrator.network.errors import KernelRefusedError
 from emberbox.orchestrator.network.netlink import (
     NLM_F_CREATE,
+    NLM_F_DUMP,
     NLM_F_EXCL,
     NetlinkSocket,
     attribute,
     nested,
+    read_attributes,
     text_attribute,
 )
 
@@ -22,6 +24,7 @@ _RTM_DELLINK = 17
 _RTM_GETLINK = 18
 _RTM_NEWADDR = 20
 _RTM_DELADDR = 21
+_RTM_GETADDR = 22
 _RTM_NEWROUTE = 24
 _RTM_NEWNEIGH = 28
 
@@ -114,6 +117,16 @@ class Links(NetlinkSocket):
         except KernelRefusedError as error:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """Every IPv4 address of the namespace, with the name of its link."""
+        head = struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0)
+        found = []
+        for answer in self.request("list addresses", _RTM_GETADDR, NLM_F_DUMP, head):
+            (index,) = struct.unpack_from("=I", answer, 4)
+            local = read_attributes(answer[8:])[_IFA_LOCAL]
+            found.append((socket.inet_ntoa(local), socket.if_indextoname(index)))
+        return found
 
     def add_default_route(self, index: int, gateway: str) -> None:
         """Send what has no other route to a gateway on that link."""

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_EXCL = 0x200
+NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
 
 _NLMSG_ERROR = 2
+_NLMSG_DONE = 3
 _NESTED = 0x8000
 _HEADER = struct.Struct("=IHHII")
 _TIMEOUT_S = 10.0
@@ -43,6 +45,16 @@ def text_attribute(kind: int, value: str) -> bytes:
 def nested(kind: int, *attributes: bytes) -> bytes:
     """An attribute that holds attributes."""
     return attribute(kind | _NESTED, b"".join(attributes))
+
+
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes in a run of bytes, by kind."""
+    found = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind & ~_NESTED] = data[4:length]
+        data = data[max(4, (length + 3) & ~3) :]
+    return found
 
 
 def message(kind: int, flags: int, body: bytes) -> tuple[int, bytes]:
@@ -93,7 +105,7 @@ class NetlinkSocket:
         answers: list[bytes] = []
         while awaited:
             for kind, sequence, body in self._receive(name):
-                if kind != _NLMSG_ERROR:
+                if kind not in {_NLMSG_ERROR, _NLMSG_DONE}:
                     answers.append(body)
                     continue
                 (number,) = struct.unpack_from("=i", body)

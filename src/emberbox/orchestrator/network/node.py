@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _TUN = Path("/dev/net/tun")
-_SIOCGIFADDR = 0x8915
 _ROUTES = Path("/proc/thread-self/net/route")
 
 
@@ -91,20 +89,12 @@ def _forward(record: Path) -> None:
 
 
 def _check_range(network: NodeNetwork) -> None:
-    for _, name in socket.if_nameindex():
-        address = _address_of(name)
-        ours = name == "lo" or name.startswith(network.link_prefix)
-        if address is not None and address in network.address_range and not ours:
-            raise RangeTakenError(str(network.address_range), str(address), name)
-
-
-def _address_of(link: str) -> IPv4Address | None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        try:
-            answer = fcntl.ioctl(control, _SIOCGIFADDR, struct.pack("256s", link.encode()))
-        except OSError:
-            return None
-    return IPv4Address(answer[20:24])
+    with Links() as links:
+        addresses = links.addresses()
+    for address, link in addresses:
+        ours = address == network.dns_address or link.startswith(network.link_prefix)
+        if IPv4Address(address) in network.address_range and not ours:
+            raise RangeTakenError(str(network.address_range), address, link)
 
 
 def _overlapping_routes(network: NodeNetwork) -> list[IPv4Network]:

@@ -74,21 +74,21 @@ def _changes(
         yield message(_DELETE_ELEMENTS, NLM_F_ACK, head)
         for start in range(0, len(networks), _NETWORKS_PER_MESSAGE):
             some = networks[start : start + _NETWORKS_PER_MESSAGE]
-            elements = nested(_LIST_ELEMENTS, *(e for n in some for e in _interval(n)))
-            yield message(_NEW_ELEMENTS, NLM_F_ACK | NLM_F_CREATE, head + elements)
+            added = nested(_LIST_ELEMENTS, *(e for n in some for e in elements(n)))
+            yield message(_NEW_ELEMENTS, NLM_F_ACK | NLM_F_CREATE, head + added)
 
 
 def _names(table: str, name: str) -> bytes:
     return text_attribute(_LIST_TABLE, table) + text_attribute(_LIST_SET, name)
 
 
-def _interval(network: IPv4Network) -> Iterator[bytes]:
+def elements(network: IPv4Network) -> list[bytes]:
+    """The set elements that stand for a network: its first address, and the one after its last."""
     first = int(network.network_address)
     after = first + network.num_addresses
-    yield _element(first, 0)
     # An interval that reaches the end of the address space has no closing element.
-    if after < 1 << 32:
-        yield _element(after, _INTERVAL_END)
+    closing = [_element(after, _INTERVAL_END)] if after < 1 << 32 else []
+    return [_element(first, 0), *closing]
 
 
 def _element(key: int, flags: int) -> bytes:
