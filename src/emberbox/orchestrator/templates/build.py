@@ -75,7 +75,7 @@ class Builder:
 
         Raises MachineError or OSError; nothing half made is left.
         """
-        hashes: dict[str, str] = {**images.hashes}
+        hashes = {str(kind): digest for kind, digest in images.hashes.items()}
         key = build_key(spec, hashes, self.driver.made_with)
         found = self.store.find(spec, key)
         if found is not None:
