@@ -136,15 +136,32 @@ async def test_orchestrator_reaches_guest_as_the_gateway(world: World, pool: Slo
         assert source == GATEWAY_ADDRESS
 
 
+async def test_program_in_the_slot_reaches_nothing(world: World, pool: SlotPool) -> None:
+    """A VMM that its guest took over is in the slot, past the rules for the guest."""
+    slot = await pool.acquire(INTERNET)
+    world.listen(world.internet, PUBLIC, 80)
+    world.listen(world.host, slot.host_address, 80)
+    loop = asyncio.get_running_loop()
+    for address in (PUBLIC, slot.host_address, pool.network.dns_address):
+        with (
+            await slots.tcp_socket(slot) as escaped,
+            pytest.raises((PermissionError, TimeoutError)),
+        ):
+            async with asyncio.timeout(1):
+                await loop.sock_connect(escaped, (address, 80))
+
+
 async def test_outside_reaches_no_slot(world: World, pool: SlotPool) -> None:
     """A neighbour of the host that routes the range to it gets no answer."""
     slot = await pool.acquire(INTERNET)
     guest = world.guest(slot)
     listener = world.listen(guest.path, "0.0.0.0", 80)
     await run_ip(world.internet, "route", "add", "10.77.0.0/24", "via", HOST_PUBLIC)
-    with tcp_client(world.internet) as outsider, pytest.raises(TimeoutError):
-        async with asyncio.timeout(1):
-            await asyncio.get_running_loop().sock_connect(outsider, (slot.address, 80))
+    forwarder = (pool.network.dns_address, pool.network.dns_port)
+    for target in ((slot.address, 80), forwarder):
+        with tcp_client(world.internet) as outsider, pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.get_running_loop().sock_connect(outsider, target)
     with pytest.raises(BlockingIOError):
         listener.accept()
 

@@ -40,8 +40,14 @@ def own() -> Path:
 
 
 def enter(path: Path) -> None:
-    """Move the calling thread into a namespace. For threads that end with that work."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Move the calling thread into a namespace. For threads that end with that work.
+
+    Raises KernelRefusedError, with ENOENT when there is none, EPERM when we are not root.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelRefusedError(f"open {path}", error.errno or 0) from error
     try:
         _check(_libc.setns(fd, _CLONE_NEWNET), f"setns {path}")
     finally:
@@ -105,7 +111,11 @@ def prepare_directory() -> None:
 
 
 def run_in(path: Path, function: Callable[[], T]) -> T:
-    """Run `function` in a thread of its own inside the namespace; blocks until it is done."""
+    """Run `function` in a thread of its own inside the namespace; blocks until it is done.
+
+    A process that it starts begins in the namespace. Raises KernelRefusedError, and what
+    `function` raises.
+    """
     return _in_thread(lambda: _entered(path, function)).result()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -199,8 +200,11 @@ class SlotPool:
         self._wanted.set()
 
     async def _destroy_all(self, indices: Iterable[int]) -> None:
-        for index in sorted(indices):
-            await self._destroy(self._network.slot(index))
+        gone = [self._network.slot(index) for index in sorted(indices)]
+        # All names first: the kernel then tears the namespaces down together.
+        await _finished(asyncio.to_thread(_remove_names, gone))
+        for slot in gone:
+            await self._destroy(slot)
 
     def _next_index(self) -> int:
         unusable = self._held | self._leftovers
@@ -237,6 +241,13 @@ class SlotPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _remove_names(gone: list[Slot]) -> None:
+    for slot in gone:
+        # A failure shows again, and is logged, when the slot is destroyed.
+        with contextlib.suppress(NetworkError, OSError):
+            netns.delete(slot.netns)
 
 
 async def _finished(work: Awaitable[None]) -> None:

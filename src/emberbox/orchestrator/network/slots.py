@@ -67,7 +67,7 @@ async def set_policy(network: NodeNetwork, slot: Slot, policy: EgressPolicy) -> 
 async def tcp_socket(slot: Slot) -> socket.socket:
     """A non-blocking TCP socket inside the slot: its peer sees the gateway's address.
 
-    Raises KernelRefusedError or FileNotFoundError when the slot is gone.
+    Raises KernelRefusedError when the slot is gone.
     """
     made = await netns.call_in(slot.netns_path, _new_socket)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -75,7 +75,11 @@ async def tcp_socket(slot: Slot) -> socket.socket:
 
 
 async def connect(slot: Slot, port: int) -> socket.socket:
-    """A connection to a port of the guest, from its gateway. Raises OSError as connect(2) does."""
+    """A connection to a port of the guest, from its gateway, as a non-blocking socket.
+
+    Waits without an end of its own while nothing answers. Raises OSError as connect(2) does,
+    KernelRefusedError when the slot is gone.
+    """
     made = await tcp_socket(slot)
     try:
         await asyncio.get_running_loop().sock_connect(made, (GUEST_ADDRESS, port))

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def test_resolv_conf_is_read_as_its_manual_says() -> None:
-    text = "# a comment\nsearch lan\nnameserver 127.0.0.53\nnameserver fe80::1%eth0 # why\n"
+    text = (
+        "# why\nsearch lan\nnameserver 127.0.0.53\nnameserver a.name\nnameserver fe80::1%eth0 #\n"
+    )
     assert parse(text) == ("127.0.0.53", "fe80::1%eth0")
     assert parse("nameserver\n; nameserver 1.1.1.1\n") == ("127.0.0.1",)
     assert len(parse("nameserver 10.0.0.1\n" * 5)) == 3

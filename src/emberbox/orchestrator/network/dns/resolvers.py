@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,10 +45,15 @@ class Resolvers:
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The name servers of a resolv.conf."""
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            found.append(words[1])
-    return tuple(found[:MAX_RESOLVERS]) or _DEFAULT
+    """The name servers of a resolv.conf; what is not an address is passed over."""
+    lines = (line.split() for line in text.splitlines())
+    named = [words[1] for words in lines if len(words) >= 2 and words[0] == "nameserver"]
+    return tuple(filter(_is_address, named))[:MAX_RESOLVERS] or _DEFAULT
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
