@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src/emberbox/sdk/_async"
 TARGET = ROOT / "src/emberbox/sdk/_sync"
-RUFF = str(Path(sys.executable).with_name("ruff"))
+RUFF = str(ROOT / ".venv/bin/ruff")
 
 # Written by hand in both packages: the flavours differ in kind there.
 HAND_WRITTEN = {"__init__.py", "transport.py", "consuming.py", "flavour.py"}

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if not name.startswith("_"):
+    if name == "__all__" or not name.startswith("_"):
         sdk = importlib.import_module("emberbox.sdk")
-        if name in sdk.__all__:
+        if name in (*sdk.__all__, "__all__"):
             value: object = getattr(sdk, name)
             globals()[name] = value
             return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import MethodType
 from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class InstanceOrClass(Generic[T, P, R, Q, S]):
 
     def __get__(self, instance: T | None, owner: type[T]) -> Callable[Q, S] | Callable[P, R]:
         if instance is not None:
-            return functools.partial(self.of_instance, instance)
+            bound: Callable[P, R] = MethodType(self.of_instance, instance)
+            return bound
 
         @functools.wraps(self.of_class)
         def on_class(*args: Q.args, **options: Q.kwargs) -> S:

@@ -21,6 +21,9 @@ LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keep
 TIMED_OUT = (httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.PoolTimeout)
 """The server was reached and took too long; a connection that failed is something else."""
 
+BROKEN = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+"""A connection that had been made ended: perhaps a kept one, closed by the server meanwhile."""
+
 
 def socket_options() -> list[SocketOption]:
     """Notice within two minutes that the peer of a silent stream has vanished."""

@@ -136,6 +136,17 @@ async def test_no_server_at_all(sdk: Flavour, server: StandIn) -> None:
         await sdk.do(sdk.Sandbox.create, api_url="http://127.0.0.1:1")
 
 
+async def test_a_connection_that_breaks_is_made_again_once(sdk: Flavour, server: StandIn) -> None:
+    broken = Answer(body=[], end="reset")
+    server.on("POST", "/v2/sandboxes", broken, reply(201, SANDBOX))
+    await sdk.do(sdk.Sandbox.create)
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
+    server.on("POST", "/v2/sandboxes", broken)
+    with pytest.raises(emberbox.ApiUnreachableException):
+        await sdk.do(sdk.Sandbox.create)
+    assert len(server.requests) == 4
+
+
 async def test_a_server_that_does_not_answer(sdk: Flavour, server: StandIn) -> None:
     async def never(_request: object) -> Answer:
         await asyncio.Event().wait()

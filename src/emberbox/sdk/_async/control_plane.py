@@ -13,7 +13,7 @@ from emberbox.sdk.errors import SandboxNotFoundException
 from emberbox.sdk.json_fields import parse_object, parse_objects
 from emberbox.sdk.retry import TOTAL_WITHOUT_TIMEOUT_SECONDS, idempotency_key, retry_delay
 from emberbox.sdk.sandbox_models import SandboxAccess, SandboxInfo, connect_body
-from emberbox.sdk.transport_options import TIMED_OUT, limits
+from emberbox.sdk.transport_options import BROKEN, TIMED_OUT, limits
 
 from .flavour import sleep
 from .transport import PooledTransport
@@ -122,13 +122,20 @@ class AsyncControlPlane:
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
         self._config.log("Request %s %s", request.method, request.url)
         try:
-            response = await self._http.send(request)
+            response = await self._send_again_if_broken(request)
         except TIMED_OUT as error:
             raise request_timed_out() from error
         except httpx2.TransportError as error:
             raise api_unreachable(self._config.api_url, error) from error
         self._config.log("Response %s", response.status_code)
         return response
+
+    async def _send_again_if_broken(self, request: httpx2.Request) -> httpx2.Response:
+        """Every request can be sent twice: a create has its key, the others set a state."""
+        try:
+            return await self._http.send(request)
+        except BROKEN:
+            return await self._http.send(request)
 
 
 def _segment(text: str) -> str:

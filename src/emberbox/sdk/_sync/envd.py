@@ -21,7 +21,7 @@ from emberbox.sdk.error_mapping import (
     rpc_exception,
 )
 from emberbox.sdk.json_fields import JsonObject, parse_object
-from emberbox.sdk.transport_options import TIMED_OUT, limits
+from emberbox.sdk.transport_options import BROKEN, TIMED_OUT, limits
 
 from .event_stream import EventStream
 from .transport import PooledTransport
@@ -182,5 +182,5 @@ class Envd:
         """Ask once more if the connection broke: a kept one may have died with the sandbox."""
         try:
             return self._http.get("/health", timeout=limits(limit))
-        except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+        except BROKEN:
             return self._http.get("/health", timeout=limits(limit))
