@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -44,32 +44,40 @@ class Machine:
     """What Emberbox makes on a machine, each thing as a line that names it."""
 
     vms: frozenset[str]
+    loops: frozenset[str]
+    mounts: frozenset[str]
     namespaces: frozenset[str]
     links: frozenset[str]
     tables: frozenset[str]
-    loops: frozenset[str]
-    mounts: frozenset[str]
-    descriptors: frozenset[str]
 
     @classmethod
     def now(cls) -> Self:
         """Look at the machine."""
         return cls(
             vms=_vms(),
+            loops=_loops(),
+            mounts=_mounts(),
             namespaces=frozenset(_names("/run/netns", "eb-*")),
             links=frozenset(_names("/sys/class/net", "eb*v*")),
             tables=_tables(),
-            loops=_loops(),
-            mounts=_mounts(),
-            descriptors=_descriptors(),
         )
 
-    def beyond(self, before: Self) -> list[str]:
-        """What is here now and was not before."""
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Tags of the orchestrators whose namespaces are here."""
+        return frozenset(name.split("-")[1] for name in self.namespaces)
+
+    def beyond(self, before: Self, *names: str) -> list[str]:
+        """What is here now and was not before, in all fields or in those named.
+
+        Namespaces, links and tables of an orchestrator that was here before are its own affair:
+        it makes and removes slots while we look.
+        """
         return [
-            f"{field.name}: {line}"
-            for field in fields(self)
-            for line in sorted(getattr(self, field.name) - getattr(before, field.name))
+            f"{name}: {line}"
+            for name in names or self.__slots__
+            for line in sorted(getattr(self, name) - getattr(before, name))
+            if not any(tag in line for tag in before.nodes)
         ]
 
 
@@ -111,15 +119,18 @@ def _mounts() -> frozenset[str]:
     return frozenset(line.split(" ")[4] for line in lines)
 
 
-def _descriptors() -> frozenset[str]:
-    """Files and sockets that this process has open; anonymous ones count by number."""
+def descriptors() -> frozenset[str]:
+    """Files, pipes and sockets that this process has open.
+
+    Without epoll and event descriptors: gRPC keeps some of its own for good.
+    """
     found = set()
     for fd in Path("/proc/self/fd").iterdir():
         try:
             target = str(fd.readlink())
         except FileNotFoundError:  # the descriptor of this very listing
             continue
-        if not target.startswith("/proc/"):
+        if not target.startswith(("/proc/", "/dev/", "anon_inode:")):
             found.add(f"{fd.name} {target}")
     return frozenset(found)
 
