@@ -48,16 +48,9 @@ MAX_CONNECTIONS = 8192
 
 def slot_rules(network: NodeNetwork, slot: Slot) -> str:
     """The rules in a slot's namespace, with the closed policy."""
-    return f"""
-table netdev {network.table} {{
-    chain from_tap {{
-        type filter hook ingress device "{TAP}" priority -500; policy drop;
-        ether saddr != {GUEST_MAC} drop
-        ether type arp arp saddr ether {GUEST_MAC} arp saddr ip {GUEST_ADDRESS} \
-arp daddr ip {GATEWAY_ADDRESS} accept
-        ether daddr {GATEWAY_MAC} ether type ip ip saddr {GUEST_ADDRESS} accept
-    }}
-}}
+    return (
+        _frame_rules(network)
+        + f"""
 table inet {network.table} {{
     {_set("operator_ranges", network.egress_allow)}
     {_set("closed_ranges", CLOSED_RANGES)}
@@ -73,6 +66,43 @@ dnat ip to {network.dns_address}:{network.dns_port}
         type nat hook postrouting priority srcnat; policy accept;
         oifname "{UPLINK}" snat ip to {slot.address}
     }}
+{_forward_rules(network, slot)}
+    chain to_gateway {{
+        type filter hook input priority filter; policy drop;
+        iifname "{TAP}" ct direction reply ct state established,related accept
+        iifname "{TAP}" goto refuse
+    }}
+    chain from_gateway {{
+        type filter hook output priority filter; policy drop;
+        oifname "{TAP}" accept
+    }}
+    chain refuse {{
+        meta l4proto tcp reject with tcp reset
+        reject with icmpx admin-prohibited
+    }}
+}}
+"""
+    )
+
+
+def _frame_rules(network: NodeNetwork) -> str:
+    """Only frames with the guest's own addresses come in from the tap; nothing of IPv6."""
+    return f"""
+table netdev {network.table} {{
+    chain from_tap {{
+        type filter hook ingress device "{TAP}" priority -500; policy drop;
+        ether saddr != {GUEST_MAC} drop
+        ether type arp arp saddr ether {GUEST_MAC} arp saddr ip {GUEST_ADDRESS} \
+arp daddr ip {GATEWAY_ADDRESS} accept
+        ether daddr {GATEWAY_MAC} ether type ip ip saddr {GUEST_ADDRESS} accept
+    }}
+}}
+"""
+
+
+def _forward_rules(network: NodeNetwork, slot: Slot) -> str:
+    """The egress policy, and what passes to the guest: the host's connections and answers."""
+    return f"""
     chain forward {{
         type filter hook forward priority filter; policy drop;
         ct state invalid drop
@@ -103,20 +133,6 @@ dnat ip to {network.dns_address}:{network.dns_port}
         ip saddr @{DENY_SET} drop
         accept
     }}
-    chain to_gateway {{
-        type filter hook input priority filter; policy drop;
-        iifname "{TAP}" ct direction reply ct state established,related accept
-        iifname "{TAP}" goto refuse
-    }}
-    chain from_gateway {{
-        type filter hook output priority filter; policy drop;
-        oifname "{TAP}" accept
-    }}
-    chain refuse {{
-        meta l4proto tcp reject with tcp reset
-        reject with icmpx admin-prohibited
-    }}
-}}
 """
 
 
