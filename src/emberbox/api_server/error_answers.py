@@ -29,7 +29,9 @@ def error_response(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """An error body with its status."""
-    body: dict[str, int | str] = {"code": status, "message": message}
+    # What was sent may be quoted in the message, and be no text.
+    text = message.encode(errors="backslashreplace").decode()
+    body: dict[str, int | str] = {"code": status, "message": text}
     if error_code is not None:
         body["error_code"] = error_code
     return JSONResponse(body, status, headers)

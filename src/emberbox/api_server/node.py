@@ -71,9 +71,9 @@ class Node:
         self._metadata = ((GRPC_SECRET_KEY, secret),)
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         # The generated stubs carry no types.
-        self._sandboxes = cast("_Sandboxes", _stub(pb_grpc.SandboxServiceStub, self._channel))
-        self._info = cast("_Info", _stub(pb_grpc.InfoServiceStub, self._channel))
-        self._templates = cast("_Templates", _stub(pb_grpc.TemplateServiceStub, self._channel))
+        self._sandboxes = cast("_Sandboxes", pb_grpc.SandboxServiceStub(self._channel))
+        self._info = cast("_Info", pb_grpc.InfoServiceStub(self._channel))
+        self._templates = cast("_Templates", pb_grpc.TemplateServiceStub(self._channel))
 
     @property
     def node_id(self) -> str | None:
@@ -176,10 +176,3 @@ class Node:
 
     def _failed(self, error: grpc.aio.AioRpcError) -> NodeError:
         return NodeError(self.name, error.code(), error.details() or "no reason given", sent=True)
-
-
-def _stub(stub: object, channel: grpc.aio.Channel) -> object:
-    if not callable(stub):
-        raise TypeError(f"{stub!r} is not a generated stub")
-    made: object = stub(channel)
-    return made

@@ -100,5 +100,10 @@ def _check_maps(body: NewSandboxV2) -> None:
         if sum(len(key) + len(value) for key, value in (values or {}).items()) > _LONGEST_MAP:
             raise BadRequestError(f"{name} is longer than {_LONGEST_MAP} characters")
         for key, value in (values or {}).items():
-            if "\0" in key or "\0" in value:
-                raise BadRequestError(f"{name}: {key!r} holds a NUL character")
+            if not (_is_text(key) and _is_text(value)):
+                raise BadRequestError(f"{name}: {key!r} holds a NUL character or half a character")
+
+
+def _is_text(value: str) -> bool:
+    """Whether databases, environments and protobuf can hold it: JSON has more strings."""
+    return "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)

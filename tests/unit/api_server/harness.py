@@ -22,6 +22,7 @@ from .standin import SECRET, Standin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -85,7 +86,7 @@ class World:
         await self.store.keys.add(made.team_id, "", key, self.now())
         return httpx.AsyncClient(base_url=self.url, headers={"X-API-KEY": key})
 
-    def now(self):  # type: ignore[no-untyped-def]
+    def now(self) -> datetime:
         return self.services.living._clock()
 
     async def _is(self, sandbox_id: str, state: str) -> bool:
@@ -94,7 +95,7 @@ class World:
 
 async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `look` is true; the limit of the test is the limit."""
-    while not await look():
+    while not await look():  # noqa: ASYNC110 - what is looked at has no event
         await asyncio.sleep(0.01)
 
 

@@ -55,9 +55,9 @@ class Standin:
     async def start(self) -> None:
         """Serve; on the same port as before when it has served already."""
         server = grpc.aio.server(interceptors=[_SecretCheck()])
-        pb_grpc.add_SandboxServiceServicer_to_server(_Sandboxes(self), server)  # type: ignore[no-untyped-call]
-        pb_grpc.add_InfoServiceServicer_to_server(_Info(self), server)  # type: ignore[no-untyped-call]
-        pb_grpc.add_TemplateServiceServicer_to_server(_Templates(self), server)  # type: ignore[no-untyped-call]
+        pb_grpc.add_SandboxServiceServicer_to_server(_Sandboxes(self), server)
+        pb_grpc.add_InfoServiceServicer_to_server(_Info(self), server)
+        pb_grpc.add_TemplateServiceServicer_to_server(_Templates(self), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         await server.start()
         self._server = server
@@ -88,7 +88,8 @@ class Standin:
         at = max(after, self.acknowledged)
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda at=at: len(self.outbox) > at)
+                while len(self.outbox) <= at:
+                    await self._changed.wait()
                 event = self.outbox[at]
             at += 1
             yield event
@@ -153,7 +154,7 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
     async def Update(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         running = self.host.sandboxes.get(request.sandbox_id)
         if running is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
+            return await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
         if request.execution_id not in ("", running.execution_id):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another run")
         running.end_time.CopyFrom(request.end_time)

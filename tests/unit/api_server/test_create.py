@@ -11,6 +11,7 @@ import pytest
 from emberbox.api_server.reconcile import CLUSTER_METADATA
 from emberbox.shared.protocol import CLIENT_ID, ENVD_VERSION
 
+from .harness import eventually
 from .standin import BASE_ID, BUILD_ID, template
 
 if TYPE_CHECKING:
@@ -243,6 +244,8 @@ async def test_a_host_that_is_not_ready_says_why(world: World) -> None:
 
 
 async def _wait_for_delete(world: World) -> list[str]:
-    while not world.host.deleted:
-        await asyncio.sleep(0.01)
+    async def deleted() -> bool:
+        return bool(world.host.deleted)
+
+    await eventually(deleted)
     return world.host.deleted

@@ -10,11 +10,12 @@ import pytest
 
 from emberbox.shared.protocol import CLIENT_ID
 
-from .harness import World
 from .standin import BASE_ID
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from .harness import World
 
 
 async def deadline(world: World, sandbox_id: str) -> datetime:
@@ -108,8 +109,6 @@ async def test_two_kills_at_once_join(world: World) -> None:
     await world.becomes(sandbox_id, "running")
     world.host.hold_delete = asyncio.Event()
     kills = [asyncio.create_task(world.http.delete(f"/sandboxes/{sandbox_id}")) for _ in range(3)]
-    while len(world.services.living._keeper._ending) == 0:
-        await asyncio.sleep(0.01)
     await world.becomes(sandbox_id, "killing")
     world.host.hold_delete.set()
     assert {(await kill).status_code for kill in kills} <= {204, 404}

@@ -54,7 +54,12 @@ def authenticated_router(tag: str) -> APIRouter:
         route_class=AuthenticatedRoute,
         dependencies=[Security(_SCHEME)],
         tags=[tag],
-        responses={401: {"model": ErrorBody}, 500: {"model": ErrorBody}},
+        responses={
+            401: {"model": ErrorBody},
+            500: {"model": ErrorBody},
+            # Without it the framework documents its own 422, which nobody gets.
+            "default": {"model": ErrorBody, "description": "Any other error"},
+        },
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from emberbox.shared.errors import StartupError
@@ -33,7 +34,7 @@ def open_engine(url: str) -> AsyncEngine:
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(parsed, pool_size=5, max_overflow=10)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, ArgumentError) as error:
         raise StartupError(f"EMBERBOX_DATABASE_URL cannot be used: {error}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
@@ -47,17 +48,13 @@ def write_guard(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
     SQLite has one writer; queueing here is fair and wakes at once, where its own busy handler
     sleeps and may starve somebody. Postgres needs none: it locks rows.
     """
-    return _Guard() if engine.dialect.name == "sqlite" else nullcontext()
+    return asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
 
 def lock_for_migration(connection: Connection) -> None:
     """Let one process migrate at a time. On SQLite BEGIN IMMEDIATE has done it."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
-
-
-class _Guard(asyncio.Lock):
-    pass
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
