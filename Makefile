@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit
+.PHONY: help install demo test check lint types imports generated unit integration compat
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,3 +35,9 @@ generated: install ## code generated from proto/ and from the async SDK
 
 unit: install   ## the fast tests
 	$(BIN)/python -m pytest tests/unit tests/test_style.py
+
+integration: install ## the tests with real VMs and networks, as root
+	$(BIN)/python -m pytest tests/integration
+
+compat: install ## the official e2b package against emberbox up
+	$(BIN)/python -m pytest tests/compatibility

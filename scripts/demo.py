@@ -62,7 +62,7 @@ def main() -> int:
     steps = Steps()
     mark = uuid.uuid4().hex
     home = Home(default_home())
-    before = leaks.Machine.now()
+    before = leaks.Machine.now(home.root)
     kept = run_directories(home)
     try:
         with steps.step("build the guest images that are missing"):
@@ -157,7 +157,7 @@ def check_nothing_left(before: leaks.Machine, kept: frozenset[str], mark: str, h
     left = leaks.wait_until_none(
         lambda: [
             *leaks.processes(MARK, mark),
-            *leaks.Machine.now().beyond(before),
+            *leaks.Machine.now(home.root).beyond(before),
             *sorted(run_directories(home) - kept),
         ]
     )

@@ -75,19 +75,22 @@ def _hold(port: int) -> socket.socket:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _session_leaves_nothing() -> Iterator[None]:
+def _session_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     mark = uuid.uuid4().hex
     os.environ[RUN_MARK] = mark
-    before = leaks.Machine.now()
+    place = tmp_path_factory.getbasetemp()
+    before = leaks.Machine.now(place)
     yield
     left = leaks.wait_until_none(
-        lambda: [*leaks.processes(RUN_MARK, mark), *leaks.Machine.now().beyond(before)]
+        lambda: [*leaks.processes(RUN_MARK, mark), *leaks.Machine.now(place).beyond(before)]
     )
     assert not left, f"left by the tests: {left}"
 
 
 @pytest.fixture(autouse=True)
-def _integration_test_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+def _integration_test_leaves_nothing(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """What a single test must take away again.
 
     Slots are left out: an orchestrator that serves several tests refills its pool meanwhile.
@@ -95,11 +98,12 @@ def _integration_test_leaves_nothing(request: pytest.FixtureRequest) -> Iterator
     if "integration" not in request.path.parts:
         yield
         return
-    before, files = leaks.Machine.now(), leaks.descriptors()
+    place = tmp_path_factory.getbasetemp()
+    before, files = leaks.Machine.now(place), leaks.descriptors()
     yield
     left = leaks.wait_until_none(
         lambda: [
-            *leaks.Machine.now().beyond(before, "vms", "loops", "mounts"),
+            *leaks.Machine.now(place).beyond(before, "vms", "loops", "mounts"),
             *sorted(leaks.descriptors() - files),
         ]
     )

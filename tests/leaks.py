@@ -51,12 +51,12 @@ class Machine:
     tables: frozenset[str]
 
     @classmethod
-    def now(cls) -> Self:
-        """Look at the machine."""
+    def now(cls, under: Path) -> Self:
+        """Look at the machine; mounts below `under` only, as others may mount what they like."""
         return cls(
             vms=_vms(),
             loops=_loops(),
-            mounts=_mounts(),
+            mounts=_mounts(under),
             namespaces=frozenset(_names("/run/netns", "eb-*")),
             links=frozenset(_names("/sys/class/net", "eb*v*")),
             tables=_tables(),
@@ -114,9 +114,10 @@ def _loops() -> frozenset[str]:
     return frozenset(f"{path.parts[3]} {_read(path).decode().strip()}" for path in backing)
 
 
-def _mounts() -> frozenset[str]:
+def _mounts(under: Path) -> frozenset[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return frozenset(line.split(" ")[4] for line in lines)
+    points = (Path(line.split(" ")[4]) for line in lines)
+    return frozenset(str(point) for point in points if point.is_relative_to(under))
 
 
 def descriptors() -> frozenset[str]:

@@ -179,7 +179,7 @@ class Shell:
         process.watch.cancel()
         status = process.popen.wait()
         self.record.ended(name)
-        self._handle(Exited(name, _how(status)))
+        self._handle(Exited(name, _how(status, logfile.tail(self._by_name[name].log, 1))))
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         process = self._processes.get(name)
@@ -227,7 +227,9 @@ def _stop_signals() -> list[signal.Signals]:
     return numbers
 
 
-def _how(status: int) -> str:
+def _how(status: int, last_line: list[str]) -> str:
+    """How a process ended, with its own word for it when it said one (see StartupError)."""
     if status < 0:
         return f"signal {signal.Signals(-status).name}"
-    return f"exit status {status}"
+    reason = "".join(line for line in last_line if line.startswith("emberbox: "))
+    return f"exit status {status}{reason and ', '}{reason.removeprefix('emberbox: ')}"
