@@ -31,13 +31,12 @@ def build_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit, most=services.settings.max_body_bytes)
     app.add_middleware(RawPath)
     app.add_middleware(AccessLog)
+    # First: `/sandboxes/metrics` is not an id.
+    app.router.routes.extend(not_yet.routes)
     for router in (
         health.router,
         create.router,
         listings.router,
-        # Before the routes of one sandbox: `/sandboxes/metrics` is not an id.
-        not_yet.keyed,
-        not_yet.otherwise_keyed,
         sandbox.router,
     ):
         app.include_router(router)

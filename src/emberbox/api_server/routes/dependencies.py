@@ -31,6 +31,11 @@ def services_of(request: Request) -> Services:
     return cast("Services", app.state.services)
 
 
+async def authenticate(request: Request) -> Principal:
+    """Who asks. Raises UnauthorizedError."""
+    return await services_of(request).authenticator.authenticate(request.headers.get(_KEY_HEADER))
+
+
 class AuthenticatedRoute(APIRoute):
     """A route that looks at the key before it reads the body."""
 
@@ -39,10 +44,7 @@ class AuthenticatedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def authenticated(request: Request) -> Response:
-            authenticator = services_of(request).authenticator
-            request.state.principal = await authenticator.authenticate(
-                request.headers.get(_KEY_HEADER)
-            )
+            request.state.principal = await authenticate(request)
             return await handle(request)
 
         return authenticated
