@@ -1,0 +1,83 @@
+"""Reaching an upstream: tries, waits, and what is done about refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from emberbox.proxying.dialing import Dialer, WhenRefused
+from emberbox.proxying.errors import DialError
+from emberbox.proxying.limits import Limits
+from emberbox.proxying.resolving import Target
+from tests.unit.proxying.peers import Backend, Connection
+
+
+async def _hold(connection: Connection) -> None:
+    await connection.ended()
+
+
+def target(port: int) -> Target:
+    return Target(address="127.0.0.1", port=port, sandbox_id="i0", sandbox_port=port)
+
+
+class Scripted:
+    """Answers refusals and opens the port at the given one."""
+
+    def __init__(self, verdict: WhenRefused, backend_port: int = 0) -> None:
+        self.verdict = verdict
+        self.asked = 0
+        self.port = backend_port
+        self.server: asyncio.Server | None = None
+
+    async def __call__(self, refused: Target) -> WhenRefused:
+        self.asked += 1
+        if self.port:
+            self.server = await asyncio.start_server(
+                lambda _r, w: w.close(), "127.0.0.1", self.port
+            )
+        assert refused.port
+        return self.verdict
+
+
+async def test_connects() -> None:
+    backend = Backend(_hold)
+    await backend.start()
+    connection = await Dialer(Limits()).dial(target(backend.port))
+    connection.abort()
+    await backend.stop()
+
+
+async def test_dials_again_after_the_hook_opened_the_port(free_port: int) -> None:
+    opening = Scripted(WhenRefused.DIAL_AGAIN, free_port)
+    connection = await Dialer(Limits(), connect_refused=opening).dial(target(free_port))
+    connection.abort()
+    assert opening.server is not None
+    opening.server.close()
+    await opening.server.wait_closed()
+
+
+async def test_gives_up_when_the_hook_says_so(free_port: int) -> None:
+    hook = Scripted(WhenRefused.GIVE_UP)
+    dialer = Dialer(Limits(), waits=(60.0,), connect_refused=hook)
+    with pytest.raises(DialError):
+        await dialer.dial(target(free_port))
+
+
+async def test_gives_up_when_the_port_stays_closed_after_the_hook(free_port: int) -> None:
+    hook = Scripted(WhenRefused.DIAL_AGAIN)
+    dialer = Dialer(Limits(), waits=(60.0,), connect_refused=hook)
+    with pytest.raises(DialError):
+        await dialer.dial(target(free_port))
+    assert hook.asked == 1
+
+
+async def test_waits_between_tries(free_port: int) -> None:
+    hook = Scripted(WhenRefused.WAIT)
+    dialer = Dialer(Limits(), waits=(0.01, 0.02), connect_refused=hook)
+    before = time.monotonic()
+    with pytest.raises(DialError):
+        await dialer.dial(target(free_port))
+    assert time.monotonic() - before >= 0.03
+    assert hook.asked == 1

@@ -1,0 +1,264 @@
+"""How connections end: no end is made up, and every end is passed on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from emberbox.proxying.limits import Limits
+from emberbox.proxying.replies import not_found
+from tests.unit.proxying.peers import GET, OK, Bench, Connection, FixedResolver, answering
+
+HEAD_OF_TEN = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
+HEAD_OF_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+
+
+class Silent:
+    """A backend that answers the head and then watches its connection."""
+
+    def __init__(self, answer: bytes = HEAD_OF_CHUNKS) -> None:
+        self.answer = answer
+        self.reached = asyncio.Event()
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, connection: Connection) -> None:
+        await connection.read_head()
+        if self.answer:
+            await connection.send(self.answer)
+        self.reached.set()
+        self.over.set_result(await connection.ended())
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("answer", [b"", HEAD_OF_CHUNKS])
+async def test_backend_sees_at_once_that_the_client_vanished(
+    bench: Bench, how: str, answer: bytes
+) -> None:
+    silent = Silent(answer)
+    client = await bench.connect(await bench.proxied(await bench.backend(silent)))
+    await client.send(GET)
+    await silent.reached.wait()
+    getattr(client, how)()
+    async with asyncio.timeout(2):
+        assert await silent.over in ("eof", "reset")
+
+
+async def test_backend_sees_that_the_client_vanished_in_its_upload(bench: Bench) -> None:
+    silent = Silent(b"")
+    client = await bench.connect(await bench.proxied(await bench.backend(silent)))
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\npart")
+    await silent.reached.wait()
+    client.half_close()
+    assert await silent.over == "reset", "a part must not look like a whole"
+    assert await client.ended() == "reset"
+
+
+async def test_client_that_finished_sending_still_gets_its_answer(bench: Bench) -> None:
+    ended: list[str] = []
+
+    async def answer_after_the_end(connection: Connection) -> None:
+        await connection.read_message()
+        ended.append(await connection.ended())
+        await connection.send(OK)
+
+    client = await bench.connect(
+        await bench.proxied(await bench.backend(answer_after_the_end), pooled=True)
+    )
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+    client.half_close()
+    assert (await client.read_message()).body == b"ok"
+    assert await client.ended() == "eof"
+    assert ended == ["eof"]
+
+
+async def test_pipelined_requests_before_the_end_are_all_answered(bench: Bench) -> None:
+    async def serve(connection: Connection) -> None:
+        await connection.read_message()
+        await connection.send(OK)
+
+    client = await bench.connect(await bench.proxied(await bench.backend(serve)))
+    await client.send(GET * 3)
+    client.half_close()
+    for _ in range(3):
+        assert (await client.read_message()).body == b"ok"
+    assert await client.ended() == "eof"
+
+
+@pytest.mark.parametrize("answer", [HEAD_OF_TEN, HEAD_OF_CHUNKS])
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_answer_that_breaks_off_resets_the_client(
+    bench: Bench, answer: bytes, how: str
+) -> None:
+    go_on = asyncio.Event()
+
+    async def break_off(connection: Connection) -> None:
+        await connection.read_head()
+        await connection.send(answer)
+        await go_on.wait()
+        getattr(connection, how)()
+
+    client = await bench.connect(await bench.proxied(await bench.backend(break_off)))
+    await client.send(GET)
+    await client.read_head()
+    go_on.set()
+    with pytest.raises(ConnectionResetError):
+        while await client.reader.read(100):
+            pass
+
+
+async def test_malformed_chunk_of_the_answer_resets_the_client(bench: Bench) -> None:
+    broken = HEAD_OF_CHUNKS + b"zz\r\n"
+    client = await bench.connect(await bench.proxied(await bench.backend(answering(broken))))
+    await client.send(GET)
+    assert await client.ended() == "reset"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    ],
+)
+async def test_backend_that_never_answers_properly_is_a_closed_port(
+    bench: Bench, answer: bytes
+) -> None:
+    client = await bench.connect(await bench.proxied(await bench.backend(answering(answer))))
+    await client.send(GET)
+    reply = await client.read_message()
+    assert reply.status == 502
+    assert b"The sandbox is running but port is not open" in reply.body
+
+
+async def test_malformed_chunk_of_the_request_is_refused(bench: Bench) -> None:
+    silent = Silent(b"")
+    client = await bench.connect(await bench.proxied(await bench.backend(silent)))
+    await client.send(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n"
+    )
+    assert (await client.read_message()).status == 400
+    assert await client.ended() == "eof"
+    assert await silent.over == "reset"
+
+
+async def test_kept_connection_that_died_is_replaced_once(bench: Bench) -> None:
+    async def one_answer_each(connection: Connection) -> None:
+        await connection.read_message()
+        await connection.send(OK)
+        await connection.read_head()
+
+    backend = await bench.backend(one_answer_each)
+    client = await bench.connect(await bench.proxied(backend, pooled=True))
+    for _ in range(3):
+        await client.send(GET)
+        assert (await client.read_message()).body == b"ok"
+    assert backend.connections == 3
+
+
+async def test_request_that_may_have_been_acted_on_is_not_repeated(bench: Bench) -> None:
+    async def one_answer_each(connection: Connection) -> None:
+        await connection.read_message()
+        await connection.send(OK)
+        await connection.read_head()
+
+    backend = await bench.backend(one_answer_each)
+    client = await bench.connect(await bench.proxied(backend, pooled=True))
+    await client.send(GET)
+    await client.read_message()
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+    assert (await client.read_message()).status == 502
+    assert backend.connections == 1
+
+
+async def test_sandbox_that_ends_resets_its_clients_and_no_others(bench: Bench) -> None:
+    silent, other = Silent(), Silent()
+    resolver = FixedResolver(
+        [await bench.backend(silent), await bench.backend(other)], pooled=False
+    )
+    engine, port = await bench.serve(resolver)
+    mine, theirs = await bench.connect(port), await bench.connect(port)
+    await mine.send(GET)
+    await theirs.send(b"GET / HTTP/1.1\r\nHost: a\r\nBackend: 1\r\n\r\n")
+    for client in (mine, theirs):
+        await client.read_head()
+    assert engine.registry.end("i0", "another", not_found("i0")) == 0
+    assert engine.registry.end("i0", "e0", not_found("i0")) == 1
+    assert await mine.ended() == "reset"
+    assert await silent.over == "reset"
+    assert engine.registry.count("i1") == 1
+
+
+async def test_client_without_an_answer_is_told_that_the_sandbox_ended(bench: Bench) -> None:
+    silent = Silent(b"")
+    engine, port = await bench.serve(FixedResolver([await bench.backend(silent)], pooled=False))
+    client = await bench.connect(port)
+    await client.send(GET)
+    await silent.reached.wait()
+    engine.registry.end("i0", "e0", not_found("i0"))
+    answer = await client.read_message()
+    assert answer.status == 502
+    assert answer.body == b'{"sandboxId":"i0","message":"The sandbox was not found","code":502}'
+
+
+async def test_draining_finishes_what_runs_and_closes_what_is_idle(bench: Bench) -> None:
+    go_on = asyncio.Event()
+    silent = asyncio.Event()
+
+    async def answer_later(connection: Connection) -> None:
+        await connection.read_message()
+        silent.set()
+        await go_on.wait()
+        await connection.send(OK)
+
+    engine, port = await bench.serve(
+        FixedResolver([await bench.backend(answer_later)], pooled=False)
+    )
+    busy, idle = await bench.connect(port), await bench.connect(port)
+    await busy.send(GET)
+    await silent.wait()
+    draining = asyncio.create_task(engine.drain(10))
+    assert await idle.ended() == "eof"
+    go_on.set()
+    answer = await busy.read_message()
+    assert (answer.body, answer.get("connection")) == (b"ok", b"close")
+    assert await draining == 0
+    with pytest.raises(ConnectionRefusedError):
+        await bench.connect(port)
+
+
+async def test_draining_resets_what_does_not_finish(bench: Bench) -> None:
+    silent = Silent()
+    engine, port = await bench.serve(FixedResolver([await bench.backend(silent)], pooled=False))
+    client = await bench.connect(port)
+    await client.send(GET)
+    await client.read_head()
+    assert await engine.drain(0.01) == 1
+    assert await client.ended() == "reset"
+    assert await silent.over in ("eof", "reset")
+
+
+async def test_slow_head_is_given_up(bench: Bench) -> None:
+    limits = Limits(header_timeout=0.05)
+    client = await bench.connect(await bench.proxied(await bench.echo(), limits=limits))
+    await client.send(b"GET / HTTP/1.1\r\nHo")
+    assert (await client.read_message()).status == 408
+    assert await client.ended() == "eof"
+
+
+async def test_connection_without_any_request_is_closed_silently(bench: Bench) -> None:
+    limits = Limits(header_timeout=0.05)
+    client = await bench.connect(await bench.proxied(await bench.echo(), limits=limits))
+    assert await client.reader.read() == b""
+
+
+async def test_idle_connection_is_closed(bench: Bench) -> None:
+    limits = Limits(header_timeout=0.02, idle_timeout=0.05)
+    client = await bench.connect(await bench.proxied(await bench.echo(), limits=limits))
+    await client.send(GET)
+    await client.read_message()
+    assert await client.reader.read() == b""
