@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -37,22 +36,11 @@ def _parse(arguments: list[str]) -> tuple[Settings, Path]:
     return Settings(given.port, given.address, peers, given.guest_address), given.cgroup_root
 
 
-def _close_on_exec() -> None:
-    """Nothing that we were started with reaches user processes."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        try:
-            if int(name) > 2:
-                os.set_inheritable(int(name), False)
-        except OSError:  # the descriptor of the listing itself
-            continue
-
-
 def main(arguments: list[str]) -> None:
     """Serves until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="envd: %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings, cgroup_root = _parse(arguments)
-    _close_on_exec()
     protect_envd()
     envd = Envd(settings, cgroups=Cgroups.open(cgroup_root))
 

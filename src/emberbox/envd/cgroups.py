@@ -48,26 +48,29 @@ class Cgroups:
     def _prepare(self, root: Path) -> None:
         available = (root / "cgroup.controllers").read_text().split()
         for controller in _CONTROLLERS:
-            if controller not in available:
+            if controller in available:
+                _try_write(root / "cgroup.subtree_control", f"+{controller}")
+            else:
                 logger.warning("no %s controller in cgroup2: no limit on it", controller)
-                continue
-            _try_write(root / "cgroup.subtree_control", f"+{controller}")
         self._envd.mkdir(exist_ok=True)
         self._users.mkdir(exist_ok=True)
         (self._envd / "cgroup.procs").write_text(str(os.getpid()))
-        self._set_limits()
+        self._set_limits(available)
         for left_over in self._users.glob("p*"):
             with contextlib.suppress(OSError):  # of an earlier envd; still in use
                 left_over.rmdir()
         self.refill()
 
-    def _set_limits(self) -> None:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        _try_write(self._users / "memory.max", str(total - min(_MEMORY_RESERVE, total // 4)))
-        _try_write(self._envd / "cpu.weight", "1000")
-        threads = int(Path("/proc/sys/kernel/threads-max").read_text())
-        pids = int(Path("/proc/sys/kernel/pid_max").read_text())
-        _try_write(self._users / "pids.max", str(min(threads, pids) * 9 // 10))
+    def _set_limits(self, available: list[str]) -> None:
+        if "memory" in available:
+            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            _try_write(self._users / "memory.max", str(total - min(_MEMORY_RESERVE, total // 4)))
+        if "cpu" in available:
+            _try_write(self._envd / "cpu.weight", "1000")
+        if "pids" in available:
+            threads = int(Path("/proc/sys/kernel/threads-max").read_text())
+            pids = int(Path("/proc/sys/kernel/pid_max").read_text())
+            _try_write(self._users / "pids.max", str(min(threads, pids) * 9 // 10))
 
     def refill(self) -> None:
         """Makes the group of the next process, so that starting it does not have to."""

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from emberbox.envd.users import User, Users
 
 _DEFAULT_SIZE = (80, 24)
-_SIGNALS = {Signal.SIGKILL: signal.SIGKILL, Signal.SIGTERM: signal.SIGTERM}
 _KEEPALIVE = keepalive_event()
 
 
@@ -137,10 +136,12 @@ class ProcessService(process_connect.Process):
         /,
     ) -> SendSignalResponse:
         process = self._selected(request.process)
-        number = _SIGNALS.get(request.signal)
-        if number is None:
+        if request.signal is Signal.SIGKILL:
+            await process.kill()
+        elif request.signal is Signal.SIGTERM:
+            process.send_signal(signal.SIGTERM)
+        else:
             raise UnimplementedError("only SIGNAL_SIGTERM and SIGNAL_SIGKILL can be sent")
-        process.send_signal(number)
         return SendSignalResponse()
 
     async def close_stdin(

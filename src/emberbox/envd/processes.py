@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ _DRAIN_BYTES = 1024 * 1024
 """The most a pipe can hold (fs.pipe-max-size); what is read after a kill is bounded by it."""
 _EXITS_REMEMBERED = 30.0
 _REFILL_DELAY = 0.05
+_KILL_WAIT = 1.0
 
 END_OF_EVENT = 1
 """Size of events without data in a listener's queue."""
@@ -34,7 +36,7 @@ class Process:
     def __init__(
         self, child: Child, config: ProcessConfig, tag: str | None, on_end: Callable[[], None]
     ) -> None:
-        self.pid = child.popen.pid
+        self.pid = child.pid
         self.config = config
         self.tag = tag
         self.expired = False
@@ -51,6 +53,7 @@ class Process:
         self._signalled = False
         self._wait_status: int | None = None
         self._time_limit: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(child.pidfd, self._exited)
         self._watch_outputs()
@@ -145,12 +148,17 @@ class Process:
             return
         signal.pidfd_send_signal(self._child.pidfd, number)
 
+    async def kill(self) -> None:
+        """Sends SIGKILL and answers when the process is gone, or not within a second."""
+        self.send_signal(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _KILL_WAIT)
+
     def _exited(self) -> None:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid == 0:
             return
         self._wait_status = status
-        self._child.popen.returncode = os.waitstatus_to_exitcode(status)
         self._loop.remove_reader(self._child.pidfd)
         os.close(self._child.pidfd)
         # Whoever was asked to end, or was killed, ends for its clients at once: children that
@@ -171,6 +179,7 @@ class Process:
         self.end = end_event(self._wait_status)
         self._tell(self.end, END_OF_EVENT)
         self._listeners.clear()
+        self._ended.set()
         self._on_end()
 
     # Input

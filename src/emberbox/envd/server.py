@@ -18,7 +18,7 @@ from emberbox.envd.init import Initializer
 from emberbox.envd.metrics import Metrics
 from emberbox.envd.process_service import ProcessService
 from emberbox.envd.processes import Processes
-from emberbox.envd.spawn import Spawner
+from emberbox.envd.spawn import Spawner, keep_descriptors
 from emberbox.envd.state import State
 from emberbox.envd.system import System
 from emberbox.envd.users import Users
@@ -57,12 +57,12 @@ class Envd:
     def __post_init__(self) -> None:
         users = Users()
         self._workers = Workers(users)
-        processes = Processes(Spawner(self.cgroups))
+        self.processes = Processes(Spawner(self.cgroups))
         self.bridges = Bridges(self.settings.guest_address, self.settings.port)
         self.app = Application(
             state=self.state,
             workers=self._workers,
-            processes=ProcessService(processes, users, self.state),
+            processes=ProcessService(self.processes, users, self.state),
             filesystem=FilesystemService(self.state, self._workers),
             initializer=Initializer(self.state, self.system, self.settings.init_peers),
             bridges=self.bridges,
@@ -89,6 +89,7 @@ class Envd:
 
     def run(self, listener: socket.socket | None = None) -> threading.Thread:
         """Starts the serving thread. `listener` is used instead of address and port."""
+        keep_descriptors()
         os.umask(0o022)  # modes in the protocol are those of new files under this mask
         sockets = [listener] if listener else None
         thread = threading.Thread(target=self._serve, args=(sockets,), name="envd")

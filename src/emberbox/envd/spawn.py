@@ -44,7 +44,7 @@ class Plan:
 class Child:
     """A started process and our ends of its pipes, all non-blocking."""
 
-    popen: subprocess.Popen[bytes]
+    pid: int
     pidfd: int
     stdin: int | None
     outputs: dict[int, str]
@@ -62,10 +62,10 @@ class Spawner:
     def start(self, plan: Plan) -> Child:
         """Raises InvalidArgumentError or PermissionDeniedError if it cannot start."""
         with ExitStack() as ours:  # closed if anything fails
-            popen, stdin, outputs = _popen(plan, ours)
+            pid, stdin, outputs = _execute(plan, ours)
             ours.pop_all()
-        cgroup = self._place(popen.pid)
-        return Child(popen, os.pidfd_open(popen.pid), stdin, outputs, cgroup)
+        cgroup = self._place(pid)
+        return Child(pid, os.pidfd_open(pid), stdin, outputs, cgroup)
 
     def _place(self, pid: int) -> Path | None:
         if self._inherits_protection:
@@ -93,14 +93,22 @@ class Spawner:
             logger.warning("cannot make a cgroup: %s", error)
 
 
+def keep_descriptors() -> None:
+    """Nothing that we were started with reaches user processes."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        try:
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+        except OSError:  # the descriptor of the listing itself
+            continue
+
+
 def default_path() -> str:
     """PATH of user processes before their own settings."""
     return os.environ.get("PATH", DEFAULT_PATH)
 
 
-def _popen(
-    plan: Plan, ours: ExitStack
-) -> tuple[subprocess.Popen[bytes], int | None, dict[int, str]]:
+def _execute(plan: Plan, ours: ExitStack) -> tuple[int, int | None, dict[int, str]]:
     with ExitStack() as theirs, acting_as(plan.user):
         _check_cwd(plan.cwd)
         # Opened as the user, who may then open /dev/stdout or the terminal by name.
@@ -122,7 +130,8 @@ def _popen(
             )
         except (OSError, ValueError) as error:
             raise _cannot_start(plan, error) from error
-    return popen, stdin, outputs
+    popen.returncode = 0  # who holds the pidfd waits for it; Popen need not
+    return popen.pid, stdin, outputs
 
 
 _Ends = tuple[int | None, dict[int, str], tuple[int, int, int]]

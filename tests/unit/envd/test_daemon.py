@@ -1,0 +1,119 @@
+"""The program itself: `python -m emberbox.envd`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+from tests.unit.envd.conftest import Client, output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def daemon(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "emberbox.envd", "--address", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen([*command, *options]) as process:
+        try:
+            with Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                wait_until_ready(process, client)
+                yield process, client
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], client: Client) -> None:
+    while process.poll() is None:
+        try:
+            assert client.get("/health").status_code == 204
+        except httpx2.ConnectError:
+            time.sleep(0.01)
+        else:
+            return
+    raise AssertionError("the daemon ended")
+
+
+def test_serves_and_ends_on_sigterm_with_clients_connected() -> None:
+    with daemon("--init-peer", "127.0.0.1", "--init-peer", "127.0.0.2") as (_, client):
+        assert client.post("/init", json={"accessToken": "t"}).status_code == 204
+        assert client.get("/envs").status_code == 401
+
+
+def test_needs_only_the_wheels_of_its_group() -> None:
+    """What the runtime image does not hold must not be imported."""
+    script = (
+        "import sys, emberbox.envd.__main__; "
+        "print(*{name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE)
+    allowed = {
+        "emberbox", "connectrpc", "protobuf", "protobuf_ext", "pyqwest", "uvicorn", "httptools",
+        "click", "python_multipart", "opentelemetry", "typing_extensions", "inotify_simple",
+    }  # fmt: skip
+    site = {"__main__", "_distutils_hack", "_virtualenv", "__editables_finder"}
+    modules = {m for m in found.stdout.decode().split() if not m.startswith("_")}
+    assert modules - allowed - site == set()
+
+
+def cgroup2() -> Path | None:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount, kind, options = line.split()[:4]
+        if kind == "cgroup2" and "rw" in options.split(",") and os.access(mount, os.W_OK):
+            return Path(mount)
+    return None
+
+
+@pytest.fixture
+def cgroup_root() -> Iterator[Path]:
+    mount = cgroup2()
+    if mount is None:
+        pytest.skip("no writable cgroup2")
+    root = mount / f"envd-test-{os.getpid()}"
+    root.mkdir()
+    yield root
+    for path in sorted(root.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+    root.rmdir()
+
+
+def members(group: Path) -> list[int]:
+    return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+
+
+def group_of(pid: int, users: Path) -> Path:
+    (found,) = (path for path in users.iterdir() if path.is_dir() and pid in members(path))
+    return found
+
+
+def test_each_process_has_a_cgroup(cgroup_root: Path) -> None:
+    users = cgroup_root / "emberbox-user"
+    with daemon("--cgroup-root", str(cgroup_root)) as (process, client):
+        children = []
+        for _ in range(5):
+            messages = client.run("/bin/sh", "-c", "sleep 600 >&- 2>&- & echo $!")
+            children.append(int(output(messages)))
+        assert members(cgroup_root / "emberbox-envd") == [process.pid]
+        groups = [group_of(child, users) for child in children]
+        assert len(set(groups)) == 5, "a group stays while a child of its process lives"
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while len([path for path in users.iterdir() if path.is_dir()]) > 1:
+            client.run("/bin/true")
+            time.sleep(0.1)  # the next group is made while nobody waits
+            assert time.monotonic() < deadline, "groups are left"
