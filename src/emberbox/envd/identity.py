@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from array import array
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +35,7 @@ _SETRESUID, _SETRESGID, _SETGROUPS = _NUMBERS[os.uname().machine]
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall
 
 
-def _call(number: int, *arguments: int | ctypes.Array[ctypes.c_uint32]) -> None:
+def _call(number: int, *arguments: int | bytes) -> None:
     longs = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
     if _syscall(ctypes.c_long(number), *longs):
         code = ctypes.get_errno()
@@ -42,7 +43,8 @@ def _call(number: int, *arguments: int | ctypes.Array[ctypes.c_uint32]) -> None:
 
 
 def _set_groups(groups: tuple[int, ...]) -> None:
-    _call(_SETGROUPS, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
+    # As bytes: making a ctypes array type costs more than all the calls here.
+    _call(_SETGROUPS, len(groups), array("I", groups).tobytes())
 
 
 @contextmanager
