@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from emberbox.api_server.store.rows import Sandbox, Team
     from emberbox.api_server.store.sandboxes import SandboxStore
 
-_GONE = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION})
+_GONE = frozenset(
+    {
+        grpc.StatusCode.NOT_FOUND,
+        # Another run of it is there.
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.ALREADY_EXISTS,
+    }
+)
 
 
 class Living:
@@ -93,7 +100,7 @@ class Living:
         return row
 
     async def _tell_node(self, row: Sandbox, end_at: datetime) -> None:
-        node = self._nodes.by_id(row.node_id)
+        node = await self._nodes.find(row.node_id)
         doing = f"set the timeout of sandbox {row.sandbox_id}"
         if node is None:
             raise NodeUnavailableError(doing, row.node_id, "the host is not connected")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,8 +41,8 @@ class Nodes(Protocol):
         """A node that is connected, ready and has not refused. Raises NoCapacityError."""
         ...
 
-    def by_id(self, node_id: str) -> Node | None:
-        """The node that gave itself this id; None when it is unknown or not met yet."""
+    async def find(self, node_id: str) -> Node | None:
+        """The node that gave itself this id; None when none that answers did."""
         ...
 
     def all(self) -> Sequence[Node]:
@@ -68,17 +69,30 @@ class StaticNodes:
             request.refuse(node, refusal)
         raise request.no_capacity()
 
-    def by_id(self, node_id: str) -> Node | None:
-        """The node that gave itself this id."""
-        return next((node for node in self._nodes if node.node_id == node_id), None)
+    async def find(self, node_id: str) -> Node | None:
+        """The node that gave itself this id; those not met yet are asked for theirs."""
+        found = self._met(node_id)
+        if found is None:
+            unmet = [node for node in self._nodes if node.info is None]
+            await asyncio.gather(*(_meet(node) for node in unmet))
+            found = self._met(node_id)
+        return found
 
     def all(self) -> Sequence[Node]:
         """Every node of the list."""
         return self._nodes
 
+    def _met(self, node_id: str) -> Node | None:
+        return next((node for node in self._nodes if node.node_id == node_id), None)
+
     async def close(self) -> None:
         """End the connections."""
         await asyncio.gather(*(node.close() for node in self._nodes))
+
+
+async def _meet(node: Node) -> None:
+    with suppress(NodeError):
+        await node.refresh_info()
 
 
 async def _why_not(node: Node) -> str | None:

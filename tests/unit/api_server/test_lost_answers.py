@@ -94,6 +94,14 @@ async def test_a_kill_while_the_host_is_away_is_finished_later(hasty: World) -> 
     assert (await hasty.row(sandbox_id)).state == "killed"
 
 
+async def test_a_kill_right_after_a_restart(tmp_path: Path, host: Standin) -> None:
+    settings = settings_for(tmp_path, host)
+    async with running(settings, host) as world:
+        sandbox_id = await world.created()
+    async with running(settings, host) as world:
+        assert (await world.http.delete(f"/sandboxes/{sandbox_id}")).status_code == 204
+
+
 async def test_a_wrong_internal_secret_is_named(tmp_path: Path, host: Standin) -> None:
     async with running(settings_for(tmp_path, host), host) as world:
         await world.created()

@@ -112,7 +112,7 @@ class Keeper:
             self._background.retry(lambda: self.end(row), f"end of {row.sandbox_id}")
 
     async def _end(self, row: Sandbox) -> None:
-        node = self._nodes.by_id(row.node_id)
+        node = await self._nodes.find(row.node_id)
         if node is None:
             raise NodeError(
                 row.node_id, grpc.StatusCode.UNAVAILABLE, "the host is not connected", sent=False
