@@ -8,6 +8,7 @@ its figures are null; so are those of a busy host and of other tools.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +107,7 @@ def measure_burst(count: int) -> dict[str, Any]:
             sandbox = Sandbox.create(timeout=LIFE_SECONDS)
             sandbox.commands.run("true", timeout=120)
         except SandboxException as error:
-            print(error)
+            print(error, file=sys.stderr)
             return None
         return sandbox
 

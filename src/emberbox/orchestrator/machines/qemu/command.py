@@ -134,6 +134,16 @@ class Command:
         )
 
 
+def shape(accelerator: str, hardware: Hardware) -> str:
+    """The whole command line of a cold boot but for names and descriptors.
+
+    Snapshots are bound to every part of it: machine, CPU, devices and their order.
+    """
+    disks = tuple(Disk(serial, 0, serial != "scratch") for serial in ("root", "runtime", "scratch"))
+    command = Command("", accelerator, hardware, 0, True, 0, 0, disks, Kernel(0, 0))
+    return " ".join(command.argv("qemu"))
+
+
 def _disk(number: int, disk: Disk) -> tuple[str, ...]:
     read_only = "on" if disk.read_only else "off"
     node = (

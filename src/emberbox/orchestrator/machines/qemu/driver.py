@@ -8,15 +8,9 @@ import os
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.qemu import monitor as qmp
-from emberbox.orchestrator.machines.qemu.command import (
-    CPU_HARDWARE,
-    CPU_SOFTWARE,
-    MACHINE,
-    Command,
-    Disk,
-    Kernel,
-)
+from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, shape
 from emberbox.orchestrator.machines.qemu.machine import (
     RAM_FILE,
     STATE_FILE,
@@ -36,7 +30,6 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.machines.driver import (
         BootFiles,
         DriverReport,
-        Hardware,
         MachineSnapshot,
         Surroundings,
     )
@@ -60,9 +53,12 @@ class QemuDriver:
 
     @property
     def made_with(self) -> str:
-        """Driver, version, accelerator, machine and CPU: a snapshot loads only under the same."""
-        cpu = CPU_HARDWARE if self._report.accelerator == "kvm" else CPU_SOFTWARE
-        return f"qemu {self._report.version} {self._report.accelerator} {MACHINE} cpu={cpu}"
+        """Version, accelerator and command line: a snapshot loads only under the same.
+
+        Size is left to the snapshot's own hardware.
+        """
+        report = self._report
+        return f"{report.version}: {shape(report.accelerator, Hardware(vcpu=1, ram_mb=1))}"
 
     async def boot(self, hardware: Hardware, files: BootFiles, place: Surroundings) -> QemuMachine:
         """Start the kernel. Its RAM is a shared memory file, from which a snapshot can be taken."""
