@@ -136,6 +136,8 @@ class ChunkedReader:
             raise BadMessageError("a line of the chunked body is too long")
         line = self._line + data[start:end]
         if newline < 0:
+            if self._expect == self._chunk_end and line != b"\r":
+                self._chunk_end(line)
             self._line = line
             return None, end
         self._line = b""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emberbox.proxying.heads import RequestHead
 
 _SANDBOX_LABEL = re.compile(rb"(\d+)-([a-z0-9]+)(?:-[^.]*)?\Z")
+_HOST_PORT = re.compile(rb":\d*\Z")
 _PORT = re.compile(rb"\d{1,5}\Z")
 _CONTROL_ROUTES = frozenset(
     {b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade", b"bridge"}
@@ -38,7 +39,7 @@ def parse_route(request: RequestHead) -> SandboxAddress:
     not name a sandbox will do, so that a proxy works under whatever name it is reached by.
     Raises BadRouteError with one of the protocol's texts.
     """
-    host = request.host.lower()
+    host = _HOST_PORT.sub(b"", request.host.lower())
     label, dot, _ = host.partition(b".")
     match = _SANDBOX_LABEL.match(label)
     if match is not None and dot:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Connection"], Awaitable[None]]
 
+PATIENCE = 20.0
+"""Seconds. A test's own time limit cannot interrupt uvloop, so each wait has one."""
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -58,10 +61,13 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
-        await self.writer.drain()
+        async with asyncio.timeout(PATIENCE):
+            await self.writer.drain()
 
     async def read_head(self) -> Message:
-        lines = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
+        async with asyncio.timeout(PATIENCE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        lines = head[:-4].split(b"\r\n")
         fields = [line.split(b": ", 1) for line in lines[1:]]
         return Message(lines[0], [(name, value) for name, value in fields])
 
@@ -83,18 +89,20 @@ class Connection:
         return body, trailers
 
     async def read_chunk(self) -> bytes:
-        size = int(await self.reader.readuntil(b"\r\n"), 16)
-        if size == 0:
-            return b""
-        chunk = await self.reader.readexactly(size)
-        assert await self.reader.readexactly(2) == b"\r\n"
-        return chunk
+        async with asyncio.timeout(PATIENCE):
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            if size == 0:
+                return b""
+            chunk = await self.reader.readexactly(size)
+            assert await self.reader.readexactly(2) == b"\r\n"
+            return chunk
 
     async def ended(self) -> str:
         """How the peer ends the connection: `eof` or `reset`. What came before is dropped."""
         try:
-            while await self.reader.read(65536):
-                pass
+            async with asyncio.timeout(PATIENCE):
+                while await self.reader.read(65536):
+                    pass
         except ConnectionError:
             return "reset"
         return "eof"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ def read_in_pieces(reader: BodyReader, data: bytes, cuts: list[int]) -> tuple[by
     """Payload, and what follows the body."""
     payload = b""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if reader.done:
             return payload, reader.rest + data[start:]
         payload += b"".join(reader.feed(data[start:end]))

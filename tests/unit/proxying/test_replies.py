@@ -27,32 +27,44 @@ def head(*fields: str, method: str = "GET") -> RequestHead:
         (
             replies.port_closed("iabc", 8000),
             502,
-            '{"sandboxId":"iabc","message":"The sandbox is running but port is not open",'
-            '"port":8000,"code":502}',
+            (
+                '{"sandboxId":"iabc","message":"The sandbox is running but port is not open",'
+                '"port":8000,"code":502}'
+            ),
         ),
         (
             replies.host_unreachable("iabc"),
             502,
-            '{"sandboxId":"iabc","message":"The host of the sandbox does not answer; try again",'
-            '"code":502}',
+            (
+                '{"sandboxId":"iabc","message":"The host of the sandbox does not answer; '
+                'try again",'
+                '"code":502}'
+            ),
         ),
         (
             replies.traffic_token_missing("iabc"),
             403,
-            '{"sandboxId":"iabc","message":"Sandbox is secured with traffic access token. '
-            'Token header \'e2b-traffic-access-token\' is missing","code":403}',
+            (
+                '{"sandboxId":"iabc","message":"Sandbox is secured with traffic access token. '
+                'Token header \'e2b-traffic-access-token\' is missing","code":403}'
+            ),
         ),
         (
             replies.traffic_token_invalid("iabc"),
             403,
-            '{"sandboxId":"iabc","message":"Sandbox is secured with traffic access token. '
-            'Provided token in header \'e2b-traffic-access-token\' is invalid","code":403}',
+            (
+                '{"sandboxId":"iabc","message":"Sandbox is secured with traffic access token. '
+                'Provided token in header \'e2b-traffic-access-token\' is invalid","code":403}'
+            ),
         ),
         (
             replies.control_route_closed("/init"),
             404,
-            '{"message":"This endpoint is reserved for the E2B control plane and is not reachable '
-            'through the sandbox URL","path":"/init","code":404}',
+            (
+                '{"message":"This endpoint is reserved for the E2B control plane and is '
+                "not reachable "
+                'through the sandbox URL","path":"/init","code":404}'
+            ),
         ),
     ],
 )
