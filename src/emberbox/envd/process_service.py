@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from protobuf import Oneof
@@ -84,15 +85,23 @@ class ProcessService(process_connect.Process):
         process = self._processes.start(plan, request.process, tag)
         if time_limit is not None:
             process.limit_time(time_limit)
-        async for event in _follow(process, rpc.keepalive_interval(ctx), time_limit):
-            yield StartResponse(event=event)
+        # The limit ends the process, and that ends the stream; the second is for a process that
+        # even SIGKILL does not end.
+        patience = None if time_limit is None else time_limit + 1
+        async with aclosing(_follow(process, rpc.keepalive_interval(ctx), patience)) as events:
+            async for event in events:
+                if event is process.end and process.expired:
+                    raise DeadlineExceededError("the process was killed at its time limit")
+                yield StartResponse(event=event)
 
     async def connect(
         self, request: ConnectRequest, ctx: RequestContext[ConnectRequest, ConnectResponse], /
     ) -> AsyncGenerator[ConnectResponse]:
         process = self._selected(request.process)
-        async for event in _follow(process, rpc.keepalive_interval(ctx), rpc.time_left(ctx)):
-            yield ConnectResponse(event=event)
+        keepalive, time_limit = rpc.keepalive_interval(ctx), rpc.time_left(ctx)
+        async with aclosing(_follow(process, keepalive, time_limit)) as events:
+            async for event in events:
+                yield ConnectResponse(event=event)
 
     async def update(
         self, request: UpdateRequest, ctx: RequestContext[UpdateRequest, UpdateResponse], /
@@ -219,7 +228,7 @@ async def _follow(
             event = await listener.next(min(keepalive, max(deadline - now(), 0)))
             if listener.closed:
                 return
-            if now() >= deadline and (process.end is None or process.expired):
+            if now() >= deadline and process.end is None:
                 raise DeadlineExceededError("the time limit of the call is over")
             yield event or _KEEPALIVE
             if event is not None and event is process.end:

@@ -45,6 +45,26 @@ class Settings:
     guest_address: str = "169.254.0.21"
 
 
+class _IdleServer(uvicorn.Server):
+    """uvicorn's own main loop wakes ten times a second; thousands of idle guests would notice."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if not self.should_exit:
+            await self._wake.wait()
+
+    def stop(self) -> None:
+        """From any thread."""
+        self.should_exit = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+
 @dataclass
 class Envd:
     """The daemon. `serve` runs on its own thread: see `identity` for why not on the main one."""
@@ -68,7 +88,7 @@ class Envd:
             bridges=self.bridges,
             metrics=Metrics(),
         )
-        self._server = uvicorn.Server(
+        self._server = _IdleServer(
             uvicorn.Config(
                 self.app,
                 host=self.settings.address,
@@ -98,7 +118,12 @@ class Envd:
 
     def stop(self) -> None:
         """From any thread. Processes go on."""
-        self._server.should_exit = True
+        self._server.stop()
+
+    @property
+    def served(self) -> bool:
+        """Whether it ever listened; false when the port was taken."""
+        return self._server.started
 
     def _serve(self, sockets: list[socket.socket] | None) -> None:
         asyncio.run(self._serve_until_stopped(sockets))

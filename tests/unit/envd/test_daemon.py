@@ -53,6 +53,15 @@ def test_serves_and_ends_on_sigterm_with_clients_connected() -> None:
         assert client.get("/envs").status_code == 401
 
 
+def test_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "emberbox.envd", "--address", "127.0.0.1", "--port", port]
+        ended = subprocess.run(command, check=False, stderr=subprocess.PIPE, timeout=30)
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}".encode() in ended.stderr
+
+
 def test_needs_only_the_wheels_of_its_group() -> None:
     """What the runtime image does not hold must not be imported."""
     script = (

@@ -178,6 +178,15 @@ def test_overwriting_keeps_the_mode_and_cuts(client: Client, tmp_path: Path) -> 
     assert file.read_bytes() == b""
 
 
+def test_writable_file_of_another_user_keeps_its_owner(client: Client, shared_dir: Path) -> None:
+    file = shared_dir / "common"
+    file.write_text("old")
+    file.chmod(0o666)
+    params = {"path": str(file), "username": OTHER.pw_name}
+    assert client.post("/files", params=params, content=b"new", headers=OCTETS).status_code == 200
+    assert (file.read_text(), file.stat().st_uid) == ("new", 0)
+
+
 def test_upload_through_a_link_and_to_a_device(client: Client, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     assert put(client, tmp_path / "link", b"x").status_code == 200

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from emberbox.envd.errors import InvalidArgumentError, NoSpaceError, from_os_error
@@ -107,7 +108,8 @@ def _prepare(fd: int, user: User, values: Mapping[str, str]) -> None:
     found = os.fstat(fd)
     # Also when it is the user's already: watchers expect the CHMOD event of it.
     if stat.S_ISREG(found.st_mode):
-        os.fchown(fd, user.uid, user.gid)
+        with suppress(PermissionError):  # another user's file that this one may write
+            os.fchown(fd, user.uid, user.gid)
         if found.st_size:
             os.ftruncate(fd, 0)
         metadata.replace(fd, values)
