@@ -130,8 +130,8 @@ class Backend:
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
-    async def start(self, host: str = "127.0.0.1") -> None:
-        self._server = await asyncio.start_server(self._serve, host, 0)
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, host, port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,6 +198,10 @@ class Bench:
         await backend.start()
         self._backends.append(backend)
         return backend
+
+    def keep(self, backend: Backend) -> None:
+        """Stop it with the rest."""
+        self._backends.append(backend)
 
     async def serve(self, resolver: Resolver, limits: Limits | None = None) -> tuple[Engine, int]:
         limits = limits or Limits()
