@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -42,36 +43,29 @@ def free_ports() -> FreePorts:
 
 def _free_ports(**lengths: int) -> list[int]:
     # All are held until the last is found, so that none is given twice.
-    held: list[socket.socket] = []
-    try:
+    with ExitStack() as held:
         return [_hold_run(length, held) for length in lengths.values()]
-    finally:
-        for probe in held:
-            probe.close()
 
 
-def _hold_run(length: int, held: list[socket.socket]) -> int:
+def _hold_run(length: int, held: ExitStack) -> int:
     for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first: int = probe.getsockname()[1]
-        try:
-            run = [_hold(first + offset) for offset in range(length)]
-        except (OSError, OverflowError):
-            continue
-        held += run
-        return first
+        with ExitStack() as run:
+            first = _hold(0, run)
+            try:
+                for offset in range(1, length):
+                    _hold(first + offset, run)
+            except (OSError, OverflowError):
+                continue
+            held.push(run.pop_all())
+            return first
     raise AssertionError(f"no {length} free ports in a row")
 
 
-def _hold(port: int) -> socket.socket:
-    probe = socket.socket()
-    try:
-        probe.bind(("127.0.0.1", port))
-    except (OSError, OverflowError):
-        probe.close()
-        raise
-    return probe
+def _hold(port: int, held: ExitStack) -> int:
+    probe = held.enter_context(socket.socket())
+    probe.bind(("127.0.0.1", port))
+    bound: int = probe.getsockname()[1]
+    return bound
 
 
 @pytest.fixture(scope="session", autouse=True)
