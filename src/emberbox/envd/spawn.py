@@ -6,11 +6,13 @@ import errno
 import fcntl
 import logging
 import os
+import resource
+import signal
 import stat
 import struct
 import subprocess
 import termios
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,18 +60,24 @@ class Spawner:
     def __init__(self, groups: cgroups.Cgroups | None = None) -> None:
         self._groups = groups
         self._inherits_protection = cgroups.own_oom_score() < 0
+        # Every process costs us four descriptors; programs expect the usual limit.
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hard = self._descriptors[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     def start(self, plan: Plan) -> Child:
         """Raises InvalidArgumentError or PermissionDeniedError if it cannot start."""
         with ExitStack() as ours:  # closed if anything fails
             pid, stdin, outputs = _execute(plan, ours)
+            pidfd = _open_pidfd(pid)
             ours.pop_all()
-        cgroup = self._place(pid)
-        return Child(pid, os.pidfd_open(pid), stdin, outputs, cgroup)
+        return Child(pid, pidfd, stdin, outputs, self._place(pid))
 
     def _place(self, pid: int) -> Path | None:
         if self._inherits_protection:
             cgroups.set_oom_score(pid, 0)
+        with suppress(ProcessLookupError, PermissionError):  # root of a container may not
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, self._descriptors)
         if self._groups is None:
             return None
         try:
@@ -132,6 +140,15 @@ def _execute(plan: Plan, ours: ExitStack) -> tuple[int, int | None, dict[int, st
             raise _cannot_start(plan, error) from error
     popen.returncode = 0  # who holds the pidfd waits for it; Popen need not
     return popen.pid, stdin, outputs
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # out of descriptors: a process that nobody watches must not stay
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 _Ends = tuple[int | None, dict[int, str], tuple[int, int, int]]

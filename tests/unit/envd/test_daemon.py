@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from tests.unit.envd.conftest import Client, output
+from tests.unit.envd.conftest import START, Client, output, start_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +77,44 @@ def test_needs_only_the_wheels_of_its_group() -> None:
     site = {"__main__", "_distutils_hack", "_virtualenv", "__editables_finder"}
     modules = {m for m in found.stdout.decode().split() if not m.startswith("_")}
     assert modules - allowed - site == set()
+
+
+def open_descriptors(process: subprocess.Popen[bytes]) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+
+
+def test_nothing_is_left_of_what_came_and_went(tmp_path: Path) -> None:
+    with daemon() as (process, client):
+        client.run("/bin/true")
+        before = open_descriptors(process)
+        for number in range(20):
+            client.run("/bin/sh", "-c", "ulimit -n", stdin=True)
+            client.run("/bin/true", pty={})
+            client.run("/no/such")
+            client.get("/files", params={"path": "/etc/passwd"})
+            client.get("/files", params={"path": "/no/such"})
+            client.post(
+                "/files",
+                params={"path": f"{tmp_path}/{number}"},
+                content=b"no gzip",
+                headers={"content-type": "application/octet-stream", "content-encoding": "gzip"},
+            )
+            with client.open_stream(START, start_request("/bin/sleep", "600")) as stream:
+                pid = stream.next().event["start"]["pid"]
+            client.call("process.Process/SendSignal", {"process": {"pid": pid}, "signal": 9})
+        deadline = time.monotonic() + 10
+        while open_descriptors(process) > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        assert children == ""
+
+
+def test_processes_have_the_usual_limit_of_descriptors() -> None:
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    with daemon() as (_, client):
+        found = output(client.run("/bin/sh", "-c", "sleep 0.1; exec prlimit --nofile -o SOFT"))
+    assert int(found.split()[1]) == usual
 
 
 def cgroup2() -> Path | None:
