@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests import leaks
+from tests.stack_fixtures import create, images, stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["create", "images", "stack"]  # fixtures for every suite below
 
 RUN_MARK = "EMBERBOX_TEST_RUN"
 """In the environment of every process that the tests start, and so of what those start."""

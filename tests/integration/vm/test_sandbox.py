@@ -19,13 +19,13 @@ from emberbox import (
     SandboxException,
     SandboxNotFoundException,
 )
-from tests.integration.vm.stack import wait_until
+from tests.stack import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emberbox import Sandbox
-    from tests.integration.vm.stack import Stack
+    from tests.stack import Stack
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(180)]
 

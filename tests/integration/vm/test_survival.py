@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from emberbox import Sandbox, SandboxException
-from tests.integration.vm.stack import Stack, wait_until
+from tests.stack import Stack, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,58 @@
+"""The fixtures of every suite that needs a whole Emberbox: one stack for all of them."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from emberbox import Sandbox
+from tests.stack import EMBERBOX, Ports, Stack, prepare_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import FreePorts
+
+BUILD_SECONDS = 1500
+
+
+@pytest.fixture(scope="session")
+def images() -> None:
+    """The guest images of this machine, built when they are missing."""
+    subprocess.run([EMBERBOX, "images", "build"], check=True, timeout=BUILD_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def stack(
+    images: None, free_ports: FreePorts, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """`emberbox up`, ready. At the end it stops and leaves no sandbox."""
+    stack = new_stack(free_ports, tmp_path_factory.mktemp("home"))
+    stack.start()
+    yield stack
+    assert stack.stop() == 0
+    assert list(stack.home.run_directories.iterdir()) == []
+
+
+def new_stack(free_ports: FreePorts, home: Path, **extra: str) -> Stack:
+    """A stack that is not started yet."""
+    api, proxy, orchestrator, data = free_ports(api=1, proxy=2, orchestrator=1, data=1)
+    return Stack(prepare_home(home), Ports(api, proxy, orchestrator, data), extra)
+
+
+@pytest.fixture
+def create(stack: Stack) -> Iterator[Callable[..., Sandbox]]:
+    """Makes sandboxes that are gone after the test."""
+    made: list[Sandbox] = []
+
+    def make(**options: Any) -> Sandbox:
+        sandbox = Sandbox.create(**{"timeout": 120, **stack.sdk, **options})
+        made.append(sandbox)
+        return sandbox
+
+    yield make
+    for sandbox in made:
+        sandbox.kill()
