@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 QUEUE_BYTES = 256 * 1024
 """Output that may wait for one client; beyond it the process is no longer read."""
 
+_EVENT_BYTES = 512
+"""What an event takes besides its data: a program may write byte by byte."""
+
 
 class Listener:
     """Events go in by `put` without waiting and come out by `next`."""
@@ -30,10 +33,10 @@ class Listener:
         """Whether the writer should stop until `on_space`."""
         return self._size >= QUEUE_BYTES
 
-    def put(self, event: ProcessEvent, size: int) -> None:
+    def put(self, event: ProcessEvent, size: int = 0) -> None:
         """Never refuses: the writer looks at `full` before it reads more."""
-        self._events.append((event, size))
-        self._size += size
+        self._events.append((event, size + _EVENT_BYTES))
+        self._size += size + _EVENT_BYTES
         self._wake()
 
     def close(self) -> None:

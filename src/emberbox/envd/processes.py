@@ -26,9 +26,6 @@ _EXITS_REMEMBERED = 30.0
 _REFILL_DELAY = 0.05
 _KILL_WAIT = 1.0
 
-END_OF_EVENT = 1
-"""Size of events without data in a listener's queue."""
-
 
 class Process:
     """One process. All methods run on the event loop."""
@@ -74,7 +71,7 @@ class Process:
         """A queue of all that happens from now on; ends with the end event."""
         listener = Listener(self._resume)
         if self.end is not None:
-            listener.put(self.end, END_OF_EVENT)
+            listener.put(self.end)
         else:
             self._listeners.add(listener)
         return listener
@@ -118,7 +115,7 @@ class Process:
             self._tell(data_event(kind, data), len(data))
         return len(data)
 
-    def _tell(self, event: ProcessEvent, size: int) -> None:
+    def _tell(self, event: ProcessEvent, size: int = 0) -> None:
         for listener in self._listeners:
             listener.put(event, size)
 
@@ -177,7 +174,7 @@ class Process:
             self._time_limit.cancel()
         assert self._wait_status is not None  # noqa: S101 - only called after the exit
         self.end = end_event(self._wait_status)
-        self._tell(self.end, END_OF_EVENT)
+        self._tell(self.end)
         self._listeners.clear()
         self._ended.set()
         self._on_end()

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.envd.errors import InvalidArgumentError, UnauthenticatedError
-from emberbox.envd.events import end_event
+from emberbox.envd.events import data_event, end_event
 from emberbox.envd.files.multipart import PartEnd, Parts, PartStart, boundary_of
 from emberbox.envd.identity import acting_as
 from emberbox.envd.init import parse_timestamp
+from emberbox.envd.listener import Listener
 from emberbox.envd.paths import resolve
 from emberbox.envd.users import User, Users
 
@@ -106,6 +107,20 @@ def test_boundary() -> None:
         boundary_of("multipart/form-data")
     with pytest.raises(InvalidArgumentError):
         Parts("x" * 300)
+
+
+async def test_queue_of_a_client_is_bounded_also_for_tiny_events() -> None:
+    space = []
+    listener = Listener(lambda: space.append(True))
+    put = 0
+    while not listener.full:
+        listener.put(data_event("stdout", b"x"), 1)
+        put += 1
+    assert put < 1000
+    assert await listener.next(0) is not None
+    assert space == [True]
+    listener.close()
+    assert await listener.next(0) is None
 
 
 def test_identity_is_of_one_thread_and_ends() -> None:
