@@ -37,7 +37,6 @@ class ClientConnection(asyncio.Protocol):
     """Serialises pipelined requests: the next is looked at when the one before is answered."""
 
     __slots__ = (
-        "_ahead",
         "_deadline",
         "_engine",
         "_exchange",
@@ -47,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
         "_pumping",
         "_timer",
         "_transport",
+        "ahead",
         "closing",
         "finished",
         "peer",
@@ -58,7 +58,8 @@ class ClientConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
-        self._ahead = b""
+        self.ahead = b""
+        """What was read and is not taken yet."""
         self._held = False
         self._full = False
         self._pumping = False
@@ -86,7 +87,7 @@ class ClientConnection(asyncio.Protocol):
         """Add to what is not yet taken, and go on."""
         if self.state in (ClientState.LINGERING, ClientState.CLOSED):
             return
-        self._ahead = self._ahead + data if self._ahead else data
+        self.ahead = self.ahead + data if self.ahead else data
         self.pump()
 
     def eof_received(self) -> bool:
@@ -118,7 +119,7 @@ class ClientConnection(asyncio.Protocol):
         """Tell the exchange, which ends its upstream."""
         self.state = ClientState.CLOSED
         self._transport = None
-        self._ahead = b""
+        self.ahead = b""
         self._engine.forget(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -172,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
         """
         self._exchange = None
         self.state = ClientState.LINGERING
-        self._ahead = b""
+        self.ahead = b""
         self._held = False
         self._read_or_not()
         self.write_eof()
@@ -182,13 +183,13 @@ class ClientConnection(asyncio.Protocol):
         """Go on with the next request, which may have come already."""
         self._exchange = None
         if not keep_alive or self.closing:
-            if self._ahead:
+            if self.ahead:
                 self.linger()
             else:
                 self.close()
             return
         self._held = False
-        if self.finished and not self._ahead:
+        if self.finished and not self.ahead:
             self.close()
             return
         self.state = ClientState.IDLE
@@ -203,7 +204,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._pumping = True
         try:
-            while self._ahead and self._step():
+            while self.ahead and self._step():
                 pass
         finally:
             self._pumping = False
@@ -217,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None:
             if self.state is ClientState.HEAD:
                 self.close()
-        elif exchange.takes_data and not self._ahead and not exchange.request_done:
+        elif exchange.takes_data and not self.ahead and not exchange.request_done:
             (self.close if exchange.answer_done else self.reset)()
             exchange.client_lost(None)
 
@@ -228,14 +229,14 @@ class ClientConnection(asyncio.Protocol):
             return self._may_take_head() and self._take_head()
         if not exchange.takes_data:
             return False
-        data, self._ahead = self._ahead, b""
+        data, self.ahead = self.ahead, b""
         try:
             rest = exchange.feed(data)
         except BadMessageError as error:
             exchange.broken_request(error)
             return False
         if self.state is not ClientState.CLOSED:
-            self._ahead = rest
+            self.ahead = rest
         return True
 
     def _may_take_head(self) -> bool:
@@ -244,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_head(self) -> bool:
         # RFC 9112, 2.2: a client may send an empty line before its request.
-        data = self._ahead.removeprefix(b"\r\n")
+        data = self.ahead.removeprefix(b"\r\n")
         end = data.find(_HEAD_END)
         if (len(data) if end < 0 else end) > self._engine.limits.request_head:
             self._refuse(BadMessageError("the request head is too long", 431))
@@ -253,7 +254,7 @@ class ClientConnection(asyncio.Protocol):
             self._wait_for_head()
             return False
         end += len(_HEAD_END)
-        self._ahead = data[end:]
+        self.ahead = data[end:]
         try:
             request = parse_request_head(data[:end])
         except BadMessageError as error:
@@ -278,7 +279,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing() or self.finished:
             return
-        wanted = not self._held and len(self._ahead) <= self._engine.limits.read_ahead
+        wanted = not self._held and len(self.ahead) <= self._engine.limits.read_ahead
         if wanted != transport.is_reading():
             (transport.resume_reading if wanted else transport.pause_reading)()
 
@@ -317,5 +318,5 @@ class ClientConnection(asyncio.Protocol):
     def finish_soon(self) -> None:
         """Take no further request; close when the present one is answered."""
         self.closing = True
-        if self.state is ClientState.IDLE and not self._ahead:
+        if self.state is ClientState.IDLE and not self.ahead:
             self.close()

@@ -76,6 +76,8 @@ class Exchange:
         "_reader",
         "_repeated",
         "_task",
+        "_unsent_answer",
+        "_unsent_request",
         "_upstream",
         "_upstream_finished",
         "_upstream_kept",
@@ -102,6 +104,9 @@ class Exchange:
         self._keep_alive = request.keep_alive
         self._body_sent = False
         self._repeated = False
+        # A head waits for the data that is known to follow it: one system call instead of two.
+        self._unsent_request = b""
+        self._unsent_answer = b""
         self.request = request
         self.request_done = self._reader.done
         self.answer_begun = False
@@ -180,14 +185,16 @@ class Exchange:
         self._upstream = upstream
         switch = target.allow_upgrade and self.request.upgrade is not None
         upstream.begin(self, to_head=self.request.method == b"HEAD", may_switch=switch)
-        upstream.write(
-            serialising.request_bytes(
-                self.request,
-                extra=target.extra,
-                upgrade=switch,
-                keep_alive=target.pool_key is not None,
-            )
+        head = serialising.request_bytes(
+            self.request,
+            extra=target.extra,
+            upgrade=switch,
+            keep_alive=target.pool_key is not None,
         )
+        if self._client.ahead and not self.request_done:
+            self._unsent_request = head
+        else:
+            upstream.write(head)
         if self._client.finished and self.request_done:
             upstream.write_eof()
         self._client.pump()
@@ -211,13 +218,17 @@ class Exchange:
         upstream = self._upstream
         if upstream is None:
             return
+        head, self._unsent_request = self._unsent_request, b""
+        out: list[Piece] = [head] if head else []
         if pieces:
-            self._body_sent = True
             pieces = joined_if_many(pieces)
-            upstream.write_pieces(as_chunk(pieces) if self.request.chunked else pieces)
+            out += as_chunk(pieces) if self.request.chunked else pieces
         if self._reader.done and self.request.chunked:
+            out.append(last_chunk(self._reader.trailers))
+        if len(out) > bool(head):
             self._body_sent = True
-            upstream.write(last_chunk(self._reader.trailers))
+        if out:
+            upstream.write_pieces(out)
 
     def _request_complete(self) -> None:
         self.request_done = True
@@ -228,7 +239,7 @@ class Exchange:
 
     # The answer's way.
 
-    def on_response_head(self, head: ResponseHead) -> None:
+    def on_response_head(self, head: ResponseHead, *, more: bool) -> None:
         """Pass the head on, framed for this client."""
         if head.status == 101:
             self._begin_tunnel(head)
@@ -245,9 +256,13 @@ class Exchange:
         if not self.request_done and not self._upstream_stays:
             self._keep_alive = False
         self.answer_begun = True
-        self._client.write(
-            serialising.response_bytes(head, chunked=self._chunk_answer, close=not self._keep_alive)
+        answer = serialising.response_bytes(
+            head, chunked=self._chunk_answer, close=not self._keep_alive
         )
+        if more:
+            self._unsent_answer = answer
+        else:
+            self._client.write(answer)
 
     @property
     def _upstream_stays(self) -> bool:
@@ -255,13 +270,20 @@ class Exchange:
 
     def on_response_data(self, pieces: list[Piece]) -> None:
         """Pass payload on as it comes."""
-        pieces = joined_if_many(pieces)
-        self._client.write_pieces(as_chunk(pieces) if self._chunk_answer else pieces)
+        head, self._unsent_answer = self._unsent_answer, b""
+        out: list[Piece] = [head] if head else []
+        if pieces:
+            pieces = joined_if_many(pieces)
+            out += as_chunk(pieces) if self._chunk_answer else pieces
+        if out:
+            self._client.write_pieces(out)
 
     def on_response_complete(self, trailers: bytes) -> None:
         """End the answer; the exchange ends with it unless the request goes on."""
-        if self._chunk_answer:
-            self._client.write(last_chunk(trailers))
+        end = self._unsent_answer + (last_chunk(trailers) if self._chunk_answer else b"")
+        self._unsent_answer = b""
+        if end:
+            self._client.write(end)
         self.answer_done = True
         if self.request_done:
             self._finish()

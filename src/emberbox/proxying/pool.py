@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from emberbox.proxying.resolving import PoolKey
     from emberbox.proxying.upstream import UpstreamConnection
 
+_TRUSTED = 0.5
+"""Seconds for which an idle connection is taken to live unless the event loop heard otherwise."""
+
 
 class Pool:
     """Keeps at most `per_key` connections of a key, each for `idle_timeout` seconds at most.
@@ -36,11 +39,16 @@ class Pool:
         while idle:
             connection = idle.pop()
             connection.on_idle_end = None
-            if connection.idle_since > oldest and connection.is_quiet():
+            if connection.idle_since > oldest and self._is_alive(connection):
                 return connection
             connection.abort()
         self._idle.pop(key, None)
         return None
+
+    def _is_alive(self, connection: UpstreamConnection) -> bool:
+        """Ask the kernel, but not about one just used: a system call each would be too many."""
+        recent = self._clock() - connection.idle_since < _TRUSTED
+        return recent or connection.is_quiet()
 
     def put(self, key: PoolKey, connection: UpstreamConnection) -> None:
         """Keep a connection that nobody uses."""

@@ -20,6 +20,8 @@ _PORT = re.compile(rb"\d{1,5}\Z")
 _CONTROL_ROUTES = frozenset(
     {b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade", b"bridge"}
 )
+_PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z")
+"""Paths that are what they seem, as nearly all are."""
 _DECODINGS = 8
 """Layers of percent-encoding that are taken off; what still holds some is not served by envd."""
 
@@ -91,6 +93,8 @@ def _why_not(label: bytes, dot: bytes) -> str:
 
 def _cleaned(target: bytes) -> bytes:
     path = target.partition(b"?")[0]
+    if _PLAIN_PATH.match(path):
+        return path
     for _ in range(_DECODINGS):
         if b"%" not in path:
             break

@@ -15,6 +15,7 @@ class ClientSide(Protocol):
     peer: str
     closing: bool
     finished: bool
+    ahead: bytes
 
     def write(self, data: bytes) -> None:
         """Send."""
@@ -56,12 +57,15 @@ class ClientSide(Protocol):
 class UpstreamUser(Protocol):
     """Who uses the connection now. No call follows `on_upstream_lost`."""
 
-    def on_response_head(self, head: ResponseHead) -> None:
-        """A head came: 1xx ones first, then the final one or 101."""
+    def on_response_head(self, head: ResponseHead, *, more: bool) -> None:
+        """A head came: 1xx ones first, then the final one or 101.
+
+        With `more`, data or the end of the response follow at once.
+        """
         ...
 
     def on_response_data(self, pieces: list[Piece]) -> None:
-        """Payload of the body, or bytes of the tunnel after 101."""
+        """Payload of the body, perhaps none of it yet, or bytes of the tunnel after 101."""
         ...
 
     def on_response_complete(self, trailers: bytes) -> None:

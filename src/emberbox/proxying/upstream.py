@@ -217,10 +217,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         end += len(_HEAD_END)
         head = parse_response_head(data[:end])
+        rest = data[end:]
         self._enter(head)
         if self._user is not None:
-            self._user.on_response_head(head)
-        return data[end:]
+            self._user.on_response_head(head, more=bool(rest) or self._is_bodiless())
+        return rest
 
     def _is_bodiless(self) -> bool:
         return self.state is UpstreamState.BODY and self._reader.done
@@ -248,7 +249,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_body(self, data: bytes) -> None:
         reader = self._reader
         pieces = reader.feed(data)
-        if pieces and self._user is not None:
+        if self._user is not None:
             self._user.on_response_data(pieces)
         if reader.done:
             self._complete(reader.rest)
