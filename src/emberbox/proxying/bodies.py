@@ -6,9 +6,12 @@ Readers hold no payload: what is fed comes back at once, without a copy where it
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from emberbox.proxying.errors import BadMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Piece = bytes | memoryview
 
@@ -166,6 +169,40 @@ class ChunkedReader:
         name = match.group(1).lower()
         if name not in _UNSAFE_TRAILERS and not name.startswith((b"x-emberbox-", b"e2b-")):
             self.trailers += line
+
+
+class MessageWriter:
+    """Writes a head and a body in a framing, with as few system calls as the data allows."""
+
+    __slots__ = ("_chunked", "_head", "_write", "body_begun")
+
+    def __init__(self, write: Callable[[list[Piece]], None], *, chunked: bool) -> None:
+        self._write = write
+        self._chunked = chunked
+        self._head = b""
+        self.body_begun = False
+        """Something of the body was written, be it its end."""
+
+    def begin(self, head: bytes, *, hold: bool) -> None:
+        """Write the head; with `hold` a call of `send` follows and takes it along."""
+        if hold:
+            self._head = head
+        else:
+            self._write([head])
+
+    def send(self, pieces: list[Piece], *, end: bytes | None = None) -> None:
+        """Write payload, if there is any; with `end`, its trailers, end the body."""
+        out: list[Piece] = [self._head] if self._head else []
+        self._head = b""
+        if pieces:
+            self.body_begun = True
+            pieces = joined_if_many(pieces)
+            out += as_chunk(pieces) if self._chunked else pieces
+        if end is not None and self._chunked:
+            self.body_begun = True
+            out.append(last_chunk(end))
+        if out:
+            self._write(out)
 
 
 def as_chunk(pieces: list[Piece]) -> list[Piece]:

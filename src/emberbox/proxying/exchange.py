@@ -30,9 +30,7 @@ from emberbox.proxying.bodies import (
     BodyReader,
     ChunkedReader,
     LengthReader,
-    as_chunk,
-    joined_if_many,
-    last_chunk,
+    MessageWriter,
 )
 from emberbox.proxying.errors import BadMessageError, DialError
 from emberbox.proxying.replies import Reply
@@ -68,16 +66,14 @@ class Exchange:
     """The state machine between one client connection and one upstream connection."""
 
     __slots__ = (
-        "_body_sent",
-        "_chunk_answer",
         "_client",
         "_engine",
         "_keep_alive",
         "_reader",
         "_repeated",
         "_task",
-        "_unsent_answer",
-        "_unsent_request",
+        "_to_client",
+        "_to_upstream",
         "_upstream",
         "_upstream_finished",
         "_upstream_kept",
@@ -100,13 +96,10 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._upstream_kept = False
         self._upstream_finished = False
-        self._chunk_answer = False
         self._keep_alive = request.keep_alive
-        self._body_sent = False
         self._repeated = False
-        # A head waits for the data that is known to follow it: one system call instead of two.
-        self._unsent_request = b""
-        self._unsent_answer = b""
+        self._to_upstream: MessageWriter | None = None
+        self._to_client: MessageWriter | None = None
         self.request = request
         self.request_done = self._reader.done
         self.answer_begun = False
@@ -191,10 +184,8 @@ class Exchange:
             upgrade=switch,
             keep_alive=target.pool_key is not None,
         )
-        if self._client.ahead and not self.request_done:
-            self._unsent_request = head
-        else:
-            upstream.write(head)
+        self._to_upstream = MessageWriter(upstream.write_pieces, chunked=self.request.chunked)
+        self._to_upstream.begin(head, hold=bool(self._client.ahead) and not self.request_done)
         if self._client.finished and self.request_done:
             upstream.write_eof()
         self._client.pump()
@@ -205,30 +196,14 @@ class Exchange:
             if self._upstream is not None:
                 self._upstream.write(data)
             return b""
-        pieces = self._reader.feed(data)
-        if self._upstream is not None:
-            self._send_body(pieces)
-        if not self._reader.done:
+        reader = self._reader
+        pieces = reader.feed(data)
+        if self._upstream is not None and self._to_upstream is not None:
+            self._to_upstream.send(pieces, end=reader.trailers if reader.done else None)
+        if not reader.done:
             return b""
-        rest = self._reader.rest
         self._request_complete()
-        return rest
-
-    def _send_body(self, pieces: list[Piece]) -> None:
-        upstream = self._upstream
-        if upstream is None:
-            return
-        head, self._unsent_request = self._unsent_request, b""
-        out: list[Piece] = [head] if head else []
-        if pieces:
-            pieces = joined_if_many(pieces)
-            out += as_chunk(pieces) if self.request.chunked else pieces
-        if self._reader.done and self.request.chunked:
-            out.append(last_chunk(self._reader.trailers))
-        if len(out) > bool(head):
-            self._body_sent = True
-        if out:
-            upstream.write_pieces(out)
+        return reader.rest
 
     def _request_complete(self) -> None:
         self.request_done = True
@@ -242,7 +217,7 @@ class Exchange:
     def on_response_head(self, head: ResponseHead, *, more: bool) -> None:
         """Pass the head on, framed for this client."""
         if head.status == 101:
-            self._begin_tunnel(head)
+            self._begin_tunnel(head, more=more)
             return
         if head.status < 200:
             if self.request.minor == 1:
@@ -250,19 +225,21 @@ class Exchange:
             return
         bodiless = self.request.method == b"HEAD" or head.status in (204, 304)
         unknown_length = not bodiless and (head.chunked or head.content_length is None)
-        self._chunk_answer = unknown_length and self.request.minor == 1
-        if self._client.closing or (unknown_length and not self._chunk_answer):
+        chunk = unknown_length and self.request.minor == 1
+        if self._client.closing or (unknown_length and not chunk):
             self._keep_alive = False
         if not self.request_done and not self._upstream_stays:
             self._keep_alive = False
-        self.answer_begun = True
-        answer = serialising.response_bytes(
-            head, chunked=self._chunk_answer, close=not self._keep_alive
+        self._begin_answer(
+            serialising.response_bytes(head, chunked=chunk, close=not self._keep_alive),
+            chunked=chunk,
+            hold=more,
         )
-        if more:
-            self._unsent_answer = answer
-        else:
-            self._client.write(answer)
+
+    def _begin_answer(self, head: bytes, *, chunked: bool, hold: bool) -> None:
+        self.answer_begun = True
+        self._to_client = MessageWriter(self._client.write_pieces, chunked=chunked)
+        self._to_client.begin(head, hold=hold)
 
     @property
     def _upstream_stays(self) -> bool:
@@ -270,20 +247,13 @@ class Exchange:
 
     def on_response_data(self, pieces: list[Piece]) -> None:
         """Pass payload on as it comes."""
-        head, self._unsent_answer = self._unsent_answer, b""
-        out: list[Piece] = [head] if head else []
-        if pieces:
-            pieces = joined_if_many(pieces)
-            out += as_chunk(pieces) if self._chunk_answer else pieces
-        if out:
-            self._client.write_pieces(out)
+        if self._to_client is not None:
+            self._to_client.send(pieces)
 
     def on_response_complete(self, trailers: bytes) -> None:
         """End the answer; the exchange ends with it unless the request goes on."""
-        end = self._unsent_answer + (last_chunk(trailers) if self._chunk_answer else b"")
-        self._unsent_answer = b""
-        if end:
-            self._client.write(end)
+        if self._to_client is not None:
+            self._to_client.send([], end=trailers)
         self.answer_done = True
         if self.request_done:
             self._finish()
@@ -313,7 +283,7 @@ class Exchange:
         return (
             self._upstream_kept
             and not self._repeated
-            and not self._body_sent
+            and not (self._to_upstream is not None and self._to_upstream.body_begun)
             and self.request.method in _REPEATABLE
         )
 
@@ -328,11 +298,9 @@ class Exchange:
 
     # Tunnels.
 
-    def _begin_tunnel(self, head: ResponseHead) -> None:
+    def _begin_tunnel(self, head: ResponseHead, *, more: bool) -> None:
         self.state = ExchangeState.TUNNELLING
-        self.answer_begun = True
-        self._chunk_answer = False
-        self._client.write(serialising.interim_bytes(head))
+        self._begin_answer(serialising.interim_bytes(head), chunked=False, hold=more)
         self._client.pump()
 
     def on_upstream_eof(self) -> None:
