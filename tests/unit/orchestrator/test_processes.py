@@ -65,7 +65,8 @@ def test_a_zombie_is_not_alive(child: subprocess.Popen[bytes]) -> None:
 async def test_killing_waits_until_it_is_gone_and_reaps(child: subprocess.Popen[bytes]) -> None:
     identity = identify(child.pid)
     await kill_and_wait(identity)
-    assert not os.path.exists(f"/proc/{child.pid}")  # noqa: PTH110
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
 
 
 async def test_waiting_for_the_dead_returns(child: subprocess.Popen[bytes]) -> None:

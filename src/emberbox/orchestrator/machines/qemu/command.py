@@ -45,10 +45,14 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What a cold boot loads. A clone has none: its RAM holds the running kernel already."""
+    """What a cold boot loads. A clone has none: its RAM holds the running kernel already.
+
+    `clock` is what the guest kernel is told of this host's clock.
+    """
 
     kernel_fd: int
     initrd_fd: int
+    clock: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Command:
         return (
             *("-kernel", f"/proc/self/fd/{self.kernel.kernel_fd}"),
             *("-initrd", f"/proc/self/fd/{self.kernel.initrd_fd}"),
-            *("-append", KERNEL_COMMAND_LINE),
+            *("-append", f"{KERNEL_COMMAND_LINE} {self.kernel.clock}".rstrip()),
         )
 
     def _monitor(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator.images.clock import software_clock_options
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, shape
@@ -68,6 +69,7 @@ class QemuDriver:
                 kernel = Kernel(
                     stack.enter_context(_opened(files.kernel)),
                     stack.enter_context(_opened(files.initrd)),
+                    await asyncio.to_thread(self._clock_options),
                 )
                 identity = await self._spawn(hardware, files, place, ram, kernel)
             monitor = await _connect_or_kill(identity, place.directory)
@@ -103,6 +105,9 @@ class QemuDriver:
     def forget(self, snapshot_directory: Path) -> None:
         """Drop the RAM image of a snapshot that no new clone will use; living ones keep theirs."""
         self._images.forget(snapshot_directory / RAM_FILE)
+
+    def _clock_options(self) -> str:
+        return software_clock_options() if self._report.accelerator == "tcg" else ""
 
     async def _spawn(
         self,
