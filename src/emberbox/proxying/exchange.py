@@ -186,9 +186,8 @@ class Exchange:
         )
         self._to_upstream = MessageWriter(upstream.write_pieces, chunked=self.request.chunked)
         self._to_upstream.begin(head, hold=bool(self._client.ahead) and not self.request_done)
-        if self._client.finished and self.request_done:
-            upstream.write_eof()
         self._client.pump()
+        self._pass_client_end()
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the client; return what follows the request. Raises BadMessageError."""
@@ -207,8 +206,7 @@ class Exchange:
 
     def _request_complete(self) -> None:
         self.request_done = True
-        if self._client.finished and self._upstream is not None:
-            self._upstream.write_eof()
+        self._pass_client_end()
         if self.answer_done:
             self._finish()
 
@@ -235,6 +233,7 @@ class Exchange:
             chunked=chunk,
             hold=more,
         )
+        self._pass_client_end()
 
     def _begin_answer(self, head: bytes, *, chunked: bool, hold: bool) -> None:
         self.answer_begun = True
@@ -302,6 +301,7 @@ class Exchange:
         self.state = ExchangeState.TUNNELLING
         self._begin_answer(serialising.interim_bytes(head), chunked=False, hold=more)
         self._client.pump()
+        self._pass_client_end()
 
     def on_upstream_eof(self) -> None:
         """Pass a FIN of the upstream on."""
@@ -310,11 +310,21 @@ class Exchange:
         self._close_finished_tunnel()
 
     def client_finished(self) -> None:
-        """Pass a FIN on that came after the whole request, or in a tunnel."""
-        if self._upstream is not None:
-            self._upstream.write_eof()
+        """The client sends no more, after the whole request or in a tunnel."""
+        self._pass_client_end()
         if self.state is ExchangeState.TUNNELLING:
             self._close_finished_tunnel()
+
+    def _pass_client_end(self) -> None:
+        """Send the client's FIN on once nothing of the client can follow.
+
+        What it sent behind a request for an upgrade may turn out to be the tunnel's first bytes.
+        """
+        upstream = self._upstream
+        if not self._client.finished or not self.request_done or upstream is None:
+            return
+        if self.state is ExchangeState.TUNNELLING or not upstream.may_switch or self.answer_begun:
+            upstream.write_eof()
 
     def _close_finished_tunnel(self) -> None:
         if self._client.finished and self._upstream_finished:

@@ -39,14 +39,15 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_ended",
+        "_finished",
         "_limits",
-        "_may_switch",
         "_reader",
         "_to_head",
         "_transport",
         "_user",
         "answered",
         "idle_since",
+        "may_switch",
         "on_idle_end",
         "reusable",
         "state",
@@ -59,8 +60,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader: BodyReader = LengthReader(0)
         self._buffer = b""
         self._to_head = False
-        self._may_switch = False
+        self.may_switch = False
+        """The present request asked for a tunnel."""
         self._ended = False
+        self._finished = False
         self.state = UpstreamState.IDLE
         self.answered = False
         """A byte of the answer to the present request came."""
@@ -76,7 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Take the connection for one request, whose bytes the user writes next."""
         self._user = user
         self._to_head = to_head
-        self._may_switch = may_switch
+        self.may_switch = may_switch
         self.state = UpstreamState.HEAD
         self.answered = False
         self.reusable = False
@@ -98,8 +101,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write_eof(self) -> None:
         """Say that no more comes; the other direction stays open."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+        if self._transport is None or self._transport.is_closing() or self._finished:
+            return
+        self._finished = True
+        self._transport.write_eof()
 
     def pause(self, paused: bool) -> None:
         """Stop or resume reading, for a client that does not keep up."""
@@ -229,7 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _enter(self, head: ResponseHead) -> None:
         """Choose the state after a head."""
         if head.status == 101:
-            if not self._may_switch:
+            if not self.may_switch:
                 raise BadMessageError("a switch of protocols that was not asked for", 502)
             self.state = UpstreamState.TUNNEL
         elif head.status >= 200:

@@ -50,6 +50,23 @@ async def test_tunnel_passes_each_end_by_itself(bench: Bench) -> None:
     assert await client.reader.read() == b"ALREADY SAID"
 
 
+async def test_client_may_say_all_of_it_before_the_tunnel_is_granted(bench: Bench) -> None:
+    finished = asyncio.Event()
+
+    async def grant_late(connection: Connection) -> None:
+        await connection.read_head()
+        await finished.wait()
+        await connection.send(SWITCHED)
+        await connection.send(await connection.reader.read())
+
+    client = await bench.connect(await bench.proxied(await bench.backend(grant_late)))
+    await client.send(UPGRADE + b"all of it")
+    client.half_close()
+    finished.set()
+    await client.read_head()
+    assert await client.reader.read() == b"all of it"
+
+
 async def test_backend_may_finish_first(bench: Bench) -> None:
     heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
