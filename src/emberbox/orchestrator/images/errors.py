@@ -81,7 +81,7 @@ class BadSettingError(ImageError):
 
 
 def _cause(output: str) -> str:
-    """The line that says most: the last one that speaks of an error, else the last one."""
+    """The line that says most: the first that speaks of an error, else the last."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "ERROR:")) or "rror" in line]
-    return (errors or lines or ["no message"])[-1]
+    return errors[0] if errors else (lines or ["no message"])[-1]
