@@ -171,6 +171,9 @@ class ClientConnection(asyncio.Protocol):
 
         Closing with unread data would send a RST that takes our answer with it.
         """
+        if self.finished:
+            self.close()
+            return
         self._exchange = None
         self.state = ClientState.LINGERING
         self.ahead = b""

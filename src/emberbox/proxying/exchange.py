@@ -37,8 +37,6 @@ from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
     from emberbox.proxying.heads import RequestHead, ResponseHead
@@ -92,7 +90,7 @@ class Exchange:
         self._reader: BodyReader = (
             ChunkedReader() if request.chunked else LengthReader(request.content_length)
         )
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[Decision] | asyncio.Future[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._upstream_kept = False
         self._upstream_finished = False
@@ -120,16 +118,18 @@ class Exchange:
         if isinstance(decision, (Target, Reply)):
             self._decided(decision)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._wait_for(decision))
+            waiting = asyncio.ensure_future(decision)
+            waiting.add_done_callback(self._decided_later)
+            self._task = waiting
 
-    async def _wait_for(self, decision: Awaitable[Decision]) -> None:
-        try:
-            decided = await decision
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("resolver failed")
-            decided = replies.internal_error()
+    def _decided_later(self, waited: asyncio.Future[Decision]) -> None:
+        if waited.cancelled() or self.state is ExchangeState.OVER:
+            return
         self._task = None
-        self._decided(decided)
+        error = waited.exception()
+        if error is not None:
+            _log.error("resolver failed", exc_info=error)
+        self._decided(waited.result() if error is None else replies.internal_error())
 
     def _decided(self, decision: Decision) -> None:
         if isinstance(decision, Reply):
@@ -323,7 +323,8 @@ class Exchange:
         upstream = self._upstream
         if not self._client.finished or not self.request_done or upstream is None:
             return
-        if self.state is ExchangeState.TUNNELLING or not upstream.may_switch or self.answer_begun:
+        undecided = upstream.may_switch and not self.answer_begun
+        if not (undecided and self._client.ahead):
             upstream.write_eof()
 
     def _close_finished_tunnel(self) -> None:
