@@ -146,13 +146,23 @@ class _Outer(_Half):
         super().__init__()
         self._bridges = bridges
         self._port = port
+        self._early = b""
         self._dialling: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert self.transport is not None  # noqa: S101 - just set
-        self.transport.pause_reading()
         self._dialling = asyncio.get_running_loop().create_task(self._dial(self.transport))
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            super().data_received(data)
+            return
+        # What comes before the program has been dialled waits here. Pausing in connection_made
+        # does not help: Python 3.11 starts to read after it all the same.
+        self._early += data
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     async def _dial(self, outer: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
@@ -161,14 +171,21 @@ class _Outer(_Half):
                 _, inner = await loop.create_connection(lambda: _Half(self), host, self._port)
             except OSError:
                 continue
-            self.other = inner
-            if outer.is_closing() and inner.transport is not None:
-                inner.transport.close()
-            else:
-                outer.resume_reading()
+            self._join(outer, inner)
             return
         self._bridges.close(self._port)
         reset(outer)
+
+    def _join(self, outer: asyncio.Transport, inner: _Half) -> None:
+        self.other = inner
+        assert inner.transport is not None  # noqa: S101 - it is connected
+        if outer.is_closing():
+            inner.transport.close()
+            return
+        inner.transport.write(self._early)
+        if self.ended:
+            inner.transport.write_eof()
+        outer.resume_reading()
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -140,6 +140,9 @@ class Backend:
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 await self.handler(Connection(reader, writer))
+                # What the handler wrote last may still be queued: only then may the end come.
+                writer.close()
+                await writer.wait_closed()
         finally:
             self._open.discard(writer)
             writer.transport.abort()
