@@ -1,7 +1,7 @@
 """A whole Emberbox on this machine for the tests: `emberbox up` with a home and ports of its own.
 
-The guest images are those of the machine (`EMBERBOX_TEST_IMAGES`, else the default home's): they
-take minutes to build and are the same for everyone. All other state is the stack's own, its
+The guest images are those of the machine's ordinary home: they take minutes to build and are the
+same for everyone. All other state is the stack's own, its
 orchestrator has a node id, network range and DNS port that no ordinary one uses.
 """
 
@@ -146,7 +146,7 @@ class Stack:
 
 def prepare_home(root: Path) -> Path:
     """A home that shares the machine's images."""
-    images = Path(os.environ.get("EMBERBOX_TEST_IMAGES") or default_home() / "images")
+    images = default_home() / "images"
     images.mkdir(parents=True, exist_ok=True)
     (root / "images").symlink_to(images)
     return root

@@ -42,8 +42,8 @@ CANNOT_START = 3
 
 _DIAL_WAITS = (0.1, 0.2, 0.3, 0.4)
 """Seconds between the five tries of E2B's proxy."""
-_KEPT_ENVD = 4.0
-"""Seconds a connection to envd is kept: uvicorn, which serves there, closes after five."""
+_KEPT_ENVD = 610.0
+"""Seconds a connection to envd is kept: envd closes an idle one after 700."""
 _ROTATE_EVERY = 10.0
 
 
