@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_TIMESTAMP = re.compile(r"([^.]+?)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 
 
@@ -156,7 +157,7 @@ def parse_timestamp(text: str) -> int:
 
     Raises InvalidArgumentError.
     """
-    found = re.fullmatch(r"([^.]+?)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", text, re.IGNORECASE)
+    found = _TIMESTAMP.fullmatch(text)
     if found is None:
         raise InvalidArgumentError("field 'timestamp' is not RFC 3339")
     seconds, fraction, zone = found.groups()

@@ -58,6 +58,21 @@ class System:
 
     def _write(self, name: str, text: str) -> None:
         try:
-            (self._etc / name).write_text(text, "utf-8", "surrogateescape")
+            _overwrite(self._etc / name, text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             logger.warning("cannot write %s: %s", self._etc / name, error)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Replace a file's content in place.
+
+    Not truncated first: a clone's new name is as long as the one before, so its blocks stay and
+    the file system has next to nothing to do. A create waits for this.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.pwrite(fd, content, 0)
+        if os.fstat(fd).st_size != len(content):
+            os.ftruncate(fd, len(content))
+    finally:
+        os.close(fd)

@@ -55,6 +55,8 @@ WARM_UP = (
     "sudo -n true || true",
     "true",
 )
+# /init is the one request that every create waits for: its second run is twice as fast.
+WARM_UP_INITS = 5
 _WARM_UP_SECONDS = 120.0
 
 
@@ -137,6 +139,8 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     await envd_client.wait_healthy(slot, BOOT_READY_SECONDS)
     booted = time.monotonic()
     progress(f"template {spec.names[0]}: warming up")
+    for _ in range(WARM_UP_INITS):
+        await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
     for command in WARM_UP:
         await _run(slot, command)
     _log.info(
@@ -167,6 +171,14 @@ async def _run(slot: Slot, command: str) -> None:
     )
     if answer.status != 200 or b'"end"' not in answer.body:
         raise GuestUnreachable(f"envd could not run {command!r}: {answer.body!r}")
+
+
+def _nobody(spec: TemplateSpec) -> envd_client.Identity:
+    """No token: envd stays open to its gateway, as before the first /init of a sandbox.
+
+    The id is as long as any, so that the files that hold it keep their size in a clone.
+    """
+    return envd_client.Identity(f"i{0:020}", spec.template_id, "", "", {})
 
 
 def _boot_paths(images: ImageSet) -> dict[str, str]:

@@ -25,7 +25,7 @@ SNAPSHOT_DIRECTORY = "snapshot"
 _WORK_PREFIX = ".building-"
 
 # Raised when the way a snapshot is taken changes, so that old ones are retaken.
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True, slots=True)
