@@ -57,6 +57,8 @@ _NOTHING_MADE = frozenset(
 
 _JOIN_EVERY = 0.05
 _NO_RETRY = {"Should-Retry": "false"}
+_CONSOLE_LINES = 10
+_CONSOLE_BYTES = 1024
 
 
 class Creator:
@@ -161,7 +163,7 @@ class Creator:
         """What the client hears when nobody knows whether the sandbox runs. The reservation
         stays until the node confirms that there is nothing."""
         log.error("create failed", sandbox_id=row.sandbox_id, node=error.node, reason=error.reason)
-        reason = error.reason.partition("\n")[0]  # the rest is the console's tail, for the log
+        reason, _, console = error.reason.partition("\n")
         await self._keeper.settle(row, OutcomeUnknown(row.execution_id, reason))
         if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             limit = f"no answer within {self._create_timeout:g} s"
@@ -170,7 +172,7 @@ class Creator:
             lost = NodeUnavailableError("place sandbox", error.node, f"connection lost ({reason})")
             lost.headers = _NO_RETRY
             return lost
-        return CreateFailedError(error.node, reason)
+        return CreateFailedError(error.node, reason + _shown(console))
 
     async def _join(self, holder: Sandbox, row: Sandbox) -> Sandbox | None:
         """The sandbox that the same idempotency key made; None when that failed and freed it."""
@@ -208,6 +210,14 @@ class Creator:
     @property
     def _create_timeout(self) -> float:
         return self._settings.create_timeout
+
+
+def _shown(console: str) -> str:
+    """The end of a guest's console for a person: whoever asked may not reach the host's logs."""
+    printed = console.removeprefix("console:\n").splitlines()[-_CONSOLE_LINES:]
+    lines = ["".join(filter(str.isprintable, line)) for line in printed]
+    tail = "\n".join(lines).encode()[-_CONSOLE_BYTES:].decode(errors="ignore")
+    return f"\nthe end of its console:\n{tail}" if tail else ""
 
 
 def _refusal(error: NodeError) -> str:

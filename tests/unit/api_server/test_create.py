@@ -221,18 +221,31 @@ async def test_a_full_host_is_503_with_its_reason_and_frees_the_quota(world: Wor
     assert await world.rows() == []
 
 
-async def test_a_vm_that_fails_is_500_and_leaves_nothing(world: World) -> None:
-    world.host.fail_create = (grpc.StatusCode.INTERNAL, "kernel panic\nconsole: 1\nconsole: 2")
+async def test_a_vm_that_fails_is_500_with_its_console_and_leaves_nothing(world: World) -> None:
+    reason = "the guest ended while starting\nconsole:\nmounting\n\x1b[31mkernel panic\x1b[0m\x00"
+    world.host.fail_create = (grpc.StatusCode.INTERNAL, reason)
     answer = await world.create()
     assert answer.status_code == 500
+    shown = "the guest ended while starting\nthe end of its console:\nmounting\n[31mkernel panic[0m"
     assert answer.json() == {
         "code": 500,
-        "message": "Failed to place sandbox: node-1: kernel panic",
+        "message": f"Failed to place sandbox: node-1: {shown}",
         "error_code": "sandbox_create_failed",
     }
     (sandbox_id,) = await _wait_for_delete(world)
     row = await world.becomes(sandbox_id, "killed")
-    assert row.end_reason == "kernel panic"
+    assert row.end_reason == "the guest ended while starting"
+
+
+async def test_only_the_end_of_a_long_console_is_shown(world: World) -> None:
+    lines = [f"line {number} {'ä' * 60}" for number in range(20)]
+    world.host.fail_create = (grpc.StatusCode.INTERNAL, "\n".join(["no answer", *lines]))
+    message = (await world.create()).json()["message"]
+    told, _, console = message.partition("\nthe end of its console:\n")
+    assert told == "Failed to place sandbox: node-1: no answer"
+    assert len(console.encode()) <= 1024
+    assert console.endswith(lines[-1])
+    assert lines[9] not in console
 
 
 async def test_a_host_that_is_not_ready_says_why(world: World) -> None:
