@@ -18,8 +18,10 @@ from sqlalchemy import Connection, text
 
 from emberbox.api_server import main
 from emberbox.api_server.bootstrap import ensure_default_key, refuse_public_without_keys
+from emberbox.api_server.clock import utc_now
 from emberbox.api_server.settings import Settings
 from emberbox.api_server.store import Store
+from emberbox.api_server.store.rows import Limits
 from emberbox.api_server.store.tables import metadata
 from emberbox.api_server.tokens import SandboxTokens, hash_api_key, mask_api_key, new_api_key
 from emberbox.shared.errors import StartupError
@@ -68,6 +70,20 @@ async def test_a_database_that_cannot_be_used(url: str) -> None:
         await Store.open(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql+asyncpg://emberbox@db/emberbox", "Postgres"),
+        ("postgresql://emberbox@db/emberbox", "Postgres"),
+        ("mysql+aiomysql://db/emberbox", "mysql"),
+    ],
+)
+async def test_another_database_is_refused_in_one_line(url: str, name: str) -> None:
+    with pytest.raises(StartupError, match=f"^{name} is not available yet: .*$") as refused:
+        await Store.open(url)
+    assert "\n" not in str(refused.value)
+
+
 async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     Home(tmp_path).database.write_text("not a database, but long enough to be read as one" * 99)
     with pytest.raises(StartupError, match="cannot be used"):
@@ -97,6 +113,43 @@ async def test_a_lost_database_keeps_the_key(tmp_path: Path) -> None:
         assert key_hash is not None
         assert await store.keys.team_of_hash(key_hash) is not None
         await store.close()
+
+
+@pytest.mark.parametrize("lost", ["never written", "deleted", "revoked"])
+async def test_the_key_file_holds_a_key_that_works(tmp_path: Path, lost: str) -> None:
+    home = Home(tmp_path)
+    store = await Store.open(settings(tmp_path).database)
+    if lost == "never written":
+        await store.teams.create("default", Limits(), utc_now())  # by `emberbox key create`
+    else:
+        await ensure_default_key(store, home)
+        first = home.api_key.read_text()
+        if lost == "deleted":
+            home.api_key.unlink()
+        else:
+            await store.keys.revoke((await store.keys.list())[0].key_id, utc_now())
+    await ensure_default_key(store, home)
+    if lost != "never written":
+        assert home.api_key.read_text() != first
+    key_hash = hash_api_key(home.api_key.read_text().strip())
+    assert key_hash is not None
+    found = await store.keys.team_of_hash(key_hash)
+    assert found is not None
+    assert found[1].name == "default"
+    keys = len(await store.keys.list())
+    await ensure_default_key(store, home)
+    assert len(await store.keys.list()) == keys
+    await store.close()
+
+
+async def test_no_key_is_made_for_a_default_team_that_was_deleted(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    store = await Store.open(settings(tmp_path).database)
+    await store.teams.create("research", Limits(), utc_now())
+    await ensure_default_key(store, home)
+    assert not home.api_key.exists()
+    assert [team.name for team in await store.teams.list()] == ["research"]
+    await store.close()
 
 
 async def test_a_key_file_with_something_else(tmp_path: Path) -> None:

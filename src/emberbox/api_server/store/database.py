@@ -18,7 +18,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
-        self._guard = write_guard(self.engine)
+        self._guard = write_guard()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

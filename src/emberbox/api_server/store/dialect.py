@@ -1,14 +1,14 @@
-"""All that differs between SQLite and Postgres."""
+"""All that is SQLite's own. Other databases are refused, so nothing here pretends to serve them:
+what one of them needs instead is written, and tested, with it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -27,37 +27,41 @@ WRITES = "emberbox_writes"
 _BUSY_MILLISECONDS = 10_000
 _WAL_ATTEMPTS = 100
 _WAL_PAUSE = 0.01
-_MIGRATION_LOCK = 0x656D6265
 
 
 def open_engine(url: str) -> AsyncEngine:
     """Connect lazily to `url`. Raises StartupError for a URL that cannot work."""
     try:
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
+        _refuse_others(parsed)
+        if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(parsed, pool_size=5, max_overflow=10)
     except (ValueError, ImportError, OSError, ArgumentError) as error:
         raise StartupError(f"EMBERBOX_DATABASE_URL cannot be used: {error}") from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def write_guard(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
+def write_guard() -> asyncio.Lock:
     """What a writing transaction holds within this process.
 
     SQLite has one writer; queueing here is fair and wakes at once, where its own busy handler
-    sleeps and may starve somebody. Postgres needs none: it locks rows.
+    sleeps and may starve somebody.
     """
-    return asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+    return asyncio.Lock()
 
 
-def lock_for_migration(connection: Connection) -> None:
-    """Let one process migrate at a time. On SQLite BEGIN IMMEDIATE has done it."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
+def _refuse_others(url: URL) -> None:
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return
+    name = "Postgres" if backend in {"postgres", "postgresql"} else backend
+    raise StartupError(
+        f"{name} is not available yet: unset EMBERBOX_DATABASE_URL, or set it to "
+        "sqlite+aiosqlite:////path/to/file.db"
+    )
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

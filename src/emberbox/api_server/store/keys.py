@@ -97,6 +97,13 @@ async def insert_key(
     return key_id
 
 
+async def is_revoked(connection: AsyncConnection, key: str) -> bool | None:
+    """Whether `key` was revoked; None when it was never known."""
+    query = select(api_keys.c.revoked_at).where(api_keys.c.hash == hash_api_key(key))
+    row = (await connection.execute(query)).first()
+    return None if row is None else row.revoked_at is not None
+
+
 def _key_of(row: Row[tuple[object, ...]]) -> ApiKey:
     values = row._mapping
     mask = KeyMask(

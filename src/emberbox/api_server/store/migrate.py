@@ -12,7 +12,6 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from emberbox.api_server.store.dialect import lock_for_migration
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ async def migrate(database: Database, revision: str = "head") -> None:
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
-    lock_for_migration(connection)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")

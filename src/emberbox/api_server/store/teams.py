@@ -30,14 +30,14 @@ class TeamStore:
     async def create(self, name: str, limits: Limits, now: datetime) -> Team | None:
         """Make a team; None when the name is taken."""
         async with self._database.write() as connection:
-            if await _find(connection, name):
+            if await find_team(connection, name):
                 return None
             return await insert_team(connection, name, limits, now)
 
     async def find(self, name: str) -> Team | None:
         """The team of this name or id."""
         async with self._database.read() as connection:
-            return await _find(connection, name)
+            return await find_team(connection, name)
 
     async def list(self) -> list[Team]:
         """All teams, by name."""
@@ -72,6 +72,13 @@ async def any_team(connection: AsyncConnection) -> bool:
     return await connection.scalar(select(teams.c.team_id).limit(1)) is not None
 
 
+async def find_team(connection: AsyncConnection, name: str) -> Team | None:
+    """The team of this name or id, within the caller's transaction."""
+    query = select(teams).where((teams.c.name == name) | (teams.c.team_id == name))
+    row = (await connection.execute(query)).first()
+    return team_of(row) if row else None
+
+
 async def insert_team(
     connection: AsyncConnection, name: str, limits: Limits, now: datetime
 ) -> Team:
@@ -92,9 +99,3 @@ def team_of(row: Row[tuple[object, ...]]) -> Team:
         created_at=values[teams.c.created_at],
         limits=Limits(**{name: values[teams.c[name]] for name in Limits.names()}),
     )
-
-
-async def _find(connection: AsyncConnection, name: str) -> Team | None:
-    query = select(teams).where((teams.c.name == name) | (teams.c.team_id == name))
-    row = (await connection.execute(query)).first()
-    return team_of(row) if row else None
