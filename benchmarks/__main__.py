@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from emberbox.orchestrator.machines.probe import missing_for_kvm
+from emberbox.orchestrator.machines.kvm import missing_for_kvm
 
 NAMES = ("create",)
 

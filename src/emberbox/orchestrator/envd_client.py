@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import GuestUnreachable
+from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import connect
-from emberbox.shared.protocol import ENVD_PORT
+from emberbox.shared.protocol import ENVD_PORT, HEADER_ACCESS_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from emberbox.orchestrator.network.addresses import Slot
 
@@ -54,7 +55,9 @@ async def initialize(slot: Slot, identity: Identity, seconds: float) -> str:
 
     Tries again until envd answers or `seconds` have passed. Raises GuestUnreachable.
     """
-    answer = await _until_answered(slot, "POST", "/init", _init_body(identity), seconds)
+    answer = await _until_answered(
+        slot, "POST", "/init", lambda: _init_body(identity), seconds, token=identity.access_token
+    )
     if answer.status != 204:
         raise GuestUnreachable(f"envd refused /init: {answer.status} {answer.body.decode()}")
     return answer.headers.get("x-envd-version", "")
@@ -62,7 +65,7 @@ async def initialize(slot: Slot, identity: Identity, seconds: float) -> str:
 
 async def wait_healthy(slot: Slot, seconds: float) -> None:
     """Return when envd answers. Raises GuestUnreachable after `seconds`."""
-    answer = await _until_answered(slot, "GET", "/health", b"", seconds)
+    answer = await _until_answered(slot, "GET", "/health", lambda: b"", seconds)
     if answer.status >= 300:
         raise GuestUnreachable(f"envd is not healthy: {answer.status}")
 
@@ -74,8 +77,8 @@ async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: f
     """
     try:
         async with asyncio.timeout(seconds):
-            return await _exchange(slot, "POST", path, body, content_type)
-    except (OSError, EOFError, TimeoutError) as error:
+            return await _exchange(slot, _request("POST", path, body, content_type=content_type))
+    except (OSError, EOFError, TimeoutError, NetworkError) as error:
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 
@@ -91,48 +94,63 @@ def _init_body(identity: Identity) -> bytes:
             "defaultWorkdir": "/home/user",
             "hostname": identity.sandbox_id,
             "randomSeed": base64.b64encode(secrets.token_bytes(_SEED_BYTES)).decode(),
-            # Last, as late as it can be: the guest sets its clock by it.
+            # The guest sets its clock by it, so a body is made for each attempt.
             "timestamp": datetime.now(UTC).isoformat(),
         }
     ).encode()
 
 
 async def _until_answered(
-    slot: Slot, method: str, path: str, body: bytes, seconds: float
+    slot: Slot,
+    method: str,
+    path: str,
+    body: Callable[[], bytes],
+    seconds: float,
+    *,
+    token: str = "",
 ) -> Answer:
     last: Exception | None = None
     try:
         async with asyncio.timeout(seconds):
             while True:
+                # With the token: when the answer of an attempt was lost, envd has it by now.
+                request = _request(method, path, body(), token=token)
                 try:
                     async with asyncio.timeout(_ATTEMPT_SECONDS):
-                        return await _exchange(slot, method, path, body)
-                except (OSError, EOFError, TimeoutError) as error:
+                        return await _exchange(slot, request)
+                except (OSError, EOFError, TimeoutError, NetworkError) as error:
                     last = error
                 await asyncio.sleep(_RETRY_SECONDS)
     except TimeoutError:
         raise GuestUnreachable(f"envd did not answer {path} in {seconds:.0f} s: {last!r}") from last
 
 
-async def _exchange(
-    slot: Slot, method: str, path: str, body: bytes, content_type: str = "application/json"
-) -> Answer:
+async def _exchange(slot: Slot, request: bytes) -> Answer:
     connection = await connect(slot, ENVD_PORT)
     reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_ANSWER)
     try:
-        writer.write(_request(method, path, body, content_type))
+        writer.write(request)
         await writer.drain()
         return await _read_answer(reader)
     finally:
         writer.close()
 
 
-def _request(method: str, path: str, body: bytes, content_type: str) -> bytes:
+def _request(
+    method: str,
+    path: str,
+    body: bytes,
+    *,
+    content_type: str = "application/json",
+    token: str = "",
+) -> bytes:
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: envd\r\nConnection: close\r\n"
-        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
     )
-    return head.encode() + body
+    if token:
+        head += f"{HEADER_ACCESS_TOKEN}: {token}\r\n"
+    return head.encode() + b"\r\n" + body
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:

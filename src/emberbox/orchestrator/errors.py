@@ -5,10 +5,11 @@ OrchestratorError
 ├── MachineError          the VMM or the guest failed
 │   ├── MachineGone       the VMM's process has ended
 │   └── GuestUnreachable  the VM runs but envd does not answer
+├── BadRequest            the caller's request cannot be meant
 ├── TemplateMissing       this host has no such template build
 ├── SandboxMissing        this host runs no such sandbox
 ├── RunConflict           the sandbox id lives with another execution id
-└── ImageError            an image cannot be made or is damaged
+└── NetworkError          see emberbox.orchestrator.network.errors
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class MachineGone(MachineError):  # noqa: N818 - names what happened
 
 class GuestUnreachable(MachineError):  # noqa: N818 - names what happened
     """The VM runs, but its envd does not answer in time."""
+
+
+class BadRequest(OrchestratorError):  # noqa: N818 - names what happened, like gRPC's status
+    """A field of the request cannot be meant; the message names it."""
 
 
 class TemplateMissing(OrchestratorError):  # noqa: N818 - names what happened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -10,12 +11,15 @@ import structlog
 
 from emberbox.orchestrator.errors import (
     AdmissionRefused,
+    BadRequest,
     MachineError,
     OrchestratorError,
     RunConflict,
     SandboxMissing,
     TemplateMissing,
 )
+from emberbox.orchestrator.network.errors import NoFreeSlotError
+from emberbox.shared.errors import EmberboxError
 from emberbox.shared.internal_secret import matches
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
@@ -25,11 +29,15 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _STATUS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (AdmissionRefused, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (NoFreeSlotError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (TemplateMissing, grpc.StatusCode.NOT_FOUND),
     (SandboxMissing, grpc.StatusCode.NOT_FOUND),
     (RunConflict, grpc.StatusCode.ALREADY_EXISTS),
 )
+
+_MESSAGE_LENGTH = 1500
 
 S = TypeVar("S")
 Q = TypeVar("Q")
@@ -49,10 +57,10 @@ def answering(
             return await method(self, request, context)
         except OrchestratorError as error:
             message = error.explain() if isinstance(error, MachineError) else str(error)
-            await context.abort(_status_of(error), message)
-        except OSError as error:
+            await context.abort(_status_of(error), _bounded(message))
+        except (EmberboxError, OSError, sqlite3.Error) as error:
             _log.exception("call failed", method=method.__name__)
-            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+            await context.abort(grpc.StatusCode.INTERNAL, _bounded(str(error)))
         raise AssertionError("abort raises")
 
     return answer
@@ -87,6 +95,15 @@ async def _unauthenticated(_request: object, context: Context) -> None:
         f"the call has no valid {GRPC_SECRET_KEY}: give both programs the same"
         " EMBERBOX_INTERNAL_SECRET_FILE",
     )
+
+
+def _bounded(message: str) -> str:
+    """A status travels in HTTP/2 headers, of which gRPC takes 8 KiB in all. The first line says
+    what happened and the last ones are the console's end, so the middle goes."""
+    if len(message) <= _MESSAGE_LENGTH:
+        return message
+    half = _MESSAGE_LENGTH // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def _status_of(error: OrchestratorError) -> grpc.StatusCode:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,21 +21,19 @@ import structlog
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.orchestrator.data_proxy.feed import RouteFeed
 from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataProxySupervisor
-from emberbox.orchestrator.errors import MachineError
+from emberbox.orchestrator.errors import MachineError, OrchestratorError
 from emberbox.orchestrator.grpc_support import RequireSecret
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.probe import select_driver
-from emberbox.orchestrator.network.addresses import NodeNetwork
-from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.readiness import Readiness
 from emberbox.orchestrator.routes import FeedRoutes
 from emberbox.orchestrator.sandboxes.admission import Limits
+from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
-from emberbox.orchestrator.sandboxes.sandbox import Host
 from emberbox.orchestrator.service import (
     HostService,
     InfoService,
@@ -70,11 +69,12 @@ def run(settings: Settings) -> None:
         raise StartupError("the orchestrator needs root, for namespaces and uids: use sudo")
     settings.paths.orchestrator.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with _only_one(settings.paths.orchestrator):
+        with _only_one_of_home(settings.paths.orchestrator), _only_one_of_node(settings):
             asyncio.run(Orchestrator.of(settings).serve())
-    except (MachineError, NetworkError) as error:
-        reason = error.explain() if isinstance(error, MachineError) else str(error)
-        raise StartupError(reason) from error
+    except MachineError as error:
+        raise StartupError(error.explain()) from error
+    except (OrchestratorError, OSError) as error:
+        raise StartupError(str(error)) from error
 
 
 @dataclass(slots=True)
@@ -97,9 +97,7 @@ class Orchestrator:
         """Put the parts together; nothing is started. Raises StartupError."""
         paths = settings.paths
         driver = select_driver(settings.driver)
-        network = NodeNetwork.of_node(
-            settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
-        )
+        network = settings.network
         slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
         feed = RouteFeed()
         data_proxy = DataProxySupervisor(
@@ -135,6 +133,7 @@ class Orchestrator:
             catalog=templates,
             builder=Builder(network.tag, settings.uid_base, driver, slots, store),
             readiness=readiness,
+            own_kernel=settings.own_kernel,
         )
         return cls(
             settings=settings,
@@ -150,54 +149,67 @@ class Orchestrator:
         )
 
     async def serve(self) -> None:
-        """Take over what lives, serve, and let go of it again."""
+        """Take over what lives, serve, and let go of it again, however it ends."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await self._take_over()
+        # First of all, so that a port that is taken costs nothing.
         server = self._server(stop)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.host.outbox.close)
+            await self._take_over(stack)
+            stack.push_async_callback(server.stop, _GRACE_SECONDS)
+            await server.start()
+            _log.info("serving", port=self.settings.port, driver=self.host.driver.report.name)
+            await self._prepare_and_wait(stop)
+
+    async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
+        """VMs first, then their slots, then the data proxy, which must not see a table without
+        the routes of VMs that live. What is taken is let go in reverse order."""
+        await self.slots.start()
+        stack.push_async_callback(self._close_slots)
+        in_use = await self.sandboxes.adopt_all()
+        stack.push_async_callback(self.sandboxes.detach_all)
+        await self.slots.reclaim(in_use)
+        await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
+        stack.push_async_callback(self.feed.close)
+        await self.data_proxy.start()
+        stack.push_async_callback(self._leave_data_proxy)
+
+    async def _prepare_and_wait(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop. Raises what preparing fails with when nothing is offered."""
         preparing = asyncio.create_task(self.preparation.run())
         stopping = asyncio.create_task(stop.wait())
         try:
-            await server.start()
-            _log.info("serving", port=self.settings.port, driver=self.host.driver.report.name)
             await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
-                await preparing  # raises what it failed with
+                await preparing
                 await stopping
         finally:
             preparing.cancel()
             stopping.cancel()
             await asyncio.gather(preparing, stopping, return_exceptions=True)
-            await server.stop(_GRACE_SECONDS)
-            await self._let_go()
 
-    async def _take_over(self) -> None:
-        """VMs first, then their slots, then the data proxy, which must not see a table without
-        the routes of VMs that live."""
-        await self.slots.start()
-        await self.slots.reclaim(await self.sandboxes.adopt_all())
-        await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
-        await self.data_proxy.start()
+    async def _leave_data_proxy(self) -> None:
+        """It serves on for VMs that live on; without any it has nothing to do."""
+        if list(self.sandboxes):
+            await self.data_proxy.detach()
+        else:
+            await self.data_proxy.stop()
 
-    async def _let_go(self) -> None:
+    async def _close_slots(self) -> None:
         in_use = {s.slot_index for s in self.sandboxes if s.slot_index is not None}
-        await self.sandboxes.detach_all()
-        await self.data_proxy.detach()
-        await self.feed.close()
         await self.slots.close(keep=in_use)
-        self.host.outbox.close()
 
     async def _shut_down(self, stop: asyncio.Event, *, keep: bool) -> int:
-        ended = 0
-        if not keep:
-            ended = await self.sandboxes.end_all("the host was shut down")
-            await self.data_proxy.stop()
+        ended = 0 if keep else await self.sandboxes.end_all("the host was shut down")
         stop.set()
         return ended
 
     def _server(self, stop: asyncio.Event) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[RequireSecret(self.secret)])
+        # Without this gRPC shares the port with another server silently.
+        options = [("grpc.so_reuseport", 0)]
+        server = grpc.aio.server(interceptors=[RequireSecret(self.secret)], options=options)
         pb_grpc.add_SandboxServiceServicer_to_server(
             SandboxService(self.sandboxes, self.host.outbox), server
         )
@@ -220,7 +232,8 @@ class Orchestrator:
             server.add_insecure_port(address)
         except RuntimeError as error:
             raise StartupError(
-                f"{address} is taken: stop what listens there or set EMBERBOX_ORCHESTRATOR_PORT"
+                f"gRPC cannot listen on {address} (taken, or no address of this host): stop what"
+                " listens there or set EMBERBOX_ORCHESTRATOR_HOST and EMBERBOX_ORCHESTRATOR_PORT"
             ) from error
         return server
 
@@ -235,7 +248,25 @@ def _limits(settings: Settings) -> Limits:
 
 
 @contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
+def _only_one_of_node(settings: Settings) -> Iterator[None]:
+    """Namespaces, links and VMs are named by the node: another home with the same node id would
+    take ours for garbage. An abstract socket is free again when its process ends."""
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        lock.bind(f"\0emberbox-orchestrator-{settings.network.tag}")
+    except OSError:
+        raise StartupError(
+            f"another orchestrator runs as node {settings.node_id} on this machine: stop it, or"
+            " set EMBERBOX_NODE_ID, EMBERBOX_NETWORK_RANGE and EMBERBOX_DNS_PORT"
+        ) from None
+    else:
+        yield
+    finally:
+        lock.close()
+
+
+@contextlib.contextmanager
+def _only_one_of_home(state: Path) -> Iterator[None]:
     fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -47,7 +47,8 @@ class Outbox:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_SCHEMA)
-        self._added = asyncio.Event()
+        self.added = asyncio.Event()
+        """Set by the next addition, and then replaced by a new one."""
 
     def add(self, sandbox_id: str, execution_id: str, outcome: str, reason: str, at: float) -> None:
         """Keep an outcome. A second one for the same run changes nothing: the first is true."""
@@ -56,14 +57,14 @@ class Outbox:
             " VALUES (?, ?, ?, ?, ?) ON CONFLICT (execution_id) DO NOTHING",
             (sandbox_id, execution_id, outcome, reason, at),
         )
-        self._added.set()
-        self._added = asyncio.Event()
+        self.added.set()
+        self.added = asyncio.Event()
 
     def after(self, number: int) -> list[OutboxEntry]:
-        """What waits with a higher number, in order."""
+        """What waits with a higher number, in order, a thousand at most."""
         rows = self._database.execute(
             "SELECT number, sandbox_id, execution_id, outcome, reason, at FROM outcomes"
-            " WHERE number > ? ORDER BY number",
+            " WHERE number > ? ORDER BY number LIMIT 1000",
             (number,),
         )
         return [OutboxEntry(*row) for row in rows]
@@ -71,10 +72,6 @@ class Outbox:
     def acknowledge(self, number: int) -> None:
         """Forget everything up to this number."""
         self._database.execute("DELETE FROM outcomes WHERE number <= ?", (number,))
-
-    async def more(self) -> None:
-        """Return when something has been added after this call."""
-        await self._added.wait()
 
     def close(self) -> None:
         """Close the database."""

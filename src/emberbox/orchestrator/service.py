@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,9 +32,6 @@ _OUTCOMES = {
     "expired": pb.OUTCOME_EXPIRED,
     "crashed": pb.OUTCOME_CRASHED,
 }
-
-# A reader of the outbox that missed its wake-up looks again after this long.
-_EVENT_POLL_SECONDS = 5.0
 
 
 class SandboxService(pb_grpc.SandboxServiceServicer):
@@ -92,15 +88,13 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Outcomes, those that wait first."""
         number = request.after
         while True:
-            more = asyncio.ensure_future(self._outbox.more())
-            try:
-                for entry in self._outbox.after(number):
-                    number = entry.number
-                    yield _event(entry)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(more, _EVENT_POLL_SECONDS)
-            finally:
-                more.cancel()
+            added = self._outbox.added  # taken first: what comes while reading sets it
+            entries = self._outbox.after(number)
+            for entry in entries:
+                number = entry.number
+                yield _event(entry)
+            if not entries:
+                await added.wait()
 
     @answering
     async def AcknowledgeEvents(
@@ -172,7 +166,8 @@ class HostService(pb_grpc.HostServiceServicer):
     @answering
     async def Shutdown(self, request: pb.ShutdownRequest, _context: Context) -> pb.ShutdownResponse:
         """End the sandboxes, unless they are to be kept, and then this program."""
-        ended = await self._shut_down(request.keep_sandboxes)
+        # Once begun it goes on, also when the caller has given up waiting.
+        ended = await asyncio.shield(self._shut_down(request.keep_sandboxes))
         return pb.ShutdownResponse(sandboxes_ended=ended)
 
 

@@ -11,7 +11,12 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from emberbox.orchestrator.network.addresses import DEFAULT_DNS_PORT, DEFAULT_RANGE
+from emberbox.orchestrator.images import OwnKernel
+from emberbox.orchestrator.network.addresses import (
+    DEFAULT_DNS_PORT,
+    DEFAULT_RANGE,
+    NodeNetwork,
+)
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import DATA_PROXY_PORT, ORCHESTRATOR_PORT
 
@@ -25,26 +30,37 @@ class Settings(BaseSettings):
     node_id: str = Field(default_factory=lambda: socket.gethostname().split(".")[0])
     internal_secret_file: Path | None = None
     host: str = Field("127.0.0.1", validation_alias="EMBERBOX_ORCHESTRATOR_HOST")
-    port: int = Field(ORCHESTRATOR_PORT, validation_alias="EMBERBOX_ORCHESTRATOR_PORT")
+    port: int = Field(
+        ORCHESTRATOR_PORT, ge=1, le=65535, validation_alias="EMBERBOX_ORCHESTRATOR_PORT"
+    )
     data_host: str = "127.0.0.1"
-    data_port: int = DATA_PROXY_PORT
-    data_workers: int = 1
+    data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
+    data_workers: int = Field(1, ge=1, le=64)
     driver: str = "auto"
     # The first of the unprivileged uids that VMMs run as; a slot's index is added to it.
-    uid_base: int = 700_000
-    slot_pool: int = 4
+    uid_base: int = Field(700_000, ge=100_000, le=2_000_000_000)
+    slot_pool: int = Field(4, ge=0, le=256)
     network_range: IPv4Network = DEFAULT_RANGE
+    dns_port: int = Field(DEFAULT_DNS_PORT, ge=1, le=65535)
     # Closed ranges that sandboxes may reach all the same: CIDRs with commas between them.
-    dns_port: int = DEFAULT_DNS_PORT
     egress_allow: Annotated[tuple[IPv4Network, ...], NoDecode] = ()
-    max_sandboxes: int = 200
-    memory_overcommit: float = 4.0
-    memory_reserve_mb: int = 512
-    disk_reserve_mb: int = 2048
-    concurrent_starts: int = Field(default_factory=lambda: 2 * (os.cpu_count() or 1))
-    template_vcpu: int = 2
-    template_ram_mb: int = 512
-    template_disk_mb: int = 10240
+    max_sandboxes: int = Field(200, ge=0)
+    memory_overcommit: float = Field(4.0, gt=0)
+    memory_reserve_mb: int = Field(512, ge=0)
+    disk_reserve_mb: int = Field(2048, ge=0)
+    concurrent_starts: int = Field(default_factory=lambda: 2 * (os.cpu_count() or 1), ge=1)
+    template_vcpu: int = Field(2, ge=1, le=32)
+    template_ram_mb: int = Field(512, ge=256)
+    template_disk_mb: int = Field(10240, ge=256)
+    # A kernel of the operator's, and the directory of its modules, instead of Debian's.
+    kernel: Path | None = None
+    kernel_modules: Path | None = None
+
+    @field_validator("network_range")
+    @classmethod
+    def _check_range(cls, value: IPv4Network) -> IPv4Network:
+        NodeNetwork("check", value)
+        return value
 
     @field_validator("egress_allow", mode="before")
     @classmethod
@@ -52,6 +68,18 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @property
+    def network(self) -> NodeNetwork:
+        """Names and addresses of this node."""
+        return NodeNetwork.of_node(
+            self.node_id, self.network_range, self.egress_allow, self.dns_port
+        )
+
+    @property
+    def own_kernel(self) -> OwnKernel | None:
+        """The operator's kernel, if one is set."""
+        return OwnKernel(self.kernel, self.kernel_modules) if self.kernel else None
 
     @property
     def paths(self) -> Home:

@@ -51,8 +51,8 @@ def test_of_two_outcomes_of_one_run_the_first_stays(outbox: Outbox) -> None:
 
 
 async def test_a_reader_is_woken_by_an_addition(outbox: Outbox) -> None:
-    waiting = asyncio.ensure_future(outbox.more())
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    added = outbox.added
+    assert not added.is_set()
     outbox.add("i1", "e1", "killed", "", 0.0)
-    await waiting
+    await asyncio.wait_for(added.wait(), 1)
+    assert not outbox.added.is_set()

@@ -57,16 +57,32 @@ def test_an_id_is_taken_once(directories: RunDirectories) -> None:
         directories.create(RECORD)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"sandbox_id": "iabc"}'])
-def test_what_a_crash_left_without_a_record_is_swept(
-    directories: RunDirectories, content: bytes | None
-) -> None:
+def test_what_a_crash_left_without_a_record_is_swept(directories: RunDirectories) -> None:
     path = directories.create(RECORD)
     (path / RECORD_FILE).unlink()
-    if content is not None:
-        (path / RECORD_FILE).write_bytes(content)
     assert directories.load_all() == []
     assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sandbox_id": "iabc"}'])
+def test_a_record_that_cannot_be_read_is_left_for_a_person(
+    directories: RunDirectories, content: bytes
+) -> None:
+    path = directories.create(RECORD)
+    (path / RECORD_FILE).write_bytes(content)
+    assert directories.load_all() == []
+    assert (path / RECORD_FILE).read_bytes() == content
+
+
+def test_a_newer_version_may_have_written_more(directories: RunDirectories) -> None:
+    path = directories.create(RECORD) / RECORD_FILE
+    path.write_text(path.read_text().replace("{", '{"from_the_future": 1, ', 1))
+    assert directories.load_all() == [RECORD]
+
+
+def test_saving_brings_back_no_directory(directories: RunDirectories) -> None:
+    directories.save(RECORD)
+    assert directories.load_all() == []
 
 
 def test_removing_leaves_nothing_and_twice_is_once(directories: RunDirectories) -> None:

@@ -128,6 +128,9 @@ class Driver(Protocol):
     async def restore(self, snapshot: MachineSnapshot, place: Surroundings) -> Machine:
         """Start a clone of a snapshot. Returns when the vCPUs run. Raises MachineError."""
 
+    def forget(self, snapshot: MachineSnapshot) -> None:
+        """Drop what is kept for clones of a snapshot that no new one will start from."""
+
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> Machine:
         """Take hold again of a VM that another orchestrator process started.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 from emberbox.orchestrator.machines.driver import Driver, DriverReport
+from emberbox.orchestrator.machines.kvm import missing_for_kvm
 from emberbox.orchestrator.machines.qemu.driver import QemuDriver
 from emberbox.shared.errors import StartupError
 
@@ -35,32 +35,8 @@ def select_driver(name: str = "auto") -> Driver:
     qemu = reports["qemu"]
     if not qemu.usable:
         raise StartupError(f"the qemu driver cannot be used: {qemu.missing}")
-    return QemuDriver(QEMU_BINARY, qemu)
-
-
-def missing_for_kvm() -> str:
-    """What hardware virtualization lacks here; empty when it truly works.
-
-    A /dev/kvm that opens is not enough: there are hosts where it opens and an ordinary guest
-    kernel never boots, so the CPU must show the extension as well.
-    """
-    if not Path("/dev/kvm").exists():
-        return "no /dev/kvm: load kvm_intel or kvm_amd, or enable nested virtualization"
-    flags = _cpu_flags()
-    if not flags & {"vmx", "svm"}:
-        return "the CPU shows neither vmx nor svm: enable (nested) virtualization on this machine"
-    try:
-        with Path("/dev/kvm").open("rb+", buffering=0):
-            return ""
-    except OSError as error:
-        return f"/dev/kvm does not open: {error.strerror}"
-
-
-def _cpu_flags() -> set[str]:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return set(line.split(":", 1)[1].split())
-    return set()
+    # By its full path: a VMM is started with an empty environment, and so without PATH.
+    return QemuDriver(shutil.which(QEMU_BINARY) or QEMU_BINARY, qemu)
 
 
 def _probe_qemu(kvm_missing: str) -> DriverReport:

@@ -3,12 +3,13 @@ but what is named."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.network.netns import call_in
-from emberbox.orchestrator.processes import ProcessIdentity, identify
+from emberbox.orchestrator.processes import ProcessIdentity, identify, kill_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Where and as whom a VMM runs. `output` takes what it prints, which is a few lines."""
+    """Where and as whom a VMM runs. `output` takes what it prints, which is a few lines.
+
+    groups: the only further groups it has, such as that of /dev/kvm.
+    """
 
     uid: int
+    groups: tuple[int, ...]
     netns: Path
     output: Path
 
@@ -33,7 +38,15 @@ async def spawn(
     wrapper program is needed and nothing of ours runs between fork and exec.
     Raises OSError when the binary cannot be started.
     """
-    return await call_in(where.netns, lambda: _start(argv, descriptors, where))
+    starting = asyncio.ensure_future(call_in(where.netns, lambda: _start(argv, descriptors, where)))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # The thread cannot be stopped, and the caller is about to close what the child inherits.
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            await kill_and_wait(starting.result())
+        raise
 
 
 def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) -> ProcessIdentity:
@@ -47,7 +60,7 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             start_new_session=True,
             user=where.uid,
             group=where.uid,
-            extra_groups=[],
+            extra_groups=where.groups,
             umask=0o077,
             cwd="/",
             env={},

@@ -1,6 +1,6 @@
 """Errors of the network package.
 
-NetworkError
+NetworkError (an OrchestratorError)
 ├── KernelRefusedError      a system call or netlink request failed
 ├── RulesRefusedError       nft did not accept our rules
 ├── RangeTakenError         the node's address range is in use by someone else
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 
-from emberbox.shared.errors import EmberboxError
+from emberbox.orchestrator.errors import OrchestratorError
 
 
-class NetworkError(EmberboxError):
+class NetworkError(OrchestratorError):
     """Base of the errors of this package."""
 
 

@@ -12,16 +12,16 @@ import contextlib
 import ctypes
 import errno
 import os
-import threading
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from emberbox.orchestrator import threads
 from emberbox.orchestrator.network.addresses import NETNS_DIRECTORY
 from emberbox.orchestrator.network.errors import KernelRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -130,18 +130,7 @@ def _entered(path: Path, function: Callable[[], T]) -> T:
 
 
 def _in_thread(function: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
-    # Running from the start: a waiter that is cancelled cannot take it away from the thread.
-    future.set_running_or_notify_cancel()
-
-    def body() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            future.set_exception(error)
-
-    threading.Thread(target=body, name="emberbox-netns", daemon=True).start()
-    return future
+    return threads.start(function, "emberbox-netns")
 
 
 def _mount(source: str, target: Path, flags: int) -> None:

@@ -40,6 +40,7 @@ class Usage:
     memory_total_mb: int
     memory_available_mb: int
     disk_available_mb: int
+    starting: int = 0
 
 
 # A clone that starts touches about this much of its own before it is ready for work.
@@ -60,7 +61,9 @@ def check(limits: Limits, usage: Usage, asked: Hardware) -> None:
             f" memory and cannot promise {asked.ram_mb} MiB more"
             f" (EMBERBOX_MEMORY_OVERCOMMIT={limits.memory_overcommit})"
         )
-    if usage.memory_available_mb - _START_MB < limits.memory_reserve_mb:
+    # Those that are starting have not taken theirs yet.
+    starting = _START_MB * (1 + usage.starting)
+    if usage.memory_available_mb - starting < limits.memory_reserve_mb:
         raise AdmissionRefused(
             f"the host has {usage.memory_available_mb} MiB of free memory left"
             f" (EMBERBOX_MEMORY_RESERVE_MB={limits.memory_reserve_mb})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
+import itertools
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +13,27 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator.errors import RunConflict, SandboxMissing
-from emberbox.orchestrator.processes import identify, send_signal
+from emberbox.orchestrator.errors import AdmissionRefused, BadRequest, RunConflict, SandboxMissing
+from emberbox.orchestrator.processes import identify, kill_and_wait
 from emberbox.orchestrator.sandboxes import admission
+from emberbox.orchestrator.sandboxes.holdings import machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
-from emberbox.orchestrator.sandboxes.sandbox import Sandbox, machine_name
+from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.envd_client import Identity
-    from emberbox.orchestrator.sandboxes.sandbox import Host
+    from emberbox.orchestrator.processes import ProcessIdentity
+    from emberbox.orchestrator.sandboxes.holdings import Host
     from emberbox.orchestrator.templates.catalog import TemplateCatalog
     from emberbox.orchestrator.templates.store import Template
 
 _log = structlog.get_logger(__name__)
+
+# It names a directory, a process and a host: nothing else may be in it.
+_SANDBOX_ID = re.compile(r"[a-z0-9]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Sandboxes:
         self._templates = templates
         self._limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
+        self._closing = False
 
     async def create(self, request: CreateRequest) -> Sandbox:
         """Start a sandbox and return when it is ready; the same request twice is one sandbox.
@@ -59,6 +66,13 @@ class Sandboxes:
         that is cancelled leaves the start going.
         """
         identity = request.identity
+        if not _SANDBOX_ID.fullmatch(identity.sandbox_id) or not identity.execution_id:
+            raise BadRequest(
+                f"sandbox_id {identity.sandbox_id!r} must be letters and digits, with"
+                " an execution_id"
+            )
+        if self._closing:
+            raise AdmissionRefused("the host is being shut down")
         known = self._sandboxes.get(identity.sandbox_id)
         if known is not None:
             if known.record.execution_id != identity.execution_id:
@@ -121,9 +135,11 @@ class Sandboxes:
         await self.get(sandbox_id).end(Outcome.KILLED, reason)
 
     async def end_all(self, reason: str) -> int:
-        """End every sandbox; how many there were."""
+        """End every sandbox and take no more; how many there were."""
+        self._closing = True
         sandboxes = list(self)
-        await asyncio.gather(*(s.end(Outcome.KILLED, reason) for s in sandboxes))
+        ends = (s.end(Outcome.KILLED, reason) for s in sandboxes)
+        await asyncio.gather(*ends, return_exceptions=True)
         return len(sandboxes)
 
     async def adopt_all(self) -> set[int]:
@@ -132,15 +148,20 @@ class Sandboxes:
         Returns the slots in use. Before anything else at start-up: the VMs' deadlines wait.
         """
         records = self._host.directories.load_all()
+        # A VMM that no record names was being started when its orchestrator was killed. It goes
+        # first: its slot, and with it its uid, may be given to another.
+        await _end_strays(self._host, {record.process for record in records})
         sandboxes = [self._register(Sandbox(self._host, record)) for record in records]
-        await asyncio.gather(*(sandbox.adopt() for sandbox in sandboxes))
-        _kill_strays(self._host.node, {record.sandbox_id for record in records})
+        results = await asyncio.gather(*(s.adopt() for s in sandboxes), return_exceptions=True)
+        for sandbox, result in zip(sandboxes, results, strict=True):
+            if isinstance(result, BaseException):
+                _log.error("adoption failed", sandbox_id=sandbox.record.sandbox_id, exc_info=result)
         _log.info("adopted", running=len(self.running()), found=len(records))
         return {s.slot_index for s in sandboxes if s.slot_index is not None}
 
     async def detach_all(self) -> None:
         """Leave every VM running for the next orchestrator."""
-        await asyncio.gather(*(sandbox.detach() for sandbox in self))
+        await asyncio.gather(*(sandbox.detach() for sandbox in self), return_exceptions=True)
 
     def _register(self, sandbox: Sandbox) -> Sandbox:
         sandbox_id = sandbox.record.sandbox_id
@@ -156,16 +177,29 @@ class Sandboxes:
             memory_total_mb=total,
             memory_available_mb=available,
             disk_available_mb=admission.disk_available_mb(self._host.directories.root),
+            starting=sum(s.state is State.STARTING for s in self._sandboxes.values()),
         )
 
 
-def _kill_strays(node: str, known: set[str]) -> None:
-    """End VMMs of this node that no record names: a crash came between spawn and record."""
-    prefix = machine_name(node, "")
+async def _end_strays(host: Host, known: set[ProcessIdentity | None]) -> None:
+    for identity in await asyncio.to_thread(_vmms, host):
+        if identity not in known:
+            _log.warning("ending a stray VMM", pid=identity.pid)
+            await kill_and_wait(identity)
+
+
+def _vmms(host: Host) -> list[ProcessIdentity]:
+    """The live VMMs of this node, by their name and uid."""
+    prefix = machine_name(host.node, "")
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ProcessLookupError):
-            arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            names = [a for a in arguments if a.startswith(prefix)]
-            if names and names[0].removeprefix(prefix) not in known:
-                send_signal(identify(int(process.name)), signal.SIGKILL)
-                _log.warning("ended a stray VMM", pid=int(process.name), name=names[0])
+            if process.stat().st_uid >= host.uid_base and _is_named(process, prefix):
+                found.append(identify(int(process.name)))
+    return found
+
+
+def _is_named(process: Path, prefix: str) -> bool:
+    arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    names = (value for flag, value in itertools.pairwise(arguments) if flag == "-name")
+    return any(name.startswith(prefix) for name in names)

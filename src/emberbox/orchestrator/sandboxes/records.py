@@ -8,11 +8,15 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from emberbox.orchestrator.processes import ProcessIdentity
 from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_log = structlog.get_logger(__name__)
 
 RECORD_FILE = "sandbox.json"
 SCRATCH_FILE = "scratch.ext4"
@@ -52,8 +56,12 @@ class SandboxRecord:
 
     @classmethod
     def from_json(cls, text: bytes) -> SandboxRecord:
-        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on anything else."""
-        data: dict[str, Any] = json.loads(text)
+        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on anything else.
+
+        Fields that this version does not know are left out: a newer one may have written it.
+        """
+        raw: dict[str, Any] = json.loads(text)
+        data = {field.name: raw[field.name] for field in dataclasses.fields(cls)}
         process = data.pop("process")
         ended = data.pop("ended")
         return cls(
@@ -79,17 +87,19 @@ class RunDirectories:
         directory = self.path(record.sandbox_id)
         directory.mkdir(mode=0o700)
         try:
-            self.save(record)
+            self._write(record)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         return directory
 
     def save(self, record: SandboxRecord) -> None:
-        """Replace the record of an existing directory. Raises OSError."""
-        # Not durable: a VM does not survive the loss of power that fsync guards against.
-        path = self.path(record.sandbox_id) / RECORD_FILE
-        write_atomically(path, record.to_json(), 0o600, durable=False)
+        """Replace the record of an existing directory; nothing when it has none yet.
+
+        Raises OSError.
+        """
+        if self.path(record.sandbox_id).exists():
+            self._write(record)
 
     def remove(self, sandbox_id: str) -> None:
         """Remove a sandbox's files; the record goes first, so a torn removal is only garbage."""
@@ -98,12 +108,22 @@ class RunDirectories:
         shutil.rmtree(directory, ignore_errors=True)
 
     def load_all(self) -> list[SandboxRecord]:
-        """Every record. A directory without a readable one is garbage of a crash: it is removed,
-        for its VM, if it ever had one, is not yet known to anybody."""
+        """Every record that can be read.
+
+        A directory without one is garbage of a crash and removed: its VM, if it ever had one, is
+        known to nobody. One that cannot be read is left for a person to look at.
+        """
         records = []
         for directory in sorted(self.root.iterdir()):
             try:
                 records.append(SandboxRecord.from_json((directory / RECORD_FILE).read_bytes()))
-            except (OSError, ValueError, KeyError, TypeError):
+            except FileNotFoundError:
                 shutil.rmtree(directory, ignore_errors=True)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                _log.error("a record cannot be read", directory=str(directory), error=repr(error))
         return records
+
+    def _write(self, record: SandboxRecord) -> None:
+        # Not durable: a VM does not survive the loss of power that fsync guards against.
+        path = self.path(record.sandbox_id) / RECORD_FILE
+        write_atomically(path, record.to_json(), 0o600, durable=False)

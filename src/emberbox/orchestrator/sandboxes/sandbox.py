@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sqlite3
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import envd_client
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
-from emberbox.orchestrator.images.disks import copy_sparse
-from emberbox.orchestrator.machines.driver import Hardware, Surroundings
-from emberbox.orchestrator.machines.watch import unless_ended
-from emberbox.orchestrator.network.policy import EgressPolicy
+from emberbox.orchestrator.sandboxes.holdings import Holdings
 from emberbox.orchestrator.sandboxes.lifecycle import (
     EndRequested,
     Event,
@@ -32,49 +28,21 @@ from emberbox.orchestrator.sandboxes.lifecycle import (
     StartFailed,
     State,
 )
-from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE, SandboxRecord
 from emberbox.orchestrator.sandboxes.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import Callable, Coroutine
 
     from emberbox.orchestrator.envd_client import Identity
-    from emberbox.orchestrator.machines.driver import Driver, Machine
-    from emberbox.orchestrator.network.addresses import Slot
-    from emberbox.orchestrator.network.pool import SlotPool
-    from emberbox.orchestrator.outbox import Outbox
-    from emberbox.orchestrator.sandboxes.records import RunDirectories
+    from emberbox.orchestrator.machines.driver import Machine
+    from emberbox.orchestrator.sandboxes.holdings import Host
+    from emberbox.orchestrator.sandboxes.records import SandboxRecord
     from emberbox.orchestrator.templates.store import Template
 
 _log = structlog.get_logger(__name__)
 
-CLONE_READY_SECONDS = 30.0
-BOOT_READY_SECONDS = 120.0
-
-
-class Routes(Protocol):
-    """The data proxy's table, as a sandbox sees it."""
-
-    async def open(self, record: SandboxRecord, address: str) -> None:
-        """Let traffic in; returns when the workers know."""
-
-    async def close(self, record: SandboxRecord) -> None:
-        """Stop traffic and reset its connections; returns when the workers have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What all sandboxes of this host share. `starts` bounds how many start at once."""
-
-    node: str
-    uid_base: int
-    driver: Driver
-    slots: SlotPool
-    routes: Routes
-    directories: RunDirectories
-    outbox: Outbox
-    starts: asyncio.Semaphore
+_LONGEST_NAP = 30.0
+"""Seconds after which a deadline is compared with the clock again."""
 
 
 class Sandbox:
@@ -85,12 +53,12 @@ class Sandbox:
         self.steps = Steps()
         self._host = host
         self._life = Lifecycle(record.sandbox_id, time.time)
-        self._machine: Machine | None = None
-        self._slot: Slot | None = None
+        self._holdings = Holdings(host, self._life.note)
         self._deadline: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
+        self._keep_directory = False
         self._on_ended: Callable[[], object] = lambda: None
 
     @property
@@ -99,14 +67,9 @@ class Sandbox:
         return self._life.state
 
     @property
-    def hardware(self) -> Hardware:
-        """Its size."""
-        return Hardware(self.record.vcpu, self.record.ram_mb)
-
-    @property
     def slot_index(self) -> int | None:
         """Its network slot, while it has one."""
-        return self._slot.index if self._slot else None
+        return self._holdings.slot.index if self._holdings.slot else None
 
     def story(self) -> list[str]:
         """Its events, oldest first, each with its time."""
@@ -127,87 +90,59 @@ class Sandbox:
             with self.steps.measure("queue"):
                 await self._host.starts.acquire()
             try:
-                await self._bring_up(template, identity, cold=cold)
+                self.record = await self._holdings.bring_up(
+                    self.record, template, identity, self.steps, cold=cold
+                )
             finally:
                 self._host.starts.release()
-        except (OrchestratorError, OSError) as error:
-            reason = error.explain() if isinstance(error, MachineError) else str(error)
-            _log.warning("start failed", sandbox_id=self.record.sandbox_id, reason=reason)
-            self._feed(StartFailed(reason))
-            await self._ended.wait()
-            self._settle(error)
+            with self.steps.measure("route"):
+                await self._open()
         except Exception as error:  # noqa: BLE001 - reclaimed, and told to whoever asked
-            _log.exception("start failed", sandbox_id=self.record.sandbox_id)
-            self._feed(StartFailed(repr(error)))
-            await self._ended.wait()
-            self._settle(error)
+            await self._start_failed(error)
         else:
             self._feed(Started())
             self._settle(None if self.state is State.RUNNING else _killed_while_starting())
 
-    async def _bring_up(self, template: Template, identity: Identity, *, cold: bool) -> None:
-        with self.steps.measure("slot"):
-            slot = await self._host.slots.acquire(EgressPolicy(internet=self.record.internet))
-        self._slot = slot
-        with self.steps.measure("disk"):
-            self.record = dataclasses.replace(self.record, slot=slot.index)
-            directory = self._host.directories.create(self.record)
-            scratch = template.blank_scratch if cold else template.scratch
-            await asyncio.to_thread(copy_sparse, scratch, directory / SCRATCH_FILE)
-        with self.steps.measure("machine"):
-            place = self._surroundings(slot, directory)
-            machine = await self._start_machine(template, place, cold=cold)
-            self._machine = machine
-            self._save(dataclasses.replace(self.record, process=machine.identity))
-        with self.steps.measure("init"):
-            await self._initialize(machine, slot, identity, cold=cold)
-        with self.steps.measure("route"):
-            await self._open(machine, slot)
+    async def _start_failed(self, error: Exception) -> None:
+        expected = isinstance(error, OrchestratorError | OSError)
+        reason = error.explain() if isinstance(error, MachineError) else str(error)
+        _log.warning(
+            "start failed",
+            sandbox_id=self.record.sandbox_id,
+            reason=reason,
+            exc_info=None if expected else error,
+        )
+        self._feed(StartFailed(reason))
+        # Who asked gets the error when everything is given back: asking again finds the room.
+        await self._ended.wait()
+        self._settle(error)
 
-    async def _start_machine(
-        self, template: Template, place: Surroundings, *, cold: bool
-    ) -> Machine:
-        if cold:
-            return await self._host.driver.boot(template.hardware, template.boot, place)
-        return await self._host.driver.restore(template.snapshot, place)
-
-    async def _initialize(
-        self, machine: Machine, slot: Slot, identity: Identity, *, cold: bool
-    ) -> None:
-        seconds = BOOT_READY_SECONDS if cold else CLONE_READY_SECONDS
-        answer = envd_client.initialize(slot, identity, seconds)
-        version = await unless_ended(machine, answer)
-        self.record = dataclasses.replace(self.record, envd_version=version)
-
-    async def _open(self, machine: Machine, slot: Slot) -> None:
+    async def _open(self) -> None:
+        slot, machine = self._holdings.slot, self._holdings.machine
+        if slot is None or machine is None:
+            raise MachineError("the sandbox holds no machine")
         self._save(dataclasses.replace(self.record, running=True))
         await self._host.routes.open(self.record, slot.address)
-        self._watch(machine)
+        self._arm()
+        self._spawn(self._watch(machine))
 
     # Taking hold again after a restart of the orchestrator
 
     async def adopt(self) -> None:
         """Take hold of what the record says. Afterwards it runs, or it is being reclaimed."""
-        record, process = self.record, self.record.process
-        if process is not None:
-            slot = await self._host.slots.adopt(record.slot)
-            place = self._surroundings(slot, self._host.directories.path(record.sandbox_id))
-            try:
-                self._machine = await self._host.driver.adopt(process, place)
-                self._slot = slot
-            except MachineError as error:
-                self._life.note(f"not adopted: {error}")
-        if record.ended is not None:
-            self._feed(EndRequested(Outcome(record.ended[0]), record.ended[1]))
-        if not record.running:
+        await self._holdings.take_again(self.record)
+        if self.record.ended is not None:
+            outcome, reason = self.record.ended
+            self._feed(EndRequested(Outcome(outcome), reason))
+        if not self.record.running:
             self._feed(StartFailed("the orchestrator was restarted while it started"))
-        elif self._machine is None:
+        elif self._holdings.machine is None:
             self._feed(Started())
             self._feed(MachineGone("its VM had ended while no orchestrator watched it"))
         else:
-            await self._host.routes.open(record, slot.address)
-            self._watch(self._machine)
             self._feed(Started())
+            if self.state is State.RUNNING:
+                await self._open()
 
     # Running
 
@@ -217,11 +152,7 @@ class Sandbox:
         self._life.note(f"deadline {_clock(end_time)}")
         self._arm()
 
-    def _watch(self, machine: Machine) -> None:
-        self._arm()
-        self._spawn(self._watch_machine(machine))
-
-    async def _watch_machine(self, machine: Machine) -> None:
+    async def _watch(self, machine: Machine) -> None:
         reason = await machine.wait()
         if self.state in (State.STARTING, State.RUNNING):
             console = await machine.console()
@@ -232,10 +163,10 @@ class Sandbox:
             self._deadline.cancel()
         loop = asyncio.get_running_loop()
         wait = max(0.0, self.record.end_time - time.time())
-        self._deadline = loop.call_later(wait, self._deadline_passed)
+        # The timer is monotonic and the deadline is not: the clock may be set meanwhile.
+        self._deadline = loop.call_later(min(wait, _LONGEST_NAP), self._deadline_passed)
 
     def _deadline_passed(self) -> None:
-        # The timer is monotonic and the deadline is not: the clock may have been set back.
         if time.time() < self.record.end_time:
             self._arm()
             return
@@ -259,36 +190,20 @@ class Sandbox:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._machine is not None:
-            await self._machine.detach()
+        await self._holdings.detach()
 
     async def _reclaim(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        await self._attempt("close its route", self._host.routes.close(self.record))
-        if self._machine is not None:
-            await self._attempt("stop its VM", self._machine.stop())
-        if self._slot is not None:
-            await self._attempt("give back its slot", self._host.slots.release(self._slot))
-            self._slot = None
+        await self._host.routes.close(self.record)
+        await self._holdings.give_back()
         self._feed(Reclaimed())
-
-    async def _attempt(self, what: str, work: Awaitable[None]) -> None:
-        """One step of reclaiming: a failure is told and never keeps the rest from being done."""
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest must be reclaimed
-            self._life.note(f"could not {what}: {error}")
-            _log.exception("reclaiming failed", sandbox_id=self.record.sandbox_id, step=what)
 
     # The shell
 
     def _feed(self, event: Event) -> None:
         for instruction in self._life.handle(event):
             self._carry_out(instruction)
-        if self.state is State.ENDED and not self._ended.is_set():
-            self._on_ended()
-            self._ended.set()
 
     def _carry_out(self, instruction: Instruction) -> None:
         match instruction:
@@ -297,36 +212,58 @@ class Sandbox:
             case Reclaim():
                 self._spawn(self._reclaim())
             case Report(outcome, reason):
-                run = self.record
-                self._host.outbox.add(
-                    run.sandbox_id, run.execution_id, outcome.value, reason, time.time()
-                )
-                _log.info("ended", sandbox_id=run.sandbox_id, outcome=outcome.value, reason=reason)
+                self._report(outcome, reason)
             case Forget():
-                self._host.directories.remove(self.record.sandbox_id)
+                self._spawn(self._forget())
 
     def _record_end(self, outcome: Outcome, reason: str) -> None:
         self.record = dataclasses.replace(self.record, ended=(outcome.value, reason))
-        if self._host.directories.path(self.record.sandbox_id).exists():
+        try:
             self._host.directories.save(self.record)
+        except OSError as error:
+            # A full disk must not keep a sandbox alive. Without it a crash before the report
+            # tells "crashed" of what was killed.
+            self._life.note(f"its end could not be written down: {error}")
+
+    def _report(self, outcome: Outcome, reason: str) -> None:
+        run = self.record
+        _log.info("ended", sandbox_id=run.sandbox_id, outcome=outcome.value, reason=reason)
+        try:
+            self._host.outbox.add(
+                run.sandbox_id, run.execution_id, outcome.value, reason, time.time()
+            )
+        except sqlite3.Error as error:
+            # The run directory stays, and with it the outcome for the next start to report.
+            self._life.note(f"its end could not be reported: {error}")
+            _log.error("outcome kept in the run directory", sandbox_id=run.sandbox_id)
+            self._keep_directory = True
+
+    async def _forget(self) -> None:
+        """Off the loop: a scratch disk of gigabytes takes its time to unlink."""
+        if not self._keep_directory:
+            await asyncio.to_thread(self._host.directories.remove, self.record.sandbox_id)
+        self._on_ended()
+        self._ended.set()
 
     def _save(self, record: SandboxRecord) -> None:
-        self.record = record
+        """Written first, and only then true. Raises OSError."""
         self._host.directories.save(record)
-
-    def _surroundings(self, slot: Slot, directory: Path) -> Surroundings:
-        return Surroundings(
-            name=machine_name(self._host.node, self.record.sandbox_id),
-            directory=directory,
-            slot=slot,
-            uid=self._host.uid_base + slot.index,
-            scratch=directory / SCRATCH_FILE,
-        )
+        self.record = record
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error(
+                "a sandbox's task failed",
+                sandbox_id=self.record.sandbox_id,
+                story=self.story(),
+                exc_info=error,
+            )
 
     def _settle(self, error: Exception | None) -> None:
         if self._settled.done():
@@ -336,11 +273,6 @@ class Sandbox:
         else:
             self._settled.set_exception(error)
             self._settled.exception()  # the caller may have gone: then nobody asks for it
-
-
-def machine_name(node: str, sandbox_id: str) -> str:
-    """The VMM's name in the process list, by which strays of a crash are found."""
-    return f"emberbox-{node}-{sandbox_id}"
 
 
 def _killed_while_starting() -> MachineError:

@@ -19,7 +19,7 @@ from emberbox.orchestrator.images.disks import copy_sparse, make_scratch
 from emberbox.orchestrator.machines.driver import BootFiles, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.policy import CLOSED
-from emberbox.orchestrator.sandboxes.sandbox import BOOT_READY_SECONDS, machine_name
+from emberbox.orchestrator.sandboxes.holdings import BOOT_READY_SECONDS, machine_name
 from emberbox.orchestrator.templates.store import (
     BLANK_FILE,
     SCRATCH_FILE,

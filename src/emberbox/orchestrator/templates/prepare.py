@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from emberbox.orchestrator import threads
+from emberbox.orchestrator.errors import OrchestratorError
 from emberbox.orchestrator.images import ensure_images
 from emberbox.orchestrator.templates.store import TemplateSpec
+from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
-    from emberbox.orchestrator.images import ImageStore
+    from emberbox.orchestrator.images import ImageSet, ImageStore, OwnKernel
     from emberbox.orchestrator.machines.driver import Hardware
     from emberbox.orchestrator.readiness import Readiness
     from emberbox.orchestrator.templates.build import Builder
@@ -39,21 +42,36 @@ class Preparation:
     catalog: TemplateCatalog
     builder: Builder
     readiness: Readiness
+    own_kernel: OwnKernel | None = None
 
     async def run(self) -> None:
         """Offer what is there at once; then make what this installation wants.
 
-        A build that still fits the VMM goes on serving while a newer one is made.
-        Raises StartupError, MachineError or OSError.
+        A build that still fits the VMM goes on serving while a newer one is made, and when that
+        fails. Raises StartupError, OrchestratorError or OSError when there is none to offer.
         """
         self.templates.sweep()
         self._offer_present()
-        images = await asyncio.to_thread(ensure_images, self.images, _Reported(self.readiness))
+        try:
+            await self._renew()
+        except (StartupError, OrchestratorError, OSError) as error:
+            if not self.readiness.ready:
+                raise
+            _log.error("the template cannot be renewed, an older build goes on", reason=str(error))
+
+    async def _renew(self) -> None:
+        # A thread that the program does not wait for: building takes minutes, and what is left
+        # half made is swept by the next build.
+        images = await asyncio.wrap_future(threads.start(self._ensure_images, "emberbox-images"))
         template = await self.builder.ensure(self.spec, images, self.readiness.report)
         self._pin(template)
         self.catalog.offer(template)
         self.readiness.done()
         self._drop_others(template)
+
+    def _ensure_images(self) -> ImageSet:
+        progress = _Reported(self.readiness)
+        return ensure_images(self.images, progress, own_kernel=self.own_kernel)
 
     def _offer_present(self) -> None:
         usable = [
@@ -62,7 +80,7 @@ class Preparation:
             if template.manifest.made_with == self.builder.driver.made_with
         ]
         if usable:
-            self.catalog.offer(usable[-1])
+            self.catalog.offer(max(usable, key=lambda build: build.directory.stat().st_mtime))
             self.readiness.done()
 
     def _pin(self, template: Template) -> None:
@@ -75,6 +93,7 @@ class Preparation:
             if other.build_id == template.build_id:
                 continue
             _log.info("removing an older build", template=self.spec.names[0], build=other.build_id)
+            self.builder.driver.forget(other.snapshot)
             self.templates.remove(other)
             for image in other.manifest.images.values():
                 self.images.unpin(image, _pin_name(other))

@@ -31,6 +31,8 @@ KERNEL_COMMAND_LINE = (
     " random.trust_cpu=on audit=0"
 )
 
+ON_ERROR = "werror=report,rerror=report"
+
 CONSOLE_BYTES = 65536
 
 
@@ -160,7 +162,9 @@ def _disk(number: int, disk: Disk) -> tuple[str, ...]:
     return (
         *("-add-fd", f"fd={disk.fd},set={number}"),
         *("-blockdev", node),
-        *("-device", f"virtio-blk-device,drive={disk.serial},serial={disk.serial}"),
+        # report: the guest gets an I/O error when the host's disk is full. By default QEMU would
+        # stop the VM and say so to nobody but its monitor.
+        *("-device", f"virtio-blk-device,drive={disk.serial},serial={disk.serial},{ON_ERROR}"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.images.clock import software_clock_options
 from emberbox.orchestrator.machines.driver import Hardware
+from emberbox.orchestrator.machines.kvm import kvm_groups
 from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, shape
 from emberbox.orchestrator.machines.qemu.machine import (
@@ -21,6 +22,7 @@ from emberbox.orchestrator.machines.qemu.machine import (
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
+from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
 
@@ -81,17 +83,16 @@ class QemuDriver:
     async def restore(self, snapshot: MachineSnapshot, place: Surroundings) -> QemuMachine:
         """Start a clone: the snapshot's RAM is mapped privately and its device state loaded."""
         ram = await self._images.get(snapshot.directory / RAM_FILE)
-        identity = await self._spawn(snapshot.hardware, snapshot.boot, place, ram, None)
+        try:
+            identity = await self._spawn(snapshot.hardware, snapshot.boot, place, ram, None)
+        finally:
+            os.close(ram)
         monitor = await _connect_or_kill(identity, place.directory)
         machine = QemuMachine(identity, monitor, place.directory / OUTPUT_FILE)
         try:
             with _opened(snapshot.directory / STATE_FILE) as state:
-                await migrate(monitor, "incoming", state)
+                await unless_ended(machine, migrate(monitor, "incoming", state))
             await machine.resume()
-        except MachineError as error:
-            error.console = await machine.console()
-            await machine.stop()
-            raise
         except BaseException:
             await machine.stop()
             raise
@@ -102,9 +103,9 @@ class QemuDriver:
         monitor = await connect(identity, place.directory)
         return QemuMachine(identity, monitor, place.directory / OUTPUT_FILE)
 
-    def forget(self, snapshot_directory: Path) -> None:
-        """Drop the RAM image of a snapshot that no new clone will use; living ones keep theirs."""
-        self._images.forget(snapshot_directory / RAM_FILE)
+    def forget(self, snapshot: MachineSnapshot) -> None:
+        """Close the RAM image of a snapshot; clones that live have it open themselves."""
+        self._images.forget(snapshot.directory / RAM_FILE)
 
     def _clock_options(self) -> str:
         return software_clock_options() if self._report.accelerator == "tcg" else ""
@@ -118,7 +119,8 @@ class QemuDriver:
         kernel: Kernel | None,
     ) -> ProcessIdentity:
         with contextlib.ExitStack() as stack:
-            tap = await asyncio.to_thread(open_tap, place.slot)
+            # Not in a thread: a descriptor that comes after a cancellation would be nobody's.
+            tap = open_tap(place.slot)
             stack.callback(os.close, tap)
             listener = stack.enter_context(qmp.listen(place.directory))
             command = Command(
@@ -141,7 +143,10 @@ class QemuDriver:
                 kernel=kernel,
             )
             confinement = Confinement(
-                place.uid, place.slot.netns_path, place.directory / OUTPUT_FILE
+                uid=place.uid,
+                groups=kvm_groups() if self._report.accelerator == "kvm" else (),
+                netns=place.slot.netns_path,
+                output=place.directory / OUTPUT_FILE,
             )
             try:
                 return await spawn(command.argv(self._binary), command.descriptors, confinement)
@@ -157,14 +162,18 @@ class RamImages:
         self._lock = asyncio.Lock()
 
     async def get(self, path: Path) -> int:
-        """A sealed memory file; it stays open here. Raises MachineError when it cannot be read."""
+        """A descriptor of the sealed memory file, which the caller closes.
+
+        The one kept here may be forgotten at any moment. Raises MachineError when the image
+        cannot be read.
+        """
         async with self._lock:
             if path not in self._descriptors:
                 try:
                     self._descriptors[path] = await asyncio.to_thread(load_sealed, path)
                 except OSError as error:
                     raise MachineError(f"the RAM image {path} cannot be read: {error}") from error
-            return self._descriptors[path]
+            return os.dup(self._descriptors[path])
 
     def forget(self, path: Path) -> None:
         """Close one."""

@@ -25,6 +25,8 @@ RAM_FILE = "ram"
 MIGRATION_SECONDS = 30.0
 """Loading or saving device state takes milliseconds; this is for a starved host."""
 
+_COMPLAINTS_BYTES = 2048
+
 _FINISHED = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -106,12 +108,20 @@ class QemuMachine:
     async def _guest_ended(self) -> str:
         """With -no-shutdown QEMU stays, stopped, when its guest has powered off or crashed."""
         async with self._monitor.events("SHUTDOWN") as events:
-            status = await self._monitor.execute("query-status")
-            if status["status"] == "shutdown":
+            if await self._is_shut_down():
                 return "the guest ended"
             async for event in events:
                 return f"the guest ended ({event_data(event).get('reason', 'unknown reason')})"
         raise MachineGone("QEMU ended")
+
+    async def _is_shut_down(self) -> bool:
+        try:
+            status = await self._monitor.execute("query-status")
+        except MachineGone:
+            raise
+        except MachineError:
+            return False  # a starved host: the event will tell
+        return bool(status["status"] == "shutdown")
 
     async def _let_go(self) -> None:
         await self._monitor.close()
@@ -120,8 +130,9 @@ class QemuMachine:
             self._ram_fd = None
 
     def _complaints(self) -> str:
-        with contextlib.suppress(OSError):
-            return self._output.read_bytes()[-4096:].decode(errors="replace")
+        with contextlib.suppress(OSError), self._output.open("rb") as output:
+            output.seek(max(0, self._output.stat().st_size - _COMPLAINTS_BYTES))
+            return output.read().decode(errors="replace")
         return ""
 
 

@@ -44,11 +44,14 @@ class Monitor:
     async def connect(cls, directory: Path) -> Monitor:
         """Connect and negotiate. Raises MachineGone when nobody listens any more."""
         client = QMPClient("vmm")
+        # The library keeps every event for a reader that we do not have; a guest causes some.
+        client.events.event_filter = lambda _event: False
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # A VMM that stands still does not accept: never wait for it in the event loop.
+        connection.setblocking(False)
         try:
             with _short_name(directory) as name:
                 connection.connect(name)
-            connection.setblocking(False)
             async with asyncio.timeout(ANSWER_SECONDS):
                 await client.connect(connection)
         except (OSError, QMPError, TimeoutError) as error:
@@ -71,7 +74,10 @@ class Monitor:
 
     async def hand_over(self, fd: int, name: str) -> None:
         """Give QEMU a descriptor under a name."""
-        self._client.send_fd_scm(fd)
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as error:
+            raise MachineGone("QEMU ended while it was handed a file") from error
         await self.execute("getfd", fdname=name)
 
     @contextlib.asynccontextmanager

@@ -50,8 +50,3 @@ def load_sealed(path: Path) -> int:
     finally:
         os.close(source)
     return fd
-
-
-def is_sealed(fd: int) -> bool:
-    """Whether nobody can write, grow or shrink this memory any more."""
-    return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS

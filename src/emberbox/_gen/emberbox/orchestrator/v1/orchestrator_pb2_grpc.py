@@ -99,7 +99,7 @@ class SandboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Update(self, request, context):
-        """Replaces the deadline. NOT_FOUND when it is not running, FAILED_PRECONDITION when
+        """Replaces the deadline. NOT_FOUND when it is not running, ALREADY_EXISTS when
         execution_id is given and names another run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
