@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +30,7 @@ from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 READY_SECONDS = 300.0
 STOP_SECONDS = 60.0
@@ -60,16 +63,16 @@ class Stack:
         self._up: subprocess.Popen[str] | None = None
         self.facts: dict[str, str] = {}
 
-    def start(self) -> None:
-        """Start `up` and wait until all is ready."""
+    def start(self, *more: str, **settings: str) -> None:
+        """Start `up`, with more flags and settings than usual, and wait until all is ready."""
         flags = [
             *("--api-port", self.ports.api, "--proxy-port", self.ports.proxy),
             *("--orchestrator-port", self.ports.orchestrator, "--data-port", self.ports.data),
         ]
         log = (self.home.root / "up.log").open("a")
         self._up = subprocess.Popen(
-            [EMBERBOX, "up", "--json", *map(str, flags)],
-            env=self.environment,
+            [EMBERBOX, "up", "--json", *map(str, flags), *more],
+            env={**self.environment, **settings},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -82,11 +85,30 @@ class Stack:
         assert line, f"up did not get ready: {(self.home.root / 'up.log').read_text()}"
         self.facts = json.loads(line)
 
-    def stop(self) -> int:
-        """End `up` as Ctrl-C does; its exit status."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End `up` as Ctrl-C does, or by another signal; its exit status."""
         assert self._up is not None
-        self._up.send_signal(signal.SIGINT)
+        self._up.send_signal(number)
         return self._up.wait(STOP_SECONDS)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """No `up` runs inside the block; afterwards there is one again."""
+        assert self.stop() == 0
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def restarted(self, **settings: str) -> Iterator[None]:
+        """`up` runs with these settings inside the block; it ends with its sandboxes."""
+        with self.stopped():
+            self.start(**settings)
+            try:
+                yield
+            finally:
+                assert self.stop() == 0
 
     def kill_up(self) -> None:
         """SIGKILL `up` alone; the programs it started go on."""
@@ -98,6 +120,43 @@ class Stack:
     def sdk(self) -> dict[str, Any]:
         """Options of the SDK that reach this stack."""
         return {name: self.facts[name] for name in ("api_key", "api_url", "sandbox_url")}
+
+    def emberbox(self, *arguments: str) -> str:
+        """What a command prints that works on this stack's home."""
+        done = subprocess.run(
+            [EMBERBOX, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def sdk_of_new_team(self, *limits: str) -> dict[str, Any]:
+        """Options of the SDK for a team of its own; `limits`: flags of `emberbox team create`."""
+        name = f"team-{uuid.uuid4().hex[:8]}"
+        self.emberbox("team", "create", name, *limits)
+        return {**self.sdk, "api_key": self.emberbox("key", "create", "--team", name).strip()}
+
+    def end_of(self, sandbox_id: str) -> tuple[str, str] | None:
+        """How the API server recorded that a sandbox ended: outcome and reason."""
+        # Not by a URL in read-only mode: that cannot read a write-ahead log without its index.
+        with closing(sqlite3.connect(self.home.database)) as database:
+            rows = database.execute(
+                "SELECT state, end_reason FROM sandboxes"
+                " WHERE sandbox_id = ? AND ended_at IS NOT NULL",
+                (sandbox_id,),
+            ).fetchall()
+        return (rows[0][0], rows[0][1] or "") if rows else None
+
+    def wait_for_end_of(self, sandbox_id: str, seconds: float = 20) -> tuple[str, str]:
+        """The same, once it is there: the record follows what clients see."""
+        wait_until(lambda: self.end_of(sandbox_id) is not None, seconds)
+        end = self.end_of(sandbox_id)
+        assert end is not None
+        return end
 
     def pid_of(self, program: str) -> int:
         """The process of one of the three servers, as `ps` names it."""
@@ -125,20 +184,41 @@ class Stack:
 
     def story_of(self, sandbox_id: str) -> list[str]:
         """What the orchestrator tells of a sandbox. Raises grpc.RpcError."""
-        with grpc.insecure_channel(f"127.0.0.1:{self.ports.orchestrator}") as channel:
-            secret = self.home.internal_secret.read_text().strip()
-            answer = pb_grpc.SandboxServiceStub(channel).Get(
-                pb.SandboxGetRequest(sandbox_id=sandbox_id),
-                metadata=[(GRPC_SECRET_KEY, secret)],
-                timeout=5,
-            )
+        request = pb.SandboxGetRequest(sandbox_id=sandbox_id)
+        with self._channel() as channel:
+            stub = pb_grpc.SandboxServiceStub(channel)
+            answer = stub.Get(request, metadata=self._secret, timeout=5)
         return list(answer.story)
+
+    def template_ready(self) -> bool:
+        """Whether an orchestrator answers and offers its template."""
+        try:
+            with self._channel() as channel:
+                stub = pb_grpc.InfoServiceStub(channel)
+                answer = stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self._secret, timeout=5)
+        except grpc.RpcError:
+            return False
+        return bool(answer.ready)
+
+    def shut_down_host(self) -> int:
+        """Ask the orchestrator to end all sandboxes and itself; how many there were."""
+        with self._channel() as channel:
+            stub = pb_grpc.HostServiceStub(channel)
+            answer = stub.Shutdown(pb.ShutdownRequest(), metadata=self._secret, timeout=60)
+        return int(answer.sandboxes_ended)
 
     def kill_program(self, program: str) -> None:
         """SIGKILL one server and wait until that process is gone."""
         identity = identify(self.pid_of(program))
         os.kill(identity.pid, signal.SIGKILL)
         wait_until(lambda: not is_alive(identity), 5)
+
+    def _channel(self) -> grpc.Channel:
+        return grpc.insecure_channel(f"127.0.0.1:{self.ports.orchestrator}")
+
+    @property
+    def _secret(self) -> list[tuple[str, str]]:
+        return [(GRPC_SECRET_KEY, self.home.internal_secret.read_text().strip())]
 
     def _is_ours(self, process: Path) -> bool:
         return f"EMBERBOX_HOME={self.home.root}" in _text(process / "environ").split("\0")
@@ -150,6 +230,18 @@ def prepare_home(root: Path) -> Path:
     images.mkdir(parents=True, exist_ok=True)
     (root / "images").symlink_to(images)
     return root
+
+
+@contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """The processes stand still while the block runs."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

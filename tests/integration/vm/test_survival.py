@@ -6,17 +6,16 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
 from emberbox import Sandbox, SandboxException
-from tests.stack import EMBERBOX, Stack, wait_until
+from tests.stack import EMBERBOX, Stack, frozen, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
@@ -197,18 +196,6 @@ def test_up_takes_over_after_sigkill(create: Callable[..., Sandbox], stack: Stac
     )
     assert second.returncode == 1
     assert len(second.stderr.splitlines()) == 1, second.stderr
-
-
-@contextmanager
-def frozen(*pids: int) -> Iterator[None]:
-    """The processes stand still while the block runs."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def _wait_until_it_counts_on(sandbox: Sandbox) -> None:
