@@ -113,7 +113,7 @@ class Orchestrator:
         )
         host = Host(
             node=network.tag,
-            uid_base=settings.uid_base,
+            uid_base=settings.first_uid,
             driver=driver,
             slots=slots,
             routes=FeedRoutes(feed),
@@ -131,7 +131,7 @@ class Orchestrator:
             images=ImageStore(paths.images),
             templates=store,
             catalog=templates,
-            builder=Builder(network.tag, settings.uid_base, driver, slots, store),
+            builder=Builder(network.tag, settings.first_uid, driver, slots, store),
             readiness=readiness,
             own_kernel=settings.own_kernel,
         )

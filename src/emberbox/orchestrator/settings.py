@@ -20,6 +20,10 @@ from emberbox.orchestrator.network.addresses import (
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import DATA_PROXY_PORT, ORCHESTRATOR_PORT
 
+_FIRST_UID = 700_000
+_UIDS_OF_A_NODE = 1 << 15
+_UID_RANGES = 1 << 14
+
 
 class Settings(BaseSettings):
     """Every value can be given as `EMBERBOX_<NAME>`; flags of the command line win over it."""
@@ -37,8 +41,9 @@ class Settings(BaseSettings):
     data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
     data_workers: int = Field(1, ge=1, le=64)
     driver: str = "auto"
-    # The first of the unprivileged uids that VMMs run as; a slot's index is added to it.
-    uid_base: int = Field(700_000, ge=100_000, le=2_000_000_000)
+    # The first of the unprivileged uids that VMMs run as; a slot's index is added to it. By default
+    # it follows from the node id, so that two nodes on one machine do not share uids.
+    uid_base: int | None = Field(None, ge=100_000, le=2_000_000_000)
     slot_pool: int = Field(4, ge=0, le=256)
     network_range: IPv4Network = DEFAULT_RANGE
     dns_port: int = Field(DEFAULT_DNS_PORT, ge=1, le=65535)
@@ -75,6 +80,13 @@ class Settings(BaseSettings):
         return NodeNetwork.of_node(
             self.node_id, self.network_range, self.egress_allow, self.dns_port
         )
+
+    @property
+    def first_uid(self) -> int:
+        """`uid_base`, or a range of this node's own."""
+        if self.uid_base is not None:
+            return self.uid_base
+        return _FIRST_UID + int(self.network.tag, 16) % _UID_RANGES * _UIDS_OF_A_NODE
 
     @property
     def own_kernel(self) -> OwnKernel | None:

@@ -26,6 +26,8 @@ MIGRATION_SECONDS = 30.0
 """Loading or saving device state takes milliseconds; this is for a starved host."""
 
 _COMPLAINTS_BYTES = 2048
+_OUTPUT_BYTES = 1 << 20
+_OUTPUT_CHECK_SECONDS = 10.0
 
 _FINISHED = frozenset({"completed", "failed", "cancelled"})
 
@@ -89,6 +91,7 @@ class QemuMachine:
         """Return when the guest has shut down or crashed, or QEMU has ended."""
         gone = asyncio.ensure_future(wait_gone(self._identity))
         ended = asyncio.ensure_future(self._guest_ended())
+        bounding = asyncio.ensure_future(self._bound_output())
         try:
             await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() and not ended.cancelled() and ended.exception() is None:
@@ -97,9 +100,9 @@ class QemuMachine:
             complaints = self._complaints().strip()
             return f"its VMM ended: {complaints}" if complaints else "its VMM ended"
         finally:
-            for task in (gone, ended):
+            for task in (gone, ended, bounding):
                 task.cancel()
-            await asyncio.gather(gone, ended, return_exceptions=True)
+            await asyncio.gather(gone, ended, bounding, return_exceptions=True)
 
     async def detach(self) -> None:
         """Let QEMU live on without us."""
@@ -113,6 +116,14 @@ class QemuMachine:
             async for event in events:
                 return f"the guest ended ({event_data(event).get('reason', 'unknown reason')})"
         raise MachineGone("QEMU ended")
+
+    async def _bound_output(self) -> None:
+        """Keep QEMU's own output small: there are complaints that a guest can cause at will."""
+        while True:
+            await asyncio.sleep(_OUTPUT_CHECK_SECONDS)
+            with contextlib.suppress(OSError):
+                if self._output.stat().st_size > _OUTPUT_BYTES:
+                    os.truncate(self._output, 0)  # QEMU appends, so it goes on at the start
 
     async def _is_shut_down(self) -> bool:
         try:
