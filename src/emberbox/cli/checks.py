@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -12,11 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emberbox.cli import ports
+from emberbox.cli.options import LOOPBACK, Node
+from emberbox.cli.preflight import GIB, disk_needed
+from emberbox.cli.processes import how_to_call
 from emberbox.cli.upfile import UpFile
+from emberbox.orchestrator.images import find_images
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.images.store import ImageStore
-from emberbox.orchestrator.images.tools import BUILD_SPACE, PACKAGE_OF_TOOL
-from emberbox.orchestrator.network import node
+from emberbox.orchestrator.images.tools import PACKAGE_OF_TOOL
+from emberbox.orchestrator.machines.kvm import missing_for_kvm
+from emberbox.orchestrator.machines.probe import select_driver
+from emberbox.orchestrator.network.node import diagnose
+from emberbox.orchestrator.sandboxes.admission import memory_mb
+from emberbox.shared.errors import StartupError
 from emberbox.shared.protocol import (
     API_PORT,
     CLIENT_PROXY_HEALTH_PORT,
@@ -29,9 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.network.addresses import NodeNetwork
+    from emberbox.orchestrator.settings import Settings
     from emberbox.shared.home import Home
 
-_GIB = 1 << 30
 _TOOLS = {**PACKAGE_OF_TOOL, "nft": "nftables"}
 _PORTS = {
     API_PORT: "API server",
@@ -61,39 +68,43 @@ class Finding:
     text: str
 
 
-def look(home: Home, network: NodeNetwork) -> Iterator[Finding]:
+def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Finding]:
     """All checks, in the order to mend them."""
+    node = Node(settings.disk_reserve_mb, settings.own_kernel)
     yield root()
-    yield virtualization()
+    yield virtualization(missing_for_kvm())
+    yield driver(settings.driver)
     yield tools()
     yield cgroups()
     yield from network_findings(network)
-    yield disk(home)
+    yield memory(settings.memory_reserve_mb, settings.template_ram_mb, memory_mb()[1])
+    yield disk(home, node)
     yield reflink(home)
     yield ports_free(home)
-    yield images(home)
+    yield images(home, node)
 
 
 def root() -> Finding:
     """Namespaces and taps need root."""
     if os.geteuid() == 0:
         return Finding("root", Level.OK, "yes")
-    return Finding("root", Level.MISSING, "not root: run sudo emberbox up")
+    return Finding("root", Level.MISSING, f"not root: run sudo {how_to_call()} up")
 
 
-def virtualization(cpuinfo: Path = Path("/proc/cpuinfo"), kvm: Path = Path("/dev/kvm")) -> Finding:
-    """What the CPU shows and what the kernel offers: only both together are fast."""
-    found = re.search(r"^flags\b.*\b(vmx|svm)\b", cpuinfo.read_text(), re.MULTILINE)
-    flag = found.group(1) if found else ""
-    if flag and kvm.exists():
-        return Finding("virtualization", Level.OK, f"the CPU shows {flag} and {kvm} is there")
-    if flag:
-        lost = f"the CPU shows {flag} but there is no {kvm}: load kvm_intel or kvm_amd"
-    elif kvm.exists():
-        lost = f"{kvm} is there but the CPU shows neither vmx nor svm, so guests would not boot"
-    else:
-        lost = "the CPU shows neither vmx nor svm: enable nested virtualization if this is a VM"
-    return Finding("virtualization", Level.WARNING, f"{lost}; VMs run in software (slower)")
+def virtualization(missing: str) -> Finding:
+    """Whether VMs run at full speed, given what hardware virtualization lacks here."""
+    if not missing:
+        return Finding("virtualization", Level.OK, "the CPU and /dev/kvm have it")
+    return Finding("virtualization", Level.WARNING, f"{missing}; VMs run in software (slower)")
+
+
+def driver(name: str) -> Finding:
+    """Whether the driver that is set, or one of all with `auto`, runs sandboxes here."""
+    try:
+        report = select_driver(name).report
+    except StartupError as error:
+        return Finding("driver", Level.MISSING, str(error))
+    return Finding("driver", Level.OK, f"{report.name} with {report.accelerator}")
 
 
 def tools() -> Finding:
@@ -107,18 +118,18 @@ def tools() -> Finding:
 
 
 def cgroups(mountinfo: Path = Path("/proc/self/mountinfo")) -> Finding:
-    """Limits of VMs are set with cgroups, best with version 2 alone."""
+    """What is there for limits; VMs are in no cgroups of their own yet."""
     kinds = {
         line.partition(" - ")[2].split(" ", 1)[0]
         for line in mountinfo.read_text().splitlines()
         if "/sys/fs/cgroup" in line
     }
+    found = "none mounted"
     if "cgroup" in kinds:
-        text = "version 1: boot with systemd.unified_cgroup_hierarchy=1 for limits by version 2"
-        return Finding("cgroups", Level.WARNING, text)
-    if "cgroup2" in kinds:
-        return Finding("cgroups", Level.OK, "version 2")
-    return Finding("cgroups", Level.WARNING, "none mounted: VMs run without CPU and memory limits")
+        found = "version 1 found"
+    elif "cgroup2" in kinds:
+        found = "version 2 found"
+    return Finding("cgroups", Level.OK, f"{found}; limits for each VM are not used yet")
 
 
 def network_findings(network: NodeNetwork) -> Iterator[Finding]:
@@ -126,20 +137,30 @@ def network_findings(network: NodeNetwork) -> Iterator[Finding]:
     if os.geteuid() != 0:
         yield Finding("network", Level.WARNING, "not looked at: only root sees firewall rules")
         return
-    obstacles = node.diagnose(network)
+    obstacles = diagnose(network)
     for text in obstacles:
         yield Finding("network", Level.MISSING, text)
     if not obstacles:
         yield Finding("network", Level.OK, f"{network.address_range} is free to use")
 
 
-def disk(home: Home) -> Finding:
-    """Room for images and scratch disks."""
-    free = shutil.disk_usage(_nearest(home.root)).free
-    text = f"{free / _GIB:.1f} GiB free for {home.root}"
-    if free < BUILD_SPACE:
-        needed = f"{BUILD_SPACE / _GIB:.0f} GiB are needed to build images"
-        return Finding("disk", Level.MISSING, f"{text}; {needed}: free some or set EMBERBOX_HOME")
+def memory(reserve_mb: int, template_mb: int, available_mb: int) -> Finding:
+    """Room to start one VM and keep the orchestrator's reserve."""
+    needed = reserve_mb + template_mb
+    text = f"{available_mb} MiB available"
+    if available_mb < needed:
+        why = f"{needed} MiB are needed (EMBERBOX_MEMORY_RESERVE_MB={reserve_mb} and one VM)"
+        return Finding("memory", Level.MISSING, f"{text}; {why}: free some or lower it")
+    return Finding("memory", Level.OK, text)
+
+
+def disk(home: Home, node: Node) -> Finding:
+    """Room for what is not there yet of images, snapshot and scratch disks, as `up` asks for."""
+    needed, free = disk_needed(home, node), shutil.disk_usage(_nearest(home.root)).free
+    text = f"{free / GIB:.1f} GiB free for {home.root}"
+    if free < needed:
+        lacking = f"{needed / GIB:.1f} GiB are needed"
+        return Finding("disk", Level.MISSING, f"{text}; {lacking}: free some or set EMBERBOX_HOME")
     return Finding("disk", Level.OK, text)
 
 
@@ -162,22 +183,19 @@ def ports_free(home: Home) -> Finding:
     pid = UpFile(home.root / "up.json").running()
     if pid is not None:
         return Finding("ports", Level.OK, f"in use by emberbox up (pid {pid})")
-    holders = [ports.holder("127.0.0.1", port) for port in _PORTS]
+    holders = [ports.holder(LOOPBACK, port) for port in _PORTS]
     taken = [f"{holder} but wanted for the {_PORTS[holder.port]}" for holder in holders if holder]
     if taken:
         return Finding("ports", Level.WARNING, "; ".join(taken))
     return Finding("ports", Level.OK, " ".join(map(str, _PORTS)))
 
 
-def images(home: Home) -> Finding:
-    """What is built already; `up` builds the rest."""
-    kinds = sorted({image.manifest.kind for image in ImageStore(home.images).images()})
-    if "root" in kinds:
-        return Finding("images", Level.OK, ", ".join(kinds))
-    have = ", ".join(kinds) or "none"
-    return Finding(
-        "images", Level.WARNING, f"{have}: the first up builds them, which takes minutes"
-    )
+def images(home: Home, node: Node) -> Finding:
+    """Whether all that this version boots is built."""
+    if find_images(ImageStore(home.images), node.own_kernel) is not None:
+        return Finding("images", Level.OK, "all built")
+    text = "not all built: the first up builds them, which takes minutes"
+    return Finding("images", Level.WARNING, text)
 
 
 def _nearest(path: Path) -> Path:

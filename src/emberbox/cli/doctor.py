@@ -36,10 +36,8 @@ def doctor(*, as_json: bool) -> None:
         settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
     )
     drivers = probe_all()
-    findings = list(checks.look(settings.paths, network))
-    healthy = any(driver.usable for driver in drivers) and not any(
-        finding.level is Level.MISSING for finding in findings
-    )
+    findings = list(checks.look(settings.paths, network, settings))
+    healthy = all(finding.level is not Level.MISSING for finding in findings)
     if as_json:
         click.echo(_as_json(drivers, findings, healthy=healthy))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,12 +11,10 @@ import grpc.aio
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
-from emberbox.shared import internal_secret
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class HostClient:
     """gRPC calls to one orchestrator; a channel per call, as there are few of them."""
 
     address: str
-    secret_file: Path
+    secret: str = field(repr=False)
 
     async def info(self, timeout: float = 2.0) -> HostInfo:
         """ServiceInfo, within `timeout` seconds. Raises HostUnreachableError."""
@@ -67,7 +65,7 @@ class HostClient:
         return answer.sandboxes_ended
 
     def _metadata(self) -> list[tuple[str, str]]:
-        return [(GRPC_SECRET_KEY, internal_secret.load_or_create(self.secret_file))]
+        return [(GRPC_SECRET_KEY, self.secret)]
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[grpc.aio.Channel]:

@@ -1,10 +1,12 @@
-"""Naming and ending processes that `up` did not start itself."""
+"""Naming processes, ours too, and ending those that `up` did not start itself."""
 
 from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 _SHOWN = 60
 """Characters of a command line that fit in one line of an error."""
+
+
+def how_to_call() -> str:
+    """The words that run `emberbox` from anywhere, also by sudo, whose PATH is another."""
+    script = Path(sys.executable).with_name("emberbox")
+    return shlex.quote(str(script)) if script.exists() else f"{sys.executable} -m emberbox.cli"
 
 
 def name_of(pid: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emberbox.cli import ports
 from emberbox.cli.console import Console
 from emberbox.cli.host import HostClient, HostUnreachableError
+from emberbox.cli.options import Options, reached, read_settings
+from emberbox.cli.preflight import check_disk, check_ports
 from emberbox.cli.probes import host_probe, http_probe
+from emberbox.cli.processes import how_to_call
 from emberbox.cli.shell import Program, Shell
 from emberbox.cli.upfile import UpFile
-from emberbox.orchestrator.images.store import ImageStore
-from emberbox.orchestrator.images.tools import BUILD_SPACE
+from emberbox.shared import internal_secret
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import (
@@ -34,58 +34,30 @@ from emberbox.shared.protocol import (
 if TYPE_CHECKING:
     from emberbox.cli.probes import Probe
 
-_LOOPBACK = "127.0.0.1"
 _HOST = "orchestrator"
-_GIB = 1 << 30
-_DISK_TO_RUN = 1 * _GIB
 _END_TIMEOUT = 55.0
 """Seconds for the orchestrator to end its sandboxes: below the supervisor's own patience."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line of `up` says."""
-
-    home: Home
-    api_port: int = API_PORT
-    proxy_port: int = CLIENT_PROXY_PORT
-    orchestrator_port: int = ORCHESTRATOR_PORT
-    data_port: int = DATA_PROXY_PORT
-    workers: int | None = None
-    keep: bool = False
-    json: bool = False
-
-    @property
-    def health_port(self) -> int:
-        """Where the client proxy answers /health: beside its port, as 3003 is beside 3002."""
-        return self.proxy_port + 1
-
-    @property
-    def api_url(self) -> str:
-        """Base URL of the REST API."""
-        return f"http://{_LOOPBACK}:{self.api_port}"
-
-    @property
-    def sandbox_url(self) -> str:
-        """Base URL of traffic into sandboxes."""
-        return f"http://{_LOOPBACK}:{self.proxy_port}"
-
-    @property
-    def secret_file(self) -> Path:
-        """The secret the programs share."""
-        configured = os.environ.get("EMBERBOX_INTERNAL_SECRET_FILE")
-        return Path(configured) if configured else self.home.internal_secret
 
 
 MakePrograms = Callable[[Options, HostClient], list[Program]]
 
 
+def _port(
+    flag: str, variable: str, default: int, text: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    kind = click.IntRange(1, 65535)
+    help_text = f"{text} [{variable}]"
+    return click.option(
+        flag, type=kind, default=default, envvar=variable, show_default=True, help=help_text
+    )
+
+
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="State directory [EMBERBOX_HOME].")
-@click.option("--api-port", default=API_PORT, show_default=True, help="REST API.")
-@click.option("--proxy-port", default=CLIENT_PROXY_PORT, show_default=True, help="Client proxy.")
-@click.option("--orchestrator-port", default=ORCHESTRATOR_PORT, show_default=True, help="gRPC.")
-@click.option("--data-port", default=DATA_PROXY_PORT, show_default=True, help="Data proxy.")
+@_port("--api-port", "EMBERBOX_API_PORT", API_PORT, "REST API.")
+@_port("--proxy-port", "EMBERBOX_PROXY_PORT", CLIENT_PROXY_PORT, "Client proxy; health beside it.")
+@_port("--orchestrator-port", "EMBERBOX_ORCHESTRATOR_PORT", ORCHESTRATOR_PORT, "gRPC.")
+@_port("--data-port", "EMBERBOX_DATA_PORT", DATA_PROXY_PORT, "Data proxy.")
 @click.option("--workers", type=int, help="Worker processes of the data proxy.")
 @click.option("--keep", is_flag=True, help="Leave sandboxes running on Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON when all is ready.")
@@ -104,12 +76,23 @@ def up(
 
     Ctrl-C ends the sandboxes after saying how many; --keep leaves them to the next up.
     """
-    where = (home or default_home()).absolute()
-    options = Options(
-        Home(where), api_port, proxy_port, orchestrator_port, data_port, workers, keep, as_json
-    )
     if os.geteuid() != 0:
-        raise StartupError("up makes network namespaces and needs root: run sudo emberbox up")
+        raise StartupError(
+            f"up makes network namespaces and needs root: run sudo {how_to_call()} up"
+        )
+    hosts, node = read_settings()
+    options = Options(
+        Home((home or default_home()).absolute()),
+        api_port=api_port,
+        proxy_port=proxy_port,
+        orchestrator_port=orchestrator_port,
+        data_port=data_port,
+        workers=workers,
+        keep=keep,
+        json=as_json,
+        hosts=hosts,
+        node=node,
+    )
     sys.exit(run(options, programs))
 
 
@@ -119,55 +102,12 @@ def run(options: Options, make_programs: MakePrograms) -> int:
     record = UpFile(options.home.root / "up.json")
     record.lock()
     try:
-        check_disk(options.home)
+        check_disk(options)
         record.stop_leftovers(console.say)
         check_ports(options)
         return asyncio.run(_supervise(options, make_programs, record, console))
     finally:
         record.release()
-
-
-def check_disk(home: Home) -> None:
-    """Raises StartupError when the disk below the home is too full for what is to come."""
-    built = any(ImageStore(home.images).images("root"))
-    needed = _DISK_TO_RUN if built else BUILD_SPACE + _DISK_TO_RUN
-    free = shutil.disk_usage(home.root).free
-    if free < needed:
-        raise StartupError(
-            f"{home.root} has {free / _GIB:.1f} GiB free and {needed / _GIB:.0f} GiB are needed: "
-            "free some or pass --home on a larger disk"
-        )
-
-
-def check_ports(options: Options) -> None:
-    """Raises StartupError that names who has a port and which flag moves ours."""
-    wanted = {
-        "--api-port": options.api_port,
-        "--proxy-port": options.proxy_port,
-        "--orchestrator-port": options.orchestrator_port,
-        "--data-port": options.data_port,
-    }
-    if len({*wanted.values(), options.health_port}) != len(wanted) + 1:
-        raise StartupError(
-            f"the ports must differ from one another and from {options.health_port}, "
-            "the client proxy's health port (its port + 1)"
-        )
-    for flag, port in [*wanted.items(), ("--proxy-port", options.health_port)]:
-        holder = ports.holder(_LOOPBACK, port)
-        if holder is None or (flag == "--data-port" and _is_our_data_proxy(holder, options.home)):
-            continue
-        raise StartupError(f"{holder}: stop it or pass {flag}")
-
-
-def _is_our_data_proxy(holder: ports.Holder, home: Home) -> bool:
-    """The data proxy outlives the orchestrator on purpose; the next one takes it over."""
-    if holder.pid is None:
-        return False
-    try:
-        command = Path(f"/proc/{holder.pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"emberbox.orchestrator.data_proxy" in command and bytes(home.root) in command
 
 
 def programs(options: Options, client: HostClient) -> list[Program]:
@@ -179,10 +119,10 @@ def programs(options: Options, client: HostClient) -> list[Program]:
     proxy = [
         *("--port", str(options.proxy_port)),
         *("--health-port", str(options.health_port)),
-        *("--data-proxy", f"{_LOOPBACK}:{options.data_port}"),
+        *("--data-proxy", options.data_address),
     ]
-    api_probe = http_probe(_LOOPBACK, options.api_port)
-    proxy_probe = http_probe(_LOOPBACK, options.health_port)
+    api_probe = http_probe(reached(options.hosts.api), options.api_port)
+    proxy_probe = http_probe(reached(options.hosts.health), options.health_port)
     return [
         _program(_HOST, home, [*orchestrator, *workers], host_probe(client)),
         _program("api-server", home, api, api_probe),
@@ -249,7 +189,7 @@ def _domain(options: Options) -> str:
 async def _supervise(
     options: Options, make_programs: MakePrograms, record: UpFile, console: Console
 ) -> int:
-    client = HostClient(f"{_LOOPBACK}:{options.orchestrator_port}", options.secret_file)
+    client = HostClient(options.orchestrator_address, _secret(options.secret_file))
 
     def announce() -> None:
         click.echo(announcement(options, _api_key(options.home)))
@@ -266,11 +206,19 @@ async def _supervise(
     return await shell.run()
 
 
+def _secret(path: Path) -> str:
+    """Read once: what changes the file later must not keep `up` from stopping in order."""
+    try:
+        return internal_secret.load_or_create(path)
+    except OSError as error:
+        raise StartupError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def _api_key(home: Home) -> str:
     try:
         return home.api_key.read_text().strip()
     except FileNotFoundError:
         raise StartupError(
-            f"the API server made no {home.api_key}: make a key with emberbox key create "
-            "and write it there"
+            f"the API server made no {home.api_key}, as there is no team default: run "
+            f"{how_to_call()} team create default and start again"
         ) from None

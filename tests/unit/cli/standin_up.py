@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emberbox.cli.options import Options
 from emberbox.cli.probes import host_probe, http_probe
 from emberbox.cli.shell import Program
-from emberbox.cli.up import Options, run
+from emberbox.cli.up import run
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
