@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -78,6 +79,7 @@ class Preparation:
             template
             for template in self.templates.builds(self.spec)
             if template.manifest.made_with == self.builder.driver.made_with
+            and all(Path(file).exists() for file in template.manifest.files.values())
         ]
         if usable:
             self.catalog.offer(max(usable, key=lambda build: build.directory.stat().st_mtime))
