@@ -84,7 +84,11 @@ def _session_leaves_nothing(
     yield
 
     def look() -> list[str]:
-        on_machine = leaks.Machine.now(place).beyond(before) if integration else []
+        if integration:
+            on_machine = leaks.Machine.now(place).beyond(before)
+        else:
+            grown = leaks.Machine.now(place).beyond(before, "helpers")
+            on_machine = [line for line in grown if str(place) in line]
         return [*leaks.processes(RUN_MARK, mark), *on_machine]
 
     left = leaks.wait_until_none(look)

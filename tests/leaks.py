@@ -44,6 +44,7 @@ class Machine:
     """What Emberbox makes on a machine, each thing as a line that names it."""
 
     vms: frozenset[str]
+    helpers: frozenset[str]
     loops: frozenset[str]
     mounts: frozenset[str]
     namespaces: frozenset[str]
@@ -55,6 +56,7 @@ class Machine:
         """Look at the machine; mounts below `under` only, as others may mount what they like."""
         return cls(
             vms=_vms(),
+            helpers=_helpers(),
             loops=_loops(),
             mounts=_mounts(under),
             namespaces=frozenset(_names("/run/netns", "eb-*")),
@@ -84,6 +86,12 @@ class Machine:
 def _vms() -> frozenset[str]:
     commands = (_command(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
     return frozenset(command for command in commands if "qemu-system" in command.split(" ")[1])
+
+
+def _helpers() -> frozenset[str]:
+    """Data proxy workers and DNS forwarders: no variable of their starter marks them."""
+    commands = (_command(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
+    return frozenset(command for command in commands if " -m emberbox.orchestrator." in command)
 
 
 def _command(pid: int) -> str:

@@ -7,10 +7,12 @@ import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from emberbox.orchestrator import helpers
 from emberbox.orchestrator.data_proxy import logbound
 from emberbox.orchestrator.data_proxy.feed import RouteFeed
 from emberbox.orchestrator.data_proxy.messages import Route
@@ -23,7 +25,6 @@ from tests.unit.proxying.peers import OK, Backend, Connection, answering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 class World:
@@ -122,6 +123,45 @@ async def test_workers_with_other_options_are_replaced(tmp_path: Path, free_port
     assert kept in pids
     assert len(list(fewer.options.directory.glob("*.json"))) == 1
     await fewer.stop()
+
+
+async def test_workers_of_another_version_are_replaced(
+    tmp_path: Path, free_port: int, guest: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = World(tmp_path, free_port)
+    with monkeypatch.context() as patch:
+        patch.setattr(helpers, "version", lambda name: f"older {name}")
+        await old.start()
+        (pid,) = old.supervisor.pids
+        await old.crash()
+    new = World(tmp_path, free_port)
+    await new.start(LOCAL)
+    assert new.supervisor.pids != {pid}
+    assert await new.ask(guest.port) == 200
+    await new.stop()
+
+
+def of_process(pid: int) -> tuple[bytes, Path]:
+    """Its environment and its working directory."""
+    process = Path(f"/proc/{pid}")
+    return (process / "environ").read_bytes(), (process / "cwd").readlink()
+
+
+async def test_workers_get_no_secret_and_import_from_no_directory_of_others(
+    tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBERBOX_TEST_SECRET", "hidden")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "asyncio.py").write_text("raise SystemExit('imported from the directory')")
+    monkeypatch.chdir(elsewhere)
+    world = World(tmp_path, free_port)
+    await world.start()
+    (pid,) = world.supervisor.pids
+    environment, directory = of_process(pid)
+    await world.stop()
+    assert b"hidden" not in environment
+    assert directory == Path("/")
 
 
 async def test_busy_port_is_told(tmp_path: Path) -> None:

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import signal
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from emberbox.orchestrator import processes
-from emberbox.orchestrator.processes import ProcessIdentity
+from emberbox.orchestrator.helpers import Helper
 from emberbox.proxying.sockets import open_listener
 from emberbox.shared.errors import StartupError
-from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from emberbox.orchestrator.data_proxy.feed import RouteFeed
+    from emberbox.orchestrator.processes import ProcessIdentity
 
 _log = structlog.get_logger()
-
-FEED_PROTOCOL = 1
-"""Workers that were started with another one cannot be adopted."""
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
@@ -98,27 +92,26 @@ class DataProxySupervisor:
         self._workers.clear()
 
     async def _adopt(self) -> None:
+        """Take over workers that run as we would start them; end and forget the others."""
         for record in sorted(self._options.directory.glob("worker-*.json")):
-            slot, identity, fits = self._read(record)
-            if identity is None or not processes.is_alive(identity):
-                record.unlink()
-            elif fits:
-                self._workers[slot] = identity
-                _log.info("data proxy worker adopted", slot=slot, pid=identity.pid)
-            else:
-                await self._end_one(identity)
-                record.unlink()
+            slot = int(record.stem.removeprefix("worker-"))
+            found = self._helper(slot).recorded()
+            if found is not None and found.fits and slot < self._options.workers:
+                self._workers[slot] = found.process
+                _log.info("data proxy worker adopted", slot=slot, pid=found.process.pid)
+                continue
+            if found is not None:
+                await self._end_one(found.process)
+            record.unlink()
 
-    def _read(self, record: Path) -> tuple[int, ProcessIdentity | None, bool]:
-        """Slot, process, and whether it runs as the options say."""
-        try:
-            data = json.loads(record.read_text())
-            slot, identity = int(data["slot"]), ProcessIdentity.from_json(data["process"])
-        except (ValueError, KeyError, TypeError):
-            _log.warning("record of a data proxy worker is damaged", path=str(record))
-            return -1, None, False
-        fits = data.get("arguments") == self._arguments() and slot < self._options.workers
-        return slot, identity, fits and data.get("feed_protocol") == FEED_PROTOCOL
+    def _helper(self, slot: int) -> Helper:
+        directory = self._options.directory
+        return Helper(
+            "emberbox.orchestrator.data_proxy",
+            tuple(self._arguments()),
+            record=directory / f"worker-{slot}.json",
+            log=directory / f"worker-{slot}.log",
+        )
 
     def _arguments(self) -> list[str]:
         options = self._options
@@ -130,35 +123,10 @@ class DataProxySupervisor:
         ]
 
     def _spawn(self, slot: int) -> None:
-        """Start a worker in a session of its own, its output going to a file."""
-        arguments = self._arguments()
-        log = self._log_of(slot)
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "emberbox.orchestrator.data_proxy", *arguments],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE],
-        )
         try:
-            identity = processes.identify(pid)
+            self._workers[slot] = self._helper(slot).start()
         except ProcessLookupError:
-            os.waitpid(pid, os.WNOHANG)
             raise self._not_started(slot) from None
-        self._workers[slot] = identity
-        record = {
-            "slot": slot,
-            "process": identity.to_json(),
-            "arguments": arguments,
-            "feed_protocol": FEED_PROTOCOL,
-        }
-        write_atomically(self._record_of(slot), json.dumps(record).encode(), 0o600)
 
     async def _wait_ready(self) -> None:
         ready = asyncio.create_task(self._feed.wait_ready(self.pids))
@@ -187,7 +155,7 @@ class DataProxySupervisor:
             return StartupError(
                 f"{where} did not come up within {seconds:g} s: see {self._options.directory}"
             )
-        return StartupError(f"{where} ended while starting: see {self._log_of(slot)}")
+        return StartupError(f"{where} ended while starting: see {self._helper(slot).log}")
 
     async def _watch(self, slot: int) -> None:
         """Start a worker again whenever it dies; ever later when it dies young."""
@@ -214,7 +182,7 @@ class DataProxySupervisor:
         identities = {slot: self._workers.pop(slot) for slot in slots}
         await asyncio.gather(*map(self._end_one, identities.values()))
         for slot in identities:
-            self._record_of(slot).unlink(missing_ok=True)
+            self._helper(slot).forget()
 
     async def _end_one(self, identity: ProcessIdentity) -> None:
         processes.send_signal(identity, signal.SIGTERM)
@@ -223,9 +191,3 @@ class DataProxySupervisor:
                 await processes.wait_gone(identity)
         except TimeoutError:
             await processes.kill_and_wait(identity)
-
-    def _record_of(self, slot: int) -> Path:
-        return self._options.directory / f"worker-{slot}.json"
-
-    def _log_of(self, slot: int) -> Path:
-        return self._options.directory / f"worker-{slot}.log"
