@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+_PIN_PREFIX = "template-"
 BASE_TEMPLATE_ID = "emberboxbasetemplate"
 
 
@@ -51,7 +52,7 @@ class Preparation:
         A build that still fits the VMM goes on serving while a newer one is made, and when that
         fails. Raises StartupError, OrchestratorError or OSError when there is none to offer.
         """
-        self.templates.sweep()
+        await asyncio.to_thread(self.templates.sweep)
         self._offer_present()
         try:
             await self._renew()
@@ -65,10 +66,10 @@ class Preparation:
         # half made is swept by the next build.
         images = await asyncio.wrap_future(threads.start(self._ensure_images, "emberbox-images"))
         template = await self.builder.ensure(self.spec, images, self.readiness.report)
-        self._pin(template)
+        await asyncio.to_thread(self._pin, template)
         self.catalog.offer(template)
         self.readiness.done()
-        self._drop_others(template)
+        await self._drop_others(template)
 
     def _ensure_images(self) -> ImageSet:
         progress = _Reported(self.readiness)
@@ -89,16 +90,22 @@ class Preparation:
         for image in template.manifest.images.values():
             self.images.pin(image, _pin_name(template))
 
-    def _drop_others(self, template: Template) -> None:
+    async def _drop_others(self, kept: Template) -> None:
         """Running clones hold what they need of an older build open; no new one will start."""
-        for other in self.templates.builds(self.spec):
-            if other.build_id == template.build_id:
-                continue
+        others = [b for b in self.templates.builds(self.spec) if b.build_id != kept.build_id]
+        for other in others:
             _log.info("removing an older build", template=self.spec.names[0], build=other.build_id)
             self.builder.driver.forget(other.snapshot)
-            self.templates.remove(other)
-            for image in other.manifest.images.values():
-                self.images.unpin(image, _pin_name(other))
+            # Unlinking gigabytes, like waiting for the store's lock, is not for the event loop.
+            await asyncio.to_thread(self.templates.remove, other)
+        await asyncio.to_thread(self._unpin_all_but, _pin_name(kept))
+
+    def _unpin_all_but(self, kept: str) -> None:
+        """By what is pinned, not by what was removed: a crash may have come between the two."""
+        for image in self.images.images():
+            for holder in self.images.pins(image.hash):
+                if holder.startswith(_PIN_PREFIX) and holder != kept:
+                    self.images.unpin(image.hash, holder)
 
 
 class _Reported:
@@ -114,4 +121,4 @@ class _Reported:
 
 
 def _pin_name(template: Template) -> str:
-    return f"template-{template.build_id}"
+    return f"{_PIN_PREFIX}{template.build_id}"
