@@ -1,0 +1,156 @@
+"""Template builds on disk, and which one a host offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from emberbox.orchestrator.errors import MachineError, TemplateMissing
+from emberbox.orchestrator.images import ImageStore
+from emberbox.orchestrator.machines.driver import Hardware
+from emberbox.orchestrator.readiness import Readiness
+from emberbox.orchestrator.templates.catalog import TemplateCatalog
+from emberbox.orchestrator.templates.prepare import Preparation, base_template
+from emberbox.orchestrator.templates.store import (
+    Manifest,
+    Template,
+    TemplateStore,
+    build_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SPEC = base_template(Hardware(2, 512), 1024)
+
+
+class StandInDriver:
+    """A driver of which only its version matters."""
+
+    made_with = "vmm 1"
+
+    def __init__(self) -> None:
+        self.forgotten: list[Path] = []
+
+    def forget(self, snapshot: Any) -> None:
+        self.forgotten.append(snapshot.directory)
+
+
+class StandInBuilder:
+    """Makes builds without a VM, or fails."""
+
+    def __init__(self, store: TemplateStore, failure: Exception | None = None) -> None:
+        self.driver = StandInDriver()
+        self._store, self._failure = store, failure
+
+    async def ensure(self, *_arguments: object) -> Template:
+        if self._failure:
+            raise self._failure
+        return build(self._store, "new", made_with="vmm 1")
+
+
+def build(store: TemplateStore, build_id: str, made_with: str = "vmm 1") -> Template:
+    work = store.begin(SPEC, build_id)
+    files = dict.fromkeys(("kernel", "initrd", "root", "runtime"), "/etc/hostname")
+    manifest = Manifest(build_id, "k", made_with, "0.6.13", 2, 512, 1024, {}, files)
+    return store.finish(SPEC, work, manifest)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TemplateStore:
+    return TemplateStore(tmp_path / "templates")
+
+
+def preparation(
+    store: TemplateStore, tmp_path: Path, builder: StandInBuilder, monkeypatch: pytest.MonkeyPatch
+) -> Preparation:
+    monkeypatch.setattr(
+        "emberbox.orchestrator.templates.prepare.ensure_images", lambda *_, **__: None
+    )
+    return Preparation(
+        spec=SPEC,
+        images=ImageStore(tmp_path / "images"),
+        templates=store,
+        catalog=TemplateCatalog(),
+        builder=cast("Any", builder),
+        readiness=Readiness(),
+    )
+
+
+def test_a_build_is_found_by_what_it_was_made_with(store: TemplateStore) -> None:
+    made = build(store, "b-1")
+    assert store.find(SPEC, "k") == made
+    assert store.find(SPEC, "other") is None
+
+
+def test_what_a_crash_left_half_built_is_no_build_and_is_swept(store: TemplateStore) -> None:
+    work = store.begin(SPEC, "b-1")
+    assert store.builds(SPEC) == []
+    store.sweep()
+    assert not work.exists()
+
+
+def test_a_torn_removal_is_no_build(store: TemplateStore) -> None:
+    made = build(store, "b-1")
+    (made.directory / "template.json").unlink()
+    assert store.builds(SPEC) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec, images, vmm: (spec, {**images, "root": "2"}, vmm),
+        lambda spec, images, vmm: (spec, images, "vmm 2"),
+        lambda _spec, images, vmm: (base_template(Hardware(1, 512), 1024), images, vmm),
+    ],
+)
+def test_a_build_is_retaken_when_anything_it_depends_on_changes(
+    change: Callable[..., tuple[Any, Any, Any]],
+) -> None:
+    before = (SPEC, {"root": "1"}, "vmm 1")
+    assert build_key(*before) == build_key(*before)
+    assert build_key(*before) != build_key(*change(*before))
+
+
+def test_only_what_is_offered_can_be_asked_for(store: TemplateStore) -> None:
+    catalog = TemplateCatalog()
+    catalog.offer(build(store, "b-1"))
+    assert catalog.get(SPEC.template_id).build_id == "b-1"
+    assert catalog.get(SPEC.template_id, "b-1").build_id == "b-1"
+    for wanted in (("other", ""), (SPEC.template_id, "b-2")):
+        with pytest.raises(TemplateMissing):
+            catalog.get(*wanted)
+
+
+async def test_a_new_build_replaces_the_old_one(
+    store: TemplateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = build(store, "old")
+    builder = StandInBuilder(store)
+    prepared = preparation(store, tmp_path, builder, monkeypatch)
+    await prepared.run()
+    assert prepared.catalog.get(SPEC.template_id).build_id == "new"
+    assert builder.driver.forgotten == [old.directory / "snapshot"]
+    assert [b.build_id for b in store.builds(SPEC)] == ["new"]
+
+
+async def test_an_older_build_goes_on_when_a_new_one_fails(
+    store: TemplateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(store, "old")
+    builder = StandInBuilder(store, MachineError("no boot"))
+    prepared = preparation(store, tmp_path, builder, monkeypatch)
+    await prepared.run()
+    assert prepared.readiness.ready
+    assert prepared.catalog.get(SPEC.template_id).build_id == "old"
+
+
+async def test_a_build_of_another_vmm_does_not_serve(
+    store: TemplateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(store, "old", made_with="vmm 0")
+    builder = StandInBuilder(store, MachineError("no boot"))
+    with pytest.raises(MachineError, match="no boot"):
+        await preparation(store, tmp_path, builder, monkeypatch).run()
