@@ -24,6 +24,7 @@ import grpc
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.orchestrator.network.addresses import NodeNetwork
 from emberbox.orchestrator.processes import identify, is_alive
 from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
 from emberbox.shared.home import Home, default_home
@@ -115,6 +116,11 @@ class Stack:
         assert self._up is not None
         self._up.kill()
         self._up.wait()
+
+    @property
+    def network(self) -> NodeNetwork:
+        """How its namespaces, links and tables are called."""
+        return NodeNetwork.of_node(self.environment["EMBERBOX_NODE_ID"])
 
     @property
     def sdk(self) -> dict[str, Any]:
