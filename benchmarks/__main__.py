@@ -19,7 +19,12 @@ NAMES = ("create",)
 
 def main() -> int:
     """Parse, measure, print; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="Options of a measurement follow its name, as in: create --clone 5.",
+        allow_abbrev=False,
+    )
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--json", type=Path, help="write the result to this file too")
     arguments, rest = parser.parse_known_args()

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,9 @@ from emberbox import Sandbox, SandboxException
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.shared.ids import new_run_id, new_sandbox_id
-from emberbox.shared.protocol import GRPC_SECRET_KEY, ORCHESTRATOR_PORT
 
 if TYPE_CHECKING:
-    from emberbox.shared.home import Home
+    from benchmarks.stack import Target
 
 LIFE_SECONDS = 300
 
@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--clone", type=int, default=30)
     parser.add_argument("--burst", type=int, default=20)
     options = parser.parse_args(arguments)
-    with running() as home:
+    with running() as target:
         Sandbox.create(timeout=60).kill()  # the first reads the RAM image from disk
-        host = _Host(home)
+        host = _Host(target)
         clone = measure_clone(options.clone)
         on_host = host.measure("clone on the host", options.clone, cold=False)
         cold = host.measure("cold", options.cold, cold=True)
@@ -88,13 +88,12 @@ def measure_clone(count: int) -> Series:
     series = Series()
     for number in range(count):
         ready, command = Clock(), Clock()
-        with command.running():
+        with ExitStack() as ended, command.running():
             with ready.running():
-                sandbox = Sandbox.create(timeout=LIFE_SECONDS)
+                sandbox = ended.enter_context(Sandbox.create(timeout=LIFE_SECONDS))
             sandbox.commands.run("true")
         series.ready.append(ready.ms)
         series.first_command.append(command.ms)
-        sandbox.kill()
         progress("clone", number + 1, count)
     return series
 
@@ -104,8 +103,10 @@ def measure_burst(count: int) -> dict[str, Any]:
 
     def one(_number: int) -> Sandbox | None:
         try:
-            sandbox = Sandbox.create(timeout=LIFE_SECONDS)
-            sandbox.commands.run("true", timeout=120)
+            with ExitStack() as ended:
+                sandbox = ended.enter_context(Sandbox.create(timeout=LIFE_SECONDS))
+                sandbox.commands.run("true", timeout=120)
+                ended.pop_all()  # it ends with the others, after the clock has stopped
         except SandboxException as error:
             print(error, file=sys.stderr)
             return None
@@ -123,12 +124,13 @@ def measure_burst(count: int) -> dict[str, Any]:
 class _Host:
     """The orchestrator, asked directly."""
 
-    def __init__(self, home: Home) -> None:
-        self._metadata = [(GRPC_SECRET_KEY, home.internal_secret.read_text().strip())]
+    def __init__(self, target: Target) -> None:
+        self._address = target.orchestrator
+        self._metadata = target.metadata
 
     def measure(self, name: str, count: int, *, cold: bool) -> Series:
         series = Series()
-        with grpc.insecure_channel(f"127.0.0.1:{ORCHESTRATOR_PORT}") as channel:
+        with grpc.insecure_channel(self._address) as channel:
             stub = pb_grpc.SandboxServiceStub(channel)
             templates = pb_grpc.TemplateServiceStub(channel).List(
                 pb.TemplateListRequest(), metadata=self._metadata

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emberbox.shared.home import Home, default_home
+from emberbox.cli.servers import load_settings
+from emberbox.orchestrator.settings import Settings
+from emberbox.shared import internal_secret
+from emberbox.shared.protocol import GRPC_SECRET_KEY
+from scripts import running as one_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_EMBERBOX = Path(sys.executable).with_name("emberbox")
+_OF_SDK = ("EMBERBOX_API_KEY", "EMBERBOX_API_URL", "EMBERBOX_SANDBOX_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is measured besides what the SDK reaches: the orchestrator's address and secret."""
+
+    orchestrator: str
+    secret: str
+
+    @property
+    def metadata(self) -> list[tuple[str, str]]:
+        """What the orchestrator wants with each call."""
+        return [(GRPC_SECRET_KEY, self.secret)]
 
 
 @contextmanager
-def running() -> Iterator[Home]:
-    """`emberbox up` on the default ports and home, with the SDK's variables set for it."""
+def running() -> Iterator[Target]:
+    """The Emberbox that the SDK's three variables name, with the home and the orchestrator's
+    address of the environment; without them an `emberbox up` of our own.
+
+    The SDK's variables are set afterwards in either case.
+    """
+    settings = load_settings(Settings)
+    if all(os.environ.get(name) for name in _OF_SDK):
+        print(f"measuring {os.environ['EMBERBOX_API_URL']}", file=sys.stderr)
+        address = f"{settings.host}:{settings.port}"
+        yield Target(address, internal_secret.load_or_create(settings.secret_file))
+        return
     print("starting emberbox up", file=sys.stderr)
-    up = subprocess.Popen(
-        [_EMBERBOX, "up", "--json"], stdout=subprocess.PIPE, text=True, process_group=0
-    )
-    try:
-        assert up.stdout is not None
-        with up.stdout as lines:
-            line = lines.readline()
-        if not line:
-            sys.exit("emberbox up did not get ready: its last lines say why")
-        facts = json.loads(line)
-        for name in ("api_key", "api_url", "sandbox_url"):
-            os.environ[f"EMBERBOX_{name.upper()}"] = facts[name]
-        yield Home(default_home())
-    finally:
-        up.send_signal(signal.SIGINT)
-        up.wait(120)
+    with one_up.running() as up:
+        os.environ.update(up.variables)
+        secret = internal_secret.load_or_create(settings.secret_file)
+        yield Target(up.facts["orchestrator"], secret)

@@ -5,7 +5,6 @@ Prints each step with its time; exit status 0 when all went well and nothing is 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
+
+from emberbox import Sandbox
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.cli.servers import load_settings
+from emberbox.orchestrator.settings import Settings
+from emberbox.shared import internal_secret
 from emberbox.shared.home import Home, default_home
+from emberbox.shared.protocol import GRPC_SECRET_KEY
+from scripts.running import EMBERBOX, NotReadyError, Up
 from tests import leaks
 
 if TYPE_CHECKING:
@@ -24,8 +33,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 MARK = "EMBERBOX_DEMO_RUN"
-EMBERBOX = Path(sys.executable).with_name("emberbox")
-STOP_WITHIN = 120.0
+ANSWER_WITHIN = 10.0
 
 
 class DemoError(Exception):
@@ -67,11 +75,14 @@ def main() -> int:
     try:
         with steps.step("build the guest images that are missing"):
             build_images()
-        with running(steps, mark) as facts, steps.step("examples/quickstart.py"):
-            quickstart(facts)
+        with started(steps, mark) as up:
+            with steps.step("examples/quickstart.py"):
+                quickstart(up)
+            with steps.step("look at a sandbox: a clone of the template's snapshot"):
+                check_clone(up)
         with steps.step("look what is left behind"):
             check_nothing_left(before, kept, mark, home)
-    except DemoError as error:
+    except (DemoError, NotReadyError) as error:
         steps.show()
         sys.exit(f"emberbox: {error}")
     except KeyboardInterrupt:
@@ -88,63 +99,59 @@ def build_images() -> None:
 
 
 @contextmanager
-def running(steps: Steps, mark: str) -> Iterator[dict[str, str]]:
-    """The three servers, with what `up --json` prints of them; stopped afterwards."""
+def started(steps: Steps, mark: str) -> Iterator[Up]:
+    """The three servers; stopped afterwards. Raises DemoError when they end badly."""
     with steps.step("start the servers (the first time: snapshot the base template)"):
-        up = subprocess.Popen(
-            [EMBERBOX, "up", "--json"],
-            env={**os.environ, MARK: mark},
-            stdout=subprocess.PIPE,
-            text=True,
-            # Ctrl-C is for the demo, which then stops `up` by itself.
-            process_group=0,
-        )
-        try:
-            facts = read_facts(up)
-        except BaseException:
-            stop(up)
-            raise
+        up = Up.start(environment={**os.environ, MARK: mark})
     try:
-        yield facts
+        yield up
     finally:
         with steps.step("stop everything"):
-            status = stop(up)
+            status = up.stop()
     if status != 0:
         raise DemoError(f"emberbox up ended with exit status {status}: its last lines say why")
 
 
-def read_facts(up: subprocess.Popen[str]) -> dict[str, str]:
-    """What `up --json` prints. Raises DemoError when it ends before all is ready."""
-    assert up.stdout is not None
-    with up.stdout as lines:
-        line = lines.readline()
-    if not line:
-        raise DemoError("emberbox up did not get ready: its last lines say why")
-    facts: dict[str, str] = json.loads(line)
-    return facts
-
-
-def stop(up: subprocess.Popen[str]) -> int:
-    """End `up` as a person would; its exit status."""
-    if up.poll() is None:
-        up.send_signal(signal.SIGINT)
-    try:
-        return up.wait(STOP_WITHIN)
-    except subprocess.TimeoutExpired:
-        up.kill()
-        return up.wait()
-
-
-def quickstart(facts: dict[str, str]) -> None:
+def quickstart(up: Up) -> None:
     """Run the example with the variables that `up` names. Raises DemoError when it fails."""
-    names = ("api_key", "api_url", "sandbox_url")
-    variables = {f"EMBERBOX_{name.upper()}": facts[name] for name in names}
     example = ROOT / "examples" / "quickstart.py"
     done = subprocess.run(
-        [sys.executable, example], env={**os.environ, **variables}, timeout=600, check=False
+        [sys.executable, example], env={**os.environ, **up.variables}, timeout=600, check=False
     )
     if done.returncode != 0:
         raise DemoError(f"examples/quickstart.py ended with exit status {done.returncode}")
+
+
+def check_clone(up: Up) -> None:
+    """Make one more sandbox and ask the orchestrator what it is. Raises DemoError when it was
+    not cloned from the template's snapshot."""
+    settings = load_settings(Settings)
+    metadata = [(GRPC_SECRET_KEY, internal_secret.load_or_create(settings.secret_file))]
+    with (
+        grpc.insecure_channel(up.facts["orchestrator"]) as channel,
+        Sandbox.create(timeout=60, **up.sdk) as sandbox,
+    ):
+        info: pb.ServiceInfoResponse = pb_grpc.InfoServiceStub(channel).ServiceInfo(
+            pb.ServiceInfoRequest(), metadata=metadata, timeout=ANSWER_WITHIN
+        )
+        (template,) = (
+            pb_grpc.TemplateServiceStub(channel)
+            .List(pb.TemplateListRequest(), metadata=metadata, timeout=ANSWER_WITHIN)
+            .templates
+        )
+        found: pb.SandboxGetResponse = pb_grpc.SandboxServiceStub(channel).Get(
+            pb.SandboxGetRequest(sandbox_id=sandbox.sandbox_id),
+            metadata=metadata,
+            timeout=ANSWER_WITHIN,
+        )
+    print(f"driver      {info.driver} with {info.accelerator}")
+    print(f"template    {', '.join(template.names)}, build {template.build_id}")
+    print(f"sandbox     {sandbox.sandbox_id}, as the orchestrator tells it:")
+    for line in found.story:
+        print(f"            {line}")
+    cloned = f"cloned from the snapshot of build {template.build_id}"
+    if not any(line.endswith(cloned) for line in found.story):
+        raise DemoError(f"the sandbox was not {cloned}")
 
 
 def run_directories(home: Home) -> frozenset[str]:

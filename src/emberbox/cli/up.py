@@ -172,6 +172,8 @@ def announcement(options: Options, api_key: str) -> str:
             "sandbox_url": options.sandbox_url,
             "api_key": api_key,
             "domain": _domain(options),
+            "orchestrator": options.orchestrator_address,
+            "home": str(options.home.root),
             "pid": os.getpid(),
         }
         return json.dumps(facts)

@@ -100,12 +100,14 @@ def test_one_line_of_json_when_all_is_ready_and_nothing_left_after_sigterm(ups: 
     process = ups.start()
     assert process.stdout is not None
     facts = json.loads(process.stdout.readline())
-    api_port, proxy_port = ups.ports[:2]
+    api_port, proxy_port, orchestrator_port, _ = ups.ports
     assert facts == {
         "api_url": f"http://127.0.0.1:{api_port}",
         "sandbox_url": f"http://127.0.0.1:{proxy_port}",
         "api_key": "e2b_" + "0" * 40,
         "domain": f"localhost:{proxy_port}",
+        "orchestrator": f"127.0.0.1:{orchestrator_port}",
+        "home": str(ups.home),
         "pid": process.pid,
     }
     assert healthy(api_port)
