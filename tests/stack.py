@@ -12,7 +12,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 import uuid
 from contextlib import closing, contextmanager
@@ -29,13 +28,12 @@ from emberbox.orchestrator.processes import identify, is_alive
 from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import GRPC_SECRET_KEY
+from scripts.running import EMBERBOX, NotReadyError, Up
+
+__all__ = ["EMBERBOX", "Ports", "Stack", "frozen", "prepare_home", "wait_until"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-READY_SECONDS = 300.0
-STOP_SECONDS = 60.0
-EMBERBOX = Path(sys.executable).with_name("emberbox")
 
 NETWORK = {
     "EMBERBOX_NODE_ID": "integration-tests",
@@ -61,8 +59,7 @@ class Stack:
         self.home = Home(home)
         self.ports = ports
         self.environment = {**os.environ, **NETWORK, **(extra or {}), "EMBERBOX_HOME": str(home)}
-        self._up: subprocess.Popen[str] | None = None
-        self.facts: dict[str, str] = {}
+        self._up: Up | None = None
 
     def start(self, *more: str, **settings: str) -> None:
         """Start `up`, with more flags and settings than usual, and wait until all is ready."""
@@ -70,27 +67,18 @@ class Stack:
             *("--api-port", self.ports.api, "--proxy-port", self.ports.proxy),
             *("--orchestrator-port", self.ports.orchestrator, "--data-port", self.ports.data),
         ]
-        log = (self.home.root / "up.log").open("a")
-        self._up = subprocess.Popen(
-            [EMBERBOX, "up", "--json", *map(str, flags), *more],
-            env={**self.environment, **settings},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            process_group=0,
-        )
-        log.close()
-        assert self._up.stdout is not None
-        with self._up.stdout as lines:
-            line = lines.readline()
-        assert line, f"up did not get ready: {(self.home.root / 'up.log').read_text()}"
-        self.facts = json.loads(line)
+        with (self.home.root / "up.log").open("a") as log:
+            try:
+                self._up = Up.start(
+                    [*map(str, flags), *more], {**self.environment, **settings}, log
+                )
+            except NotReadyError:
+                told = (self.home.root / "up.log").read_text()
+                raise AssertionError(f"up did not get ready: {told}") from None
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """End `up` as Ctrl-C does, or by another signal; its exit status."""
-        assert self._up is not None
-        self._up.send_signal(number)
-        return self._up.wait(STOP_SECONDS)
+        return self._running.stop(number)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -99,6 +87,8 @@ class Stack:
         try:
             yield
         finally:
+            if self._up is not None and self._up.poll() is None:  # a test failed in between
+                self.stop()
             self.start()
 
     @contextmanager
@@ -113,9 +103,18 @@ class Stack:
 
     def kill_up(self) -> None:
         """SIGKILL `up` alone; the programs it started go on."""
+        self._running.process.kill()
+        self._running.process.wait()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What `up` said when all was ready."""
+        return self._running.facts
+
+    @property
+    def _running(self) -> Up:
         assert self._up is not None
-        self._up.kill()
-        self._up.wait()
+        return self._up
 
     @property
     def network(self) -> NodeNetwork:
@@ -125,7 +124,7 @@ class Stack:
     @property
     def sdk(self) -> dict[str, Any]:
         """Options of the SDK that reach this stack."""
-        return {name: self.facts[name] for name in ("api_key", "api_url", "sandbox_url")}
+        return self._running.sdk
 
     def emberbox(self, *arguments: str) -> str:
         """What a command prints that works on this stack's home."""

@@ -27,7 +27,10 @@ def images() -> None:
 
 @pytest.fixture(scope="session")
 def stack(
-    images: None, free_ports: FreePorts, tmp_path_factory: pytest.TempPathFactory
+    _session_leaves_nothing: None,  # which must look after the stack has ended
+    images: None,
+    free_ports: FreePorts,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     """`emberbox up`, ready. At the end it stops and leaves no sandbox."""
     stack = new_stack(free_ports, tmp_path_factory.mktemp("home"))
