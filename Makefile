@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat
+.PHONY: help install demo test check lint types imports generated unit integration compat soak
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,3 +41,6 @@ integration: install ## the tests with real VMs and networks, as root
 
 compat: install ## the official e2b package against emberbox up
 	$(BIN)/python -m pytest tests/compatibility
+
+soak: test      ## every test, then every benchmark in full
+	$(BIN)/python -m benchmarks create
