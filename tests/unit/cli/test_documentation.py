@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from emberbox.cli.commands import emberbox
 from emberbox.cli.servers import COMMANDS
+from emberbox.cli.up import up
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,3 +58,29 @@ def test_a_documented_command_is_understood(line: str) -> None:
         command, name, words = found, words[0], words[1:]
     if not isinstance(command, click.Group):
         command.make_context(name, words)  # parses and calls nothing; raises UsageError
+
+
+def variables(program: str) -> set[str]:
+    """The environment variables that a program reads."""
+    settings = importlib.import_module(f"emberbox.{program.replace('-', '_')}.settings").Settings
+    fields = settings.model_fields.items()
+    return {field.validation_alias or f"EMBERBOX_{name.upper()}" for name, field in fields}
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_every_setting_is_documented(program: str) -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    missing = {name for name in variables(program) if f"`{name}`" not in text}
+    assert not missing
+
+
+def test_every_documented_variable_is_read_by_something() -> None:
+    known = {name for program in COMMANDS for name in variables(program)}
+    named = set(re.findall(r"EMBERBOX_[A-Z0-9_]+", (ROOT / "docs" / "operating.md").read_text()))
+    assert named <= known
+
+
+def test_every_flag_of_up_is_documented() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    flags = {flag for option in up.params for flag in option.opts}
+    assert {flag for flag in flags if f"`{flag}`" not in text} == set()
