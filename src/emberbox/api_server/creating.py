@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -87,8 +88,8 @@ class Creator:
 
     async def create(self, team: Team, wanted: WantedSandbox) -> Sandbox:
         """Answers when the sandbox runs. Raises ApiError."""
-        template = await self._templates.resolve(wanted.template, team.team_id)
         while True:
+            template = await self._templates.resolve(wanted.template, team.team_id)
             request = PlacementRequest(
                 template.template_id, template.vcpu, template.ram_mb, template.disk_mb
             )
@@ -96,10 +97,11 @@ class Creator:
             row = self._reservation(team, template, wanted, node)
             holder = await self._store.reserve(row)
             if holder is None:
-                return await self._start(row, wanted, node, request)
-            joined = await self._join(holder, row)
-            if joined is not None:
-                return joined
+                made = await self._start(row, wanted, node, request)
+            else:
+                made = await self._join(holder, row)
+            if made is not None:
+                return made
 
     def _reservation(
         self, team: Team, template: Template, wanted: WantedSandbox, node: Node
@@ -131,18 +133,34 @@ class Creator:
 
     async def _start(
         self, row: Sandbox, wanted: WantedSandbox, node: Node, request: PlacementRequest
-    ) -> Sandbox:
+    ) -> Sandbox | None:
+        """The sandbox; None when its template was built anew, so that it must be asked for again.
+        Raises ApiError."""
         while True:
             try:
                 await node.create(self._config(row, wanted), row.end_at, self._create_timeout)
             except NodeError as error:
                 if error.sent and error.code not in _NOTHING_MADE:
                     raise await self._give_up(row, error) from error
+                if error.code is grpc.StatusCode.NOT_FOUND and await self._rebuilt(row, node):
+                    await self._keeper.settle(row, Refused(row.execution_id, error.reason))
+                    return None
                 request.refuse(node, _refusal(error))
                 row, node = await self._elsewhere(row, request)
             else:
                 self._keeper.settle_later(row, Started(row.execution_id))
                 return row
+
+    async def _rebuilt(self, row: Sandbox, node: Node) -> bool:
+        """Whether the node has another build of the template than the one that was asked for.
+
+        Nodes are asked for their templates every few seconds; one that just started with a new
+        version of the guest has replaced its build since.
+        """
+        with contextlib.suppress(NodeError):
+            await self._templates.sync(node)
+        template = await self._templates.find(row.template_id, row.team_id)
+        return template is not None and template.build_id != row.build_id
 
     async def _elsewhere(self, row: Sandbox, request: PlacementRequest) -> tuple[Sandbox, Node]:
         """Point the reservation at another node. Raises NoCapacityError when none is left."""

@@ -95,11 +95,13 @@ class Standin:
             yield event
 
 
-def template(names: list[str], template_id: str, **sizes: int) -> pb.Template:
+def template(
+    names: list[str], template_id: str, build_id: str = BUILD_ID, **sizes: int
+) -> pb.Template:
     """A template as a host lists it."""
     return pb.Template(
         template_id=template_id,
-        build_id=BUILD_ID,
+        build_id=build_id,
         names=names,
         vcpu=sizes.get("vcpu", 2),
         ram_mb=sizes.get("ram_mb", 512),
@@ -128,7 +130,9 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         host.create_began.set()
         if host.fail_create is not None:
             await context.abort(*host.fail_create)
-        if config.template_id not in {one.template_id for one in host.templates}:
+        if (config.template_id, config.build_id) not in {
+            (one.template_id, one.build_id) for one in host.templates
+        }:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such template here")
         if len(host.sandboxes) >= host.capacity:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory left")

@@ -221,6 +221,15 @@ async def test_a_full_host_is_503_with_its_reason_and_frees_the_quota(world: Wor
     assert await world.rows() == []
 
 
+async def test_a_template_that_was_built_anew_is_found_at_once(world: World) -> None:
+    await world.created()
+    newer = "0b0d1f3e-6f0c-4f0e-9a53-7d5f0c1f2a22"
+    world.host.templates[:] = [template(["base"], BASE_ID, newer)]
+    sandbox_id = await world.created()
+    assert world.host.configs[sandbox_id].build_id == newer
+    assert len(await world.rows()) == 2
+
+
 async def test_a_vm_that_fails_is_500_with_its_console_and_leaves_nothing(world: World) -> None:
     reason = "the guest ended while starting\nconsole:\nmounting\n\x1b[31mkernel panic\x1b[0m\x00"
     world.host.fail_create = (grpc.StatusCode.INTERNAL, reason)
