@@ -87,7 +87,7 @@ class Stack:
         try:
             yield
         finally:
-            if self._up is not None and self._up.poll() is None:  # a test failed in between
+            if self._running.process.poll() is None:  # a test failed in between
                 self.stop()
             self.start()
 
