@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from benchmarks.figures import Clock, percentiles, progress
+from benchmarks.figures import Clock, at_least_one, percentiles, progress
 from benchmarks.stack import running
 from emberbox import Sandbox, SandboxException
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
@@ -57,9 +57,9 @@ class Series:
 def main(arguments: list[str]) -> dict[str, Any]:
     """Measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks create")
-    parser.add_argument("--cold", type=int, default=10)
-    parser.add_argument("--clone", type=int, default=30)
-    parser.add_argument("--burst", type=int, default=20)
+    parser.add_argument("--cold", type=at_least_one, default=10)
+    parser.add_argument("--clone", type=at_least_one, default=30)
+    parser.add_argument("--burst", type=at_least_one, default=20)
     options = parser.parse_args(arguments)
     with running() as target:
         Sandbox.create(timeout=60).kill()  # the first reads the RAM image from disk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -31,6 +32,13 @@ class Clock:
         begun = time.perf_counter()
         yield
         self.ms = (time.perf_counter() - begun) * 1000
+
+
+def at_least_one(text: str) -> int:
+    """A count for argparse. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def progress(doing: str, done: int, of: int) -> None:
