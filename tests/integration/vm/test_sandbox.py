@@ -156,24 +156,35 @@ def test_a_killed_sandbox_is_gone_at_once(create: Callable[..., Sandbox], stack:
     assert not sandbox.kill()
     with pytest.raises(SandboxNotFoundException):
         sandbox.get_info()
+    assert stack.wait_for_end_of(sandbox.sandbox_id)[0] == "killed"
 
 
-def test_its_deadline_ends_it(create: Callable[..., Sandbox]) -> None:
+def test_its_deadline_ends_it(create: Callable[..., Sandbox], stack: Stack) -> None:
     sandbox = create()
     sandbox.set_timeout(1)
     wait_until(lambda: not sandbox.is_running(), 10)
+    assert stack.wait_for_end_of(sandbox.sandbox_id) == ("expired", "its deadline passed")
 
 
 def test_a_vmm_that_dies_is_noticed(create: Callable[..., Sandbox], stack: Stack) -> None:
     sandbox = create()
     os.kill(stack.vmm_pid(sandbox.sandbox_id), 9)
     wait_until(lambda: not sandbox.is_running(), 10)
+    outcome, reason = stack.wait_for_end_of(sandbox.sandbox_id)
+    assert outcome == "crashed"
+    assert "its VMM ended" in reason
 
 
-def test_a_guest_that_powers_off_is_noticed(create: Callable[..., Sandbox]) -> None:
+@pytest.mark.parametrize("trigger", ["o", "c"], ids=["powers off", "panics"])
+def test_a_guest_that_ends_is_noticed(
+    create: Callable[..., Sandbox], stack: Stack, trigger: str
+) -> None:
     sandbox = create()
-    sandbox.commands.run("echo o | sudo tee /proc/sysrq-trigger", background=True)
+    sandbox.commands.run(f"echo {trigger} | sudo tee /proc/sysrq-trigger", background=True)
     wait_until(lambda: not sandbox.is_running(), 30)
+    outcome, reason = stack.wait_for_end_of(sandbox.sandbox_id)
+    assert outcome == "crashed"
+    assert "the guest ended" in reason
 
 
 async def test_the_async_flavour(stack: Stack) -> None:

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from emberbox import Sandbox, SandboxException
+from emberbox.orchestrator.processes import is_alive
 from tests.stack import EMBERBOX, Stack, frozen, wait_until
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > next; mv next count; sleep 0.2; done"
+ECHO = Path(__file__).parents[3] / "examples" / "websocket_echo.py"
+PAGES, MESSAGES = 8000, 8765
+"""Ports inside: a web server that listens on 127.0.0.1, and a WebSocket that echoes."""
 
 
 def test_sigkill_of_the_orchestrator_keeps_processes_files_and_deadlines(
@@ -62,6 +68,7 @@ def test_a_deadline_that_passes_while_no_orchestrator_runs_is_kept_by_the_next(
     stack.kill_program("orchestrator")
     wait_until(lambda: time.time() > deadline, 10)
     wait_until(lambda: not sandbox.is_running(), 20)
+    assert stack.wait_for_end_of(sandbox.sandbox_id)[0] == "expired"
 
 
 def test_a_vm_that_dies_while_no_orchestrator_runs_is_reclaimed(
@@ -75,6 +82,9 @@ def test_a_vm_that_dies_while_no_orchestrator_runs_is_reclaimed(
     os.kill(orchestrator, signal.SIGKILL)
     wait_until(lambda: not sandbox.is_running(), 20)
     assert other.commands.run("echo alive").stdout == "alive\n"
+    outcome, reason = stack.wait_for_end_of(sandbox.sandbox_id)
+    assert outcome == "crashed"
+    assert "while no orchestrator" in reason
     wait_until(lambda: not (stack.home.run_directories / sandbox.sandbox_id).exists(), 20)
 
 
@@ -83,18 +93,20 @@ def test_a_stopped_api_server_does_not_stop_the_data_plane(
 ) -> None:
     sandbox = create()
     running = sandbox.commands.run("sleep 2; echo done", background=True)
-    with frozen(stack.pid_of("api-server")):
+    _serve_pages(sandbox)
+    with frozen(stack.pid_of("api-server")), sandbox.http(PAGES) as client:
         assert sandbox.commands.run("echo works").stdout == "works\n"
         sandbox.files.write("/home/user/a", "b")
         assert sandbox.files.read("/home/user/a") == "b"
         assert running.wait().stdout == "done\n"
+        assert client.get("/page").text == "from inside"
 
 
 def test_stopped_proxies_do_not_stop_create(create: Callable[..., Sandbox], stack: Stack) -> None:
     with frozen(stack.pid_of("client-proxy")), frozen(*stack.data_proxy_pids()):
-        sandbox = Sandbox.create(timeout=60, **stack.sdk)
-    assert sandbox.commands.run("echo up").stdout == "up\n"
-    sandbox.kill()
+        sandbox = create()
+    # The worker has yet to read of the route, and may read the request first.
+    wait_until(lambda: _answers(sandbox), 10)
 
 
 def test_a_killed_data_proxy_worker_comes_back_with_its_routes(
@@ -114,6 +126,32 @@ def test_a_stream_outlives_a_restart_of_the_orchestrator(
     stack.kill_program("orchestrator")
     assert stream.wait().stdout == "1\n2\n3\n4\n"
     wait_until(lambda: _known(sandbox, stack), 10)
+
+
+def test_ports_answer_while_the_orchestrator_is_killed(
+    create: Callable[..., Sandbox], stack: Stack
+) -> None:
+    sandbox = create()
+    _serve_pages(sandbox)
+    sandbox.files.write("/home/user/echo.py", ECHO.read_text())
+    sandbox.commands.run(f"python3 /home/user/echo.py {MESSAGES}", background=True, timeout=0)
+    wait_until(lambda: _echoes(sandbox), 60)
+    with sandbox.http(PAGES) as client, sandbox.websocket(MESSAGES) as opened_before:
+
+        def all_answer() -> bool:
+            opened_before.send("before")
+            return (
+                opened_before.recv(timeout=10) == "before"
+                and client.get("/page").text == "from inside"
+                and _echoes(sandbox)
+            )
+
+        assert all_answer()
+        stack.kill_program("orchestrator")
+        assert all_answer()
+        while not _known(sandbox, stack):
+            assert all_answer()
+        assert all_answer()
 
 
 def test_nobody_can_write_the_ram_image_that_clones_share(
@@ -195,12 +233,61 @@ def test_up_takes_over_after_sigkill(create: Callable[..., Sandbox], stack: Stac
         [EMBERBOX, "up"], env=stack.environment, capture_output=True, text=True, check=False
     )
     assert second.returncode == 1
-    assert len(second.stderr.splitlines()) == 1, second.stderr
+    assert second.stderr == (
+        f"emberbox: emberbox up already runs on {stack.home.root} (pid {stack.facts['pid']}): "
+        "stop it or pass --home\n"
+    )
+
+
+def test_up_keep_leaves_sandboxes_to_the_next_up(
+    create: Callable[..., Sandbox], stack: Stack
+) -> None:
+    with stack.stopped():
+        stack.start("--keep")
+        sandbox = create()
+        counter = sandbox.commands.run(COUNTER, background=True, timeout=0)
+        process = stack.record_of(sandbox.sandbox_id).process
+        assert process is not None
+        assert stack.stop(signal.SIGTERM) == 0
+        assert is_alive(process)
+    assert stack.record_of(sandbox.sandbox_id).process == process
+    assert counter.pid in [one.pid for one in sandbox.commands.list()]
+    _wait_until_it_counts_on(sandbox)
+
+
+def test_sigterm_of_up_ends_its_sandboxes(create: Callable[..., Sandbox], stack: Stack) -> None:
+    sandbox = create()
+    process = stack.record_of(sandbox.sandbox_id).process
+    assert process is not None
+    assert stack.stop(signal.SIGTERM) == 0
+    assert not is_alive(process)
+    assert not (stack.home.run_directories / sandbox.sandbox_id).exists()
+    stack.start()
+    assert not sandbox.is_running()
+    outcome, reason = stack.wait_for_end_of(sandbox.sandbox_id)
+    assert (outcome, reason) == ("killed", "the host was shut down")
 
 
 def _wait_until_it_counts_on(sandbox: Sandbox) -> None:
     before = int(sandbox.files.read("/home/user/count"))
     wait_until(lambda: int(sandbox.files.read("/home/user/count")) > before, 30)
+
+
+def _serve_pages(sandbox: Sandbox) -> None:
+    sandbox.files.write("/home/user/site/page", "from inside")
+    server = f"python3 -m http.server {PAGES} --bind 127.0.0.1 --directory /home/user/site"
+    sandbox.commands.run(server, background=True, timeout=0)
+    with sandbox.http(PAGES) as client:
+        wait_until(lambda: client.get("/page").status_code == 200, 60)
+
+
+def _echoes(sandbox: Sandbox) -> bool:
+    try:
+        with sandbox.websocket(MESSAGES, open_timeout=10) as connection:
+            connection.send("now")
+            return connection.recv(timeout=10) == "now"
+    except InvalidStatus:  # 502: it does not listen yet
+        return False
 
 
 def _known(sandbox: Sandbox, stack: Stack) -> bool:
