@@ -23,6 +23,7 @@ import grpc
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.orchestrator.images.manifest import KINDS
 from emberbox.orchestrator.network.addresses import NodeNetwork
 from emberbox.orchestrator.processes import identify, is_alive
 from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
@@ -230,10 +231,11 @@ class Stack:
 
 
 def prepare_home(root: Path) -> Path:
-    """A home that shares the machine's images."""
+    """A home that shares the machine's images, and pins them in a store of its own."""
     images = default_home() / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    (root / "images").symlink_to(images)
+    (root / "images").mkdir()
+    for kind in KINDS:
+        (root / "images" / kind).symlink_to(images / kind)
     return root
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sqlite3
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -60,7 +61,7 @@ def answering(
             await context.abort(_status_of(error), _bounded(message))
         except (EmberboxError, OSError, sqlite3.Error) as error:
             _log.exception("call failed", method=method.__name__)
-            await context.abort(grpc.StatusCode.INTERNAL, _bounded(str(error)))
+            await context.abort(grpc.StatusCode.INTERNAL, _bounded(_told(error)))
         raise AssertionError("abort raises")
 
     return answer
@@ -95,6 +96,13 @@ async def _unauthenticated(_request: object, context: Context) -> None:
         f"the call has no valid {GRPC_SECRET_KEY}: give both programs the same"
         " EMBERBOX_INTERNAL_SECRET_FILE",
     )
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the host's disk is full{where}: make room on the file system of EMBERBOX_HOME"
+    return str(error)
 
 
 def _bounded(message: str) -> str:

@@ -156,7 +156,7 @@ def test_a_killed_sandbox_is_gone_at_once(create: Callable[..., Sandbox], stack:
     assert not sandbox.kill()
     with pytest.raises(SandboxNotFoundException):
         sandbox.get_info()
-    assert stack.wait_for_end_of(sandbox.sandbox_id)[0] == "killed"
+    assert stack.wait_for_end_of(sandbox.sandbox_id) == ("killed", "killed by request")
 
 
 def test_its_deadline_ends_it(create: Callable[..., Sandbox], stack: Stack) -> None:

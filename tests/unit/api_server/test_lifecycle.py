@@ -76,6 +76,12 @@ def test_orders_of_events(events: list[Event], last: State, ends: list[bool]) ->
     assert story(*events) == (last, ends)
 
 
+def test_a_kill_keeps_the_reason_it_was_asked_for_with() -> None:
+    assert handle(Record(RUN, State.KILLING), KILLED).reason is None
+    assert handle(Record(RUN, State.RUNNING), KILLED).reason == "asked"
+    assert handle(Record(RUN, State.KILLING), EXPIRED).reason == "deadline"
+
+
 @pytest.mark.parametrize("state", State)
 def test_another_run_changes_nothing(state: State) -> None:
     for event in EVENTS:

@@ -202,7 +202,11 @@ def _end_confirmed(state: State) -> Transition:
 
 
 def _reported(state: State, event: Reported) -> Transition:
-    return Transition(state, event.outcome, event.reason) if state in LIVE else _nothing(state)
+    if state not in LIVE:
+        return _nothing(state)
+    # A kill that was asked for here has its reason already; the node only repeats that it was.
+    known = state is State.KILLING and event.outcome is State.KILLED
+    return Transition(state, event.outcome, None if known else event.reason)
 
 
 def _lost(state: State, event: Lost) -> Transition:
