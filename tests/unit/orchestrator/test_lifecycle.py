@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emberbox.orchestrator.sandboxes.lifecycle import (
+    STORY_LINES,
     EndRequested,
     Event,
     Forget,
@@ -108,3 +109,11 @@ def test_the_story_keeps_every_event_with_its_reason() -> None:
         "running → ending: MachineGone  kernel panic",
         "ending → ended: Reclaimed",
     ]
+
+
+def test_the_story_is_bounded_and_keeps_the_latest() -> None:
+    life = lifecycle()
+    for number in range(STORY_LINES + 5):
+        life.note(str(number))
+    assert len(life.story) == STORY_LINES
+    assert life.story[-1][1] == str(STORY_LINES + 4)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from emberbox.api_server.store.database import Database
 
 _REASON_LENGTH = 512
-_IDS_AT_ONCE = 500
 
 
 class SandboxStore:
@@ -58,15 +57,6 @@ class SandboxStore:
         """The row of this id, whatever its state."""
         rows = await self._select(select(sandboxes).where(sandboxes.c.sandbox_id == sandbox_id))
         return rows[0] if rows else None
-
-    async def get_many(self, sandbox_ids: Collection[str]) -> dict[str, Sandbox]:
-        """The rows of these ids, whatever their state."""
-        ids = list(sandbox_ids)
-        found: list[Sandbox] = []
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            part = ids[start : start + _IDS_AT_ONCE]
-            found += await self._select(select(sandboxes).where(sandboxes.c.sandbox_id.in_(part)))
-        return {row.sandbox_id: row for row in found}
 
     async def live_on(self, node_id: str) -> list[Sandbox]:
         """What should be on a node."""

@@ -11,11 +11,15 @@ and turns their results into events. Every event is kept, so that a sandbox can 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+STORY_LINES = 200
 
 
 class State(enum.Enum):
@@ -112,7 +116,8 @@ class Lifecycle:
     now: Callable[[], float]
     state: State = State.STARTING
     end: EndRequested | None = None
-    story: list[tuple[float, str]] = field(default_factory=list)
+    # Bounded: whoever moves a deadline adds a line, as often as they like.
+    story: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take one event; what is to be done now, in order."""
