@@ -36,10 +36,13 @@ __all__ = ["EMBERBOX", "Ports", "Stack", "frozen", "prepare_home", "wait_until"]
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LANE = int(os.environ.get("EMBERBOX_TEST_LANE", "0"))
+"""Test runs with different lanes, 0 to 15, can share a machine."""
+
 NETWORK = {
-    "EMBERBOX_NODE_ID": "integration-tests",
-    "EMBERBOX_NETWORK_RANGE": "10.203.0.0/20",
-    "EMBERBOX_DNS_PORT": "10353",
+    "EMBERBOX_NODE_ID": f"integration-tests-{LANE}",
+    "EMBERBOX_NETWORK_RANGE": f"10.203.{16 * LANE}.0/20",
+    "EMBERBOX_DNS_PORT": str(10353 + LANE),
 }
 
 
