@@ -39,8 +39,11 @@ unit: install   ## the fast tests
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest tests/integration
 
-compat: install ## the official e2b package against emberbox up
-	$(BIN)/python -m pytest tests/compatibility
+compat: export EMBERBOX_COMPAT_RESULTS := $(CURDIR)/.compat/results.jsonl
+compat: install ## the official SDKs against emberbox up, and the table of what works
+	@mkdir -p .compat && rm -f $(EMBERBOX_COMPAT_RESULTS)*
+	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
+	$(BIN)/python -m scripts.compat_table && exit $$tests
 
 soak: test      ## every test, then every benchmark in full
 	$(BIN)/python -m benchmarks create

@@ -1,0 +1,67 @@
+"""Which method of an official SDK a test is about, for the table of docs/compatibility.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scripts.compat_surface import group_of
+from scripts.compat_table import ERROR, NORMAL, NOT_YET, RESULTS_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARK = "covers"
+
+
+def covers(*methods: str) -> pytest.MarkDecorator:
+    """The test calls these methods ("Sandbox.create") and checks their normal results."""
+    return getattr(pytest.mark, MARK)(*methods, case=NORMAL)  # type: ignore[no-any-return]
+
+
+def covers_error(error: type[Exception], *methods: str) -> pytest.MarkDecorator:
+    """The test makes each of these methods raise the error."""
+    return getattr(pytest.mark, MARK)(*methods, case=ERROR + error.__name__)  # type: ignore[no-any-return]
+
+
+def covers_not_yet(*methods: str) -> pytest.MarkDecorator:
+    """The test sees each of these methods, which come later, fail with a clear typed error."""
+    return getattr(pytest.mark, MARK)(*methods, case=NOT_YET)  # type: ignore[no-any-return]
+
+
+def claims(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    """The methods and cases that a test is about."""
+    for mark in item.iter_markers(MARK):
+        for method in mark.args:
+            yield method, mark.kwargs["case"]
+
+
+def record(item: pytest.Item, *, passed: bool) -> None:
+    """Write down what a test of the Python package showed, when somebody wants to know."""
+    flavour = _flavour_of(item)
+    for method, case in claims(item):
+        append_result(
+            sdk="python",
+            group=group_of(method),
+            method=method,
+            flavour=flavour,
+            case=case,
+            outcome="passed" if passed else "failed",
+        )
+
+
+def append_result(**result: str) -> None:
+    """Add one line to the results, see scripts/compat_table.py."""
+    name = os.environ.get(RESULTS_VARIABLE)
+    if name:
+        with Path(name).open("a") as results:
+            results.write(json.dumps(result) + "\n")
+
+
+def _flavour_of(item: pytest.Item) -> str:
+    call = getattr(item, "callspec", None)
+    return str(call.params.get("flavour", "")) if call else ""
