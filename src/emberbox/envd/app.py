@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from emberbox.envd.metrics import Metrics
     from emberbox.envd.process_service import ProcessService
     from emberbox.envd.state import State
+    from emberbox.envd.telemetry import Telemetry
     from emberbox.envd.workers import Workers
 
     Endpoint = Callable[[Request, Send], Awaitable[None]]
@@ -52,11 +53,13 @@ class Application:
         initializer: Initializer,
         bridges: Bridges,
         metrics: Metrics,
+        telemetry: Telemetry,
     ) -> None:
         self._state = state
         self._initializer = initializer
         self._bridges = bridges
         self._metrics = metrics
+        self._telemetry = telemetry
         self._services = {
             "process.Process": rpc.process_app(processes),
             "filesystem.Filesystem": rpc.filesystem_app(filesystem),
@@ -69,6 +72,7 @@ class Application:
             ("POST", "/files"): Uploads(state, workers).handle,
             ("POST", "/init"): self._init,
             ("POST", "/bridge"): self._bridge,
+            ("GET", "/telemetry"): self._read_telemetry,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +110,10 @@ class Application:
 
     async def _read_metrics(self, request: Request, send: Send) -> None:
         await respond_json(send, 200, self._metrics.read())
+
+    async def _read_telemetry(self, request: Request, send: Send) -> None:
+        kind = [(b"content-type", b"application/json")]
+        await respond(send, 200, self._telemetry.handle(request), kind)
 
     async def _init(self, request: Request, send: Send) -> None:
         await self._initializer.handle(request)

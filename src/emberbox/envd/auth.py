@@ -10,7 +10,7 @@ from emberbox.envd.errors import UnauthenticatedError
 if TYPE_CHECKING:
     from emberbox.envd.state import State
 
-# /files also takes signatures and judges for itself; /init and /bridge look at the peer.
+# /files also takes signatures and judges for itself; the others of the host look at the peer.
 _OPEN = frozenset(
     {
         ("GET", "/health"),
@@ -18,6 +18,7 @@ _OPEN = frozenset(
         ("POST", "/files"),
         ("POST", "/init"),
         ("POST", "/bridge"),
+        ("GET", "/telemetry"),
     }
 )
 _REFUSED = "unauthorized access, please provide a valid access token or method signing if supported"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from emberbox.envd.asgi import Request
     from emberbox.envd.state import State
     from emberbox.envd.system import System
+    from emberbox.envd.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,12 @@ class _Changes:
 class Initializer:
     """Applies /init. `peers` are the addresses it is accepted from."""
 
-    def __init__(self, state: State, system: System, peers: Collection[str]) -> None:
+    def __init__(
+        self, state: State, system: System, peers: Collection[str], telemetry: Telemetry
+    ) -> None:
         self._state = state
         self._system = system
+        self._telemetry = telemetry
         self._peers = frozenset(peers)
 
     async def handle(self, request: Request) -> None:
@@ -65,6 +69,7 @@ class Initializer:
         changes = _parse(await request.json())
         self._change_system(changes)
         self._change_state(changes)
+        self._telemetry.begin(self._state.lifecycle_id)
 
     def _change_system(self, changes: _Changes) -> None:
         system = self._system

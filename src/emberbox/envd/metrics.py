@@ -18,29 +18,42 @@ class Metrics:
 
     def read(self) -> dict[str, int | float]:
         """Sizes in bytes unless the name says otherwise; `ts` in Unix seconds."""
-        memory = _memory()
-        disk = os.statvfs("/")
-        used = memory["MemTotal"] - memory["MemAvailable"]
+        used = usage()
         return {
             "ts": int(time.time()),
-            "cpu_count": os.cpu_count() or 1,
+            **used,
             "cpu_used_pct": self._cpu_percent(),
-            "mem_total": memory["MemTotal"],
-            "mem_used": used,
-            "mem_cache": memory["Cached"],
-            "mem_total_mib": memory["MemTotal"] // _MIB,
-            "mem_used_mib": used // _MIB,
-            "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
-            "disk_total": disk.f_blocks * disk.f_frsize,
+            "mem_total_mib": used["mem_total"] // _MIB,
+            "mem_used_mib": used["mem_used"] // _MIB,
         }
 
     def _cpu_percent(self) -> float:
-        with Path("/proc/stat").open() as lines:
-            ticks = [int(text) for text in lines.readline().split()[1:9]]
-        total, busy = sum(ticks), sum(ticks) - ticks[3] - ticks[4]  # less idle and iowait
+        busy, total = cpu_ticks()
         spent, passed = busy - self._busy, total - self._total
         self._busy, self._total = busy, total
         return round(100 * spent / passed, 2) if passed > 0 else 0.0
+
+
+def usage() -> dict[str, int]:
+    """Memory and disk in bytes, and the number of processors."""
+    memory = _memory()
+    disk = os.statvfs("/")
+    return {
+        "cpu_count": os.cpu_count() or 1,
+        "mem_total": memory["MemTotal"],
+        "mem_used": memory["MemTotal"] - memory["MemAvailable"],
+        "mem_cache": memory["Cached"],
+        "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
+        "disk_total": disk.f_blocks * disk.f_frsize,
+    }
+
+
+def cpu_ticks() -> tuple[int, int]:
+    """Clock ticks since boot that all processors were busy, and that have passed."""
+    with Path("/proc/stat").open() as lines:
+        ticks = [int(text) for text in lines.readline().split()[1:9]]
+    total = sum(ticks)
+    return total - ticks[3] - ticks[4], total  # less idle and iowait
 
 
 def _memory() -> dict[str, int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from emberbox._gen.envd.process.process_pb import ProcessConfig, ProcessEvent
+    from emberbox.envd.logbook import Logbook
 
 _PIPE_CHUNK = 32 * 1024
 _PTY_CHUNK = 16 * 1024
@@ -244,8 +245,9 @@ def _set(ready: asyncio.Future[None]) -> None:
 class Processes:
     """All processes that envd started, and for 30 s those that ended."""
 
-    def __init__(self, spawner: Spawner) -> None:
+    def __init__(self, spawner: Spawner, logbook: Logbook) -> None:
         self._spawner = spawner
+        self._logbook = logbook
         self._by_pid: dict[int, Process] = {}
 
     def __iter__(self) -> Iterator[Process]:
@@ -257,6 +259,7 @@ class Processes:
         child = self._spawner.start(plan)
         process = Process(child, config, tag, lambda: self._ended(child, process))
         self._by_pid[process.pid] = process
+        self._logbook.started(process.pid, plan, tag)
         asyncio.get_running_loop().call_later(_REFILL_DELAY, self._spawner.refill)
         return process
 
@@ -273,6 +276,7 @@ class Processes:
 
     def _ended(self, child: Child, process: Process) -> None:
         self._spawner.release(child)
+        self._logbook.ended(process.pid, process.end)
         asyncio.get_running_loop().call_later(_EXITS_REMEMBERED, self._forget, process)
 
     def _forget(self, process: Process) -> None:

@@ -15,12 +15,14 @@ from emberbox.envd.app import Application
 from emberbox.envd.bridge import Bridges
 from emberbox.envd.filesystem_service import FilesystemService
 from emberbox.envd.init import Initializer
+from emberbox.envd.logbook import Logbook, LogbookHandler
 from emberbox.envd.metrics import Metrics
 from emberbox.envd.process_service import ProcessService
 from emberbox.envd.processes import Processes
 from emberbox.envd.spawn import Spawner, keep_descriptors
 from emberbox.envd.state import State
 from emberbox.envd.system import System
+from emberbox.envd.telemetry import Telemetry
 from emberbox.envd.users import Users
 from emberbox.envd.workers import Workers
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from emberbox.envd.cgroups import Cgroups
 
 logger = logging.getLogger(__name__)
+_envd_logger = logging.getLogger("emberbox.envd")
 
 _KEEP_ALIVE = 700
 """Seconds; longer than the 640 for which proxies keep idle connections to us."""
@@ -77,16 +80,20 @@ class Envd:
     def __post_init__(self) -> None:
         users = Users()
         self._workers = Workers(users)
-        self.processes = Processes(Spawner(self.cgroups))
+        logbook = Logbook()
+        self._log_handler = LogbookHandler(logbook)
+        telemetry = Telemetry(logbook, self.settings.init_peers)
+        self.processes = Processes(Spawner(self.cgroups), logbook)
         self.bridges = Bridges(self.settings.guest_address, self.settings.port)
         self.app = Application(
             state=self.state,
             workers=self._workers,
             processes=ProcessService(self.processes, users, self.state),
             filesystem=FilesystemService(self.state, self._workers),
-            initializer=Initializer(self.state, self.system, self.settings.init_peers),
+            initializer=Initializer(self.state, self.system, self.settings.init_peers, telemetry),
             bridges=self.bridges,
             metrics=Metrics(),
+            telemetry=telemetry,
         )
         self._server = _IdleServer(
             uvicorn.Config(
@@ -129,8 +136,10 @@ class Envd:
         asyncio.run(self._serve_until_stopped(sockets))
 
     async def _serve_until_stopped(self, sockets: list[socket.socket] | None) -> None:
+        _envd_logger.addHandler(self._log_handler)
         try:
             await self._server.serve(sockets)
         finally:
+            _envd_logger.removeHandler(self._log_handler)
             self.bridges.close_all()
             self._workers.close()

@@ -18,7 +18,10 @@ _SANDBOX_LABEL = re.compile(rb"(\d+)-([a-z0-9]+)(?:-[^.]*)?\Z")
 _HOST_PORT = re.compile(rb":\d*\Z")
 _PORT = re.compile(rb"\d{1,5}\Z")
 _CONTROL_ROUTES = frozenset(
-    {b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade", b"bridge"}
+    {
+        *(b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade"),
+        *(b"bridge", b"telemetry"),
+    }
 )
 _PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z")
 """Paths that are what they seem, as nearly all are."""

@@ -17,6 +17,7 @@ CONTROL = [
     "/fsthaw",
     "/upgrade",
     "/bridge",
+    "/telemetry",
 ]
 
 
