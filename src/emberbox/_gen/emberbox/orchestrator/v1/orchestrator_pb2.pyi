@@ -200,6 +200,106 @@ class AcknowledgeEventsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class SandboxMetric(_message.Message):
+    __slots__ = ("at", "cpu_count", "cpu_used_percent", "mem_used", "mem_total", "mem_cache", "disk_used", "disk_total")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    CPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CPU_USED_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MEM_USED_FIELD_NUMBER: _ClassVar[int]
+    MEM_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    MEM_CACHE_FIELD_NUMBER: _ClassVar[int]
+    DISK_USED_FIELD_NUMBER: _ClassVar[int]
+    DISK_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    cpu_count: int
+    cpu_used_percent: float
+    mem_used: int
+    mem_total: int
+    mem_cache: int
+    disk_used: int
+    disk_total: int
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cpu_count: _Optional[int] = ..., cpu_used_percent: _Optional[float] = ..., mem_used: _Optional[int] = ..., mem_total: _Optional[int] = ..., mem_cache: _Optional[int] = ..., disk_used: _Optional[int] = ..., disk_total: _Optional[int] = ...) -> None: ...
+
+class SandboxMetricsRequest(_message.Message):
+    __slots__ = ("sandbox_id", "start", "end")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    start: int
+    end: int
+    def __init__(self, sandbox_id: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class SandboxMetricsResponse(_message.Message):
+    __slots__ = ("samples",)
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    samples: _containers.RepeatedCompositeFieldContainer[SandboxMetric]
+    def __init__(self, samples: _Optional[_Iterable[_Union[SandboxMetric, _Mapping]]] = ...) -> None: ...
+
+class SandboxLatestMetricsRequest(_message.Message):
+    __slots__ = ("sandbox_ids",)
+    SANDBOX_IDS_FIELD_NUMBER: _ClassVar[int]
+    sandbox_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sandbox_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SandboxLatestMetricsResponse(_message.Message):
+    __slots__ = ("samples",)
+    class SamplesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: SandboxMetric
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SandboxMetric, _Mapping]] = ...) -> None: ...
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    samples: _containers.MessageMap[str, SandboxMetric]
+    def __init__(self, samples: _Optional[_Mapping[str, SandboxMetric]] = ...) -> None: ...
+
+class SandboxLogsRequest(_message.Message):
+    __slots__ = ("sandbox_id", "start_ms", "end_ms", "limit", "newest_first", "level", "search")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    END_MS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIRST_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    start_ms: int
+    end_ms: int
+    limit: int
+    newest_first: bool
+    level: str
+    search: str
+    def __init__(self, sandbox_id: _Optional[str] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., limit: _Optional[int] = ..., newest_first: _Optional[bool] = ..., level: _Optional[str] = ..., search: _Optional[str] = ...) -> None: ...
+
+class SandboxLogsResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[LogEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[LogEntry, _Mapping]]] = ...) -> None: ...
+
+class LogEntry(_message.Message):
+    __slots__ = ("at", "level", "logger", "message", "fields")
+    class FieldsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    AT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    LOGGER_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    level: str
+    logger: str
+    message: str
+    fields: _containers.ScalarMap[str, str]
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., level: _Optional[str] = ..., logger: _Optional[str] = ..., message: _Optional[str] = ..., fields: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class ServiceInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

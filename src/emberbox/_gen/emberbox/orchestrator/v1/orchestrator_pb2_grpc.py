@@ -69,6 +69,21 @@ class SandboxServiceStub:
                 request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.AcknowledgeEventsRequest.SerializeToString,
                 response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.AcknowledgeEventsResponse.FromString,
                 _registered_method=True)
+        self.Metrics = channel.unary_unary(
+                '/emberbox.orchestrator.v1.SandboxService/Metrics',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxMetricsRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxMetricsResponse.FromString,
+                _registered_method=True)
+        self.LatestMetrics = channel.unary_unary(
+                '/emberbox.orchestrator.v1.SandboxService/LatestMetrics',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLatestMetricsRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLatestMetricsResponse.FromString,
+                _registered_method=True)
+        self.Logs = channel.unary_unary(
+                '/emberbox.orchestrator.v1.SandboxService/Logs',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLogsRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLogsResponse.FromString,
+                _registered_method=True)
 
 
 class SandboxServiceServicer:
@@ -128,6 +143,29 @@ class SandboxServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Metrics(self, request, context):
+        """What a sandbox has used, oldest first: at most 1000 samples, each the mean of its part of
+        the time when there are more. NOT_FOUND when this host has no samples of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LatestMetrics(self, request, context):
+        """The newest sample of each of these that has one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logs(self, request, context):
+        """What happened to and in a sandbox, also of one that ended lately. Fetches what is new from a
+        guest that answers soon. NOT_FOUND when this host has no logs of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SandboxServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +203,21 @@ def add_SandboxServiceServicer_to_server(servicer, server):
                     servicer.AcknowledgeEvents,
                     request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.AcknowledgeEventsRequest.FromString,
                     response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.AcknowledgeEventsResponse.SerializeToString,
+            ),
+            'Metrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.Metrics,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxMetricsRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxMetricsResponse.SerializeToString,
+            ),
+            'LatestMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.LatestMetrics,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLatestMetricsRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLatestMetricsResponse.SerializeToString,
+            ),
+            'Logs': grpc.unary_unary_rpc_method_handler(
+                    servicer.Logs,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLogsRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +409,87 @@ class SandboxService:
             '/emberbox.orchestrator.v1.SandboxService/AcknowledgeEvents',
             emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.AcknowledgeEventsRequest.SerializeToString,
             emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.AcknowledgeEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Metrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.SandboxService/Metrics',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxMetricsRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LatestMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.SandboxService/LatestMetrics',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLatestMetricsRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLatestMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.SandboxService/Logs',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLogsRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,
