@@ -18,7 +18,14 @@ TARGET = ROOT / "src/emberbox/sdk/_sync"
 RUFF = str(ROOT / ".venv/bin/ruff")
 
 # Written by hand in both packages: the flavours differ in kind there.
-HAND_WRITTEN = {"__init__.py", "transport.py", "consuming.py", "flavour.py"}
+HAND_WRITTEN = {
+    "__init__.py",
+    "transport.py",
+    "consuming.py",
+    "flavour.py",
+    "input_streams.py",
+    "watching.py",
+}
 
 SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
@@ -32,6 +39,10 @@ SUBSTITUTIONS = [
         (r"__a(iter|next|enter|exit)__", r"__\1__"),
         (r"\ba(close|read|iter_raw|iter_bytes)\b", r"\1"),
         (r"\banext\(", "next("),
+        # The output of a synchronous PTY is read from its handle: no parameter, nor its line in
+        # the docstring, nor its use.
+        (r"(?m)^ +on_data: .*\n", ""),
+        (r", on_pty=on_data", ""),
     ]
 ]
 

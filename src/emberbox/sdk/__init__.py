@@ -7,16 +7,20 @@ The modules beside them do no I/O and serve both.
 from __future__ import annotations
 
 from ._async.command_handle import AsyncCommandHandle
+from ._async.input_streams import AsyncCommandInputHandle
 from ._async.paginator import AsyncSandboxPaginator
 from ._async.sandbox import AsyncSandbox
+from ._async.watching import AsyncWatchHandle
 from ._sync.command_handle import CommandHandle
 from ._sync.paginator import SandboxPaginator
 from ._sync.sandbox import Sandbox
+from ._sync.watching import WatchHandle
 from .command_models import (
     CommandExitException,
     CommandResult,
     ProcessInfo,
     PtyOutput,
+    PtySize,
     Stderr,
     Stdout,
 )
@@ -41,6 +45,8 @@ from .file_models import (
     AsyncWriteData,
     AsyncWriteEntry,
     EntryInfo,
+    FilesystemEvent,
+    FilesystemEventType,
     FileType,
     WriteData,
     WriteEntry,
@@ -59,8 +65,10 @@ __all__ = [
     "ApiParams",
     "ApiUnreachableException",
     "AsyncCommandHandle",
+    "AsyncCommandInputHandle",
     "AsyncSandbox",
     "AsyncSandboxPaginator",
+    "AsyncWatchHandle",
     "AsyncWriteData",
     "AsyncWriteEntry",
     "AuthenticationException",
@@ -71,12 +79,15 @@ __all__ = [
     "EntryInfo",
     "FileNotFoundException",
     "FileType",
+    "FilesystemEvent",
+    "FilesystemEventType",
     "InvalidArgumentException",
     "NotEnoughSpaceException",
     "NotFoundException",
     "NotSupportedYetException",
     "ProcessInfo",
     "PtyOutput",
+    "PtySize",
     "RateLimitException",
     "Sandbox",
     "SandboxException",
@@ -95,6 +106,7 @@ __all__ = [
     "Stdout",
     "TimeoutException",
     "Username",
+    "WatchHandle",
     "WriteData",
     "WriteEntry",
     "WriteInfo",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import codecs
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeAlias, cast
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, cast
 
-from .errors import SandboxException
+from .errors import InvalidArgumentException, SandboxException
 from .json_fields import JsonObject, integer, nested, text, text_map, text_or_none, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from typing_extensions import TypeVar
 
@@ -27,6 +27,13 @@ Stderr = str
 PtyOutput = bytes
 Output: TypeAlias = tuple[Stdout | None, Stderr | None, PtyOutput | None]
 """One piece of output; exactly one of the three is not None."""
+InputKind: TypeAlias = Literal["stdin", "pty"]
+"""What input is written to: standard input, or the terminal of a PTY."""
+
+INPUT_STREAM_SECONDS = 60.0
+"""Default time limit of an input stream."""
+INPUT_PIECE_BYTES = 256 << 10
+"""Longest piece of an input stream; the daemon holds each in memory until it is written."""
 
 
 @dataclass
@@ -48,6 +55,14 @@ class CommandExitException(SandboxException, CommandResult[OutputT]):
         if self.stderr is None:
             return f"Command exited with code {self.exit_code}"
         return f"Command exited with code {self.exit_code} and error:\n{self.stderr}"
+
+
+@dataclass
+class PtySize:
+    """Size of a terminal, in characters."""
+
+    rows: int
+    cols: int
 
 
 @dataclass
@@ -94,10 +109,56 @@ def selector(pid: int) -> dict[str, object]:
     return {"process": {"pid": pid}}
 
 
-def stdin_message(pid: int, data: str | bytes) -> dict[str, object]:
+def pty_start_message(
+    size: PtySize, envs: Mapping[str, str] | None, cwd: str | None
+) -> dict[str, object]:
+    """`process.StartRequest` for an interactive login shell in a terminal."""
+    environment = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+    process: dict[str, object] = {
+        "cmd": "/bin/bash",
+        "args": ["-i", "-l"],
+        "envs": {**environment, **(envs or {})},
+    }
+    if cwd is not None:
+        process["cwd"] = cwd
+    return {"process": process, **pty_size(size)}
+
+
+def pty_size(size: PtySize) -> dict[str, object]:
+    """`process.PTY` in the field that requests have it in."""
+    return {"pty": {"size": {"cols": size.cols, "rows": size.rows}}}
+
+
+def input_message(pid: int, kind: InputKind, data: str | bytes) -> dict[str, object]:
     """`process.SendInputRequest`."""
-    raw = data.encode() if isinstance(data, str) else data
-    return {**selector(pid), "input": {"stdin": base64.b64encode(raw).decode()}}
+    return {**selector(pid), **_input(kind, _bytes_of(data))}
+
+
+def input_stream_start(pid: int) -> dict[str, object]:
+    """The first message of `process.StreamInput`."""
+    return {"start": selector(pid)}
+
+
+def input_stream_data(kind: InputKind, data: str | bytes) -> Iterator[dict[str, object]]:
+    """Messages of `process.StreamInput` that carry the data, none if it is empty.
+
+    Raises InvalidArgumentException when it is neither text nor bytes.
+    """
+    raw = _bytes_of(data)
+    for start in range(0, len(raw), INPUT_PIECE_BYTES):
+        yield {"data": _input(kind, raw[start : start + INPUT_PIECE_BYTES])}
+
+
+def _input(kind: InputKind, raw: bytes) -> dict[str, object]:
+    return {"input": {kind: base64.b64encode(raw).decode()}}
+
+
+def _bytes_of(data: object) -> bytes:
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise InvalidArgumentException(f"input must be str or bytes, not {type(data).__name__}")
 
 
 def started_pid(message: JsonObject) -> int:

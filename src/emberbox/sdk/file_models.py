@@ -9,13 +9,26 @@ from enum import Enum
 from typing import IO, TYPE_CHECKING, TypeAlias, TypedDict, TypeGuard
 
 from .errors import InvalidArgumentException
-from .json_fields import JsonObject, flag_or_none, integer, text, text_map, text_or_none, time
+from .json_fields import (
+    JsonObject,
+    flag_or_none,
+    integer,
+    nested,
+    text,
+    text_map,
+    text_or_none,
+    time,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 CHUNK_BYTES = 256 << 10
+OCTET_STREAM = "application/octet-stream"
+
+FormFile: TypeAlias = tuple[str, tuple[str, IO[bytes], str]]
+"""Field, then path, content and media type."""
 
 WriteData: TypeAlias = str | bytes | IO[str] | IO[bytes] | Iterable[bytes]
 """What `Sandbox.files.write` takes. Files and iterables are streamed."""
@@ -109,6 +122,88 @@ class EntryInfo(WriteInfo):
             symlink_target=text_or_none(record, "symlinkTarget"),
             metadata=text_map(record, "metadata") or None,
         )
+
+
+class FilesystemEventType(Enum):
+    """What happened to an entry of a watched directory."""
+
+    CHMOD = "chmod"
+    CREATE = "create"
+    REMOVE = "remove"
+    RENAME = "rename"
+    WRITE = "write"
+
+
+_EVENT_TYPES = {f"EVENT_TYPE_{kind.name}": kind for kind in FilesystemEventType}
+
+
+@dataclass
+class FilesystemEvent:
+    """Something that happened in a watched directory."""
+
+    name: str
+    """Path of the entry, relative to the watched directory."""
+    type: FilesystemEventType
+    entry: EntryInfo | None = None
+    """The entry afterwards, if it was asked for and still there; never of REMOVE and RENAME."""
+
+    @classmethod
+    def several_from_json(cls, records: Sequence[JsonObject]) -> list[FilesystemEvent]:
+        """From each `filesystem.FilesystemEvent` whose type is known."""
+        return [
+            cls(
+                name=text(record, "name"),
+                type=_EVENT_TYPES[text(record, "type")],
+                entry=EntryInfo.from_json(entry) if (entry := nested(record, "entry")) else None,
+            )
+            for record in records
+            if text(record, "type") in _EVENT_TYPES
+        ]
+
+
+def watch_message(
+    path: str, *, recursive: bool, include_entry: bool, allow_network_mounts: bool
+) -> dict[str, object]:
+    """`filesystem.WatchDirRequest` and `filesystem.CreateWatcherRequest`."""
+    return {
+        "path": path,
+        "recursive": recursive,
+        "includeEntry": include_entry,
+        "allowNetworkMounts": allow_network_mounts,
+    }
+
+
+def sends_form(data: Sequence[object], *, gzip: bool, use_octet_stream: bool | None) -> bool:
+    """Whether an upload is one multipart form; an octet stream for each file otherwise.
+
+    When the caller leaves it open, a form takes several files that are in memory anyway.
+    Raises InvalidArgumentException for what a form cannot carry.
+    """
+    if use_octet_stream is None:
+        in_memory = all(isinstance(each, str | bytes) for each in data)
+        return len(data) > 1 and in_memory and not gzip
+    if use_octet_stream:
+        return False
+    if gzip:
+        raise InvalidArgumentException("gzip needs an octet stream: leave use_octet_stream out")
+    for each in data:
+        if not (isinstance(each, str | bytes) or is_file(each)):
+            raise InvalidArgumentException(
+                "use_octet_stream=False takes str, bytes and files; an iterable of bytes needs"
+                " an octet stream: leave use_octet_stream out"
+            )
+    return True
+
+
+def fits_form(path: str) -> bool:
+    """Whether the path survives as the file name of a form part, which escapes some characters."""
+    return path.isprintable() and not set(path) & set('"\\')
+
+
+def file_parameters(path: str | None, user: str | None) -> dict[str, str]:
+    """Query of a request to `/files`."""
+    given = {"path": path, "username": user or None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import email
+import email.policy
 import json
 import socket
 import struct
@@ -39,8 +41,22 @@ class Request:
     @property
     def message(self) -> Any:
         """The one message of a streaming call."""
-        (frame,) = FrameParser().feed(self.body)
-        return json.loads(frame.payload)
+        (message,) = self.messages
+        return message
+
+    @property
+    def messages(self) -> list[Any]:
+        """All messages of a client stream."""
+        return [json.loads(frame.payload) for frame in FrameParser().feed(self.body)]
+
+    @property
+    def form(self) -> list[tuple[str | None, bytes]]:
+        """File name and content of each part of a multipart form."""
+        head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
+        parsed = email.message_from_bytes(head + self.body, policy=email.policy.HTTP)
+        return [
+            (part.get_filename(), part.get_payload(decode=True)) for part in parsed.iter_parts()
+        ]
 
 
 @dataclass

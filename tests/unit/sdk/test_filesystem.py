@@ -43,6 +43,10 @@ def echo_path(request: Request) -> Answer:
     return reply(200, [{"path": path, "name": Path(path).name, "type": "file"}])
 
 
+def echo_form(request: Request) -> Answer:
+    return reply(200, [{"path": name, "name": name, "type": "file"} for name, _ in request.form])
+
+
 async def test_read(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
     server.on("GET", "/files", Answer(200, "grüße".encode()))
     assert await sdk.do(sandbox.files.read, "a b", user="root") == "grüße"
@@ -204,13 +208,85 @@ async def test_write_compressed(sdk: Flavour, server: StandIn, sandbox: Any) -> 
     assert gzip.decompress(request.body) == b"text" * 1000
 
 
-async def test_write_files(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
+async def test_files_in_memory_are_written_in_one_request(
+    sdk: Flavour, server: StandIn, sandbox: Any
+) -> None:
+    server.on("POST", "/files", echo_form)
+    files = [{"path": "/d/a", "data": "ü"}, {"path": "b c%22", "data": b"2"}]
+    infos = await sdk.do(sandbox.files.write_files, files, user="root", metadata={"k": "v"})
+    assert [info.path for info in infos] == ["/d/a", "b c%22"]
+    request = server.requests[-1]
+    assert request.form == [("/d/a", "ü".encode()), ("b c%22", b"2")]
+    assert request.query == {"username": "root"}
+    assert request.headers["x-metadata-k"] == "v"
+    assert len(server.sent("/files")) == 1
+
+
+@pytest.mark.parametrize("option", [{"use_octet_stream": True}, {"gzip": True}])
+async def test_files_are_written_as_octet_streams(
+    sdk: Flavour, server: StandIn, sandbox: Any, option: dict[str, bool]
+) -> None:
     server.on("POST", "/files", echo_path)
-    infos = await sdk.do(
-        sandbox.files.write_files, [{"path": "a", "data": "1"}, {"path": "b", "data": b"2"}]
-    )
+    files = [{"path": "a", "data": "1"}, {"path": "b", "data": b"2"}]
+    infos = await sdk.do(sandbox.files.write_files, files, **option)
     assert [info.path for info in infos] == ["a", "b"]
-    assert await sdk.do(sandbox.files.write_files, []) == []
+    assert [request.headers["content-type"] for request in server.sent("/files")] == [
+        "application/octet-stream"
+    ] * 2
+
+
+async def test_files_that_are_streamed_are_octet_streams(
+    sdk: Flavour, server: StandIn, sandbox: Any
+) -> None:
+    server.on("POST", "/files", echo_path)
+    files = [{"path": "a", "data": "1"}, {"path": "b", "data": io.BytesIO(b"2")}]
+    assert len(await sdk.do(sandbox.files.write_files, files)) == 2
+    assert [request.body for request in server.sent("/files")] == [b"1", b"2"]
+
+
+async def test_no_files_are_no_request(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
+    for option in (None, True, False):
+        assert await sdk.do(sandbox.files.write_files, [], use_octet_stream=option) == []
+    assert server.sent("/files") == []
+
+
+@pytest.mark.parametrize("data", ["text", b"text", io.BytesIO, io.StringIO])
+async def test_a_form_of_one_file(sdk: Flavour, server: StandIn, sandbox: Any, data: Any) -> None:
+    server.on("POST", "/files", echo_path)
+    content = data if isinstance(data, str | bytes) else data()
+    if not isinstance(content, str | bytes):
+        content.write("text" if isinstance(content, io.StringIO) else b"text")
+        content.seek(0)
+    info = await sdk.do(sandbox.files.write, "/a/b", content, use_octet_stream=False)
+    assert info.path == "/a/b"
+    request = server.requests[-1]
+    assert request.form == [("/a/b", b"text")]
+    assert request.query == {"path": "/a/b"}
+
+
+async def test_names_that_a_form_would_change_are_sent_one_by_one(
+    sdk: Flavour, server: StandIn, sandbox: Any
+) -> None:
+    server.on("POST", "/files", echo_path)
+    names = ['quo"te', "back\\slash", "line\nbreak"]
+    files = [{"path": name, "data": name} for name in names]
+    infos = await sdk.do(sandbox.files.write_files, files)
+    assert [info.path for info in infos] == names
+    assert [request.query["path"] for request in server.sent("/files")] == names
+
+
+async def test_what_a_form_cannot_carry(sdk: Flavour, sandbox: Any) -> None:
+    with pytest.raises(emberbox.InvalidArgumentException, match="gzip"):
+        await sdk.do(sandbox.files.write, "a", "x", gzip=True, use_octet_stream=False)
+    with pytest.raises(emberbox.InvalidArgumentException, match="use_octet_stream"):
+        await sdk.do(sandbox.files.write, "a", iter([b"x"]), use_octet_stream=False)
+
+
+async def test_an_answer_to_fewer_files(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
+    server.on("POST", "/files", reply(200, []))
+    for option in (True, False):
+        with pytest.raises(emberbox.SandboxException, match="answered by 0"):
+            await sdk.do(sandbox.files.write, "a", "x", use_octet_stream=option)
 
 
 async def test_list(sdk: Flavour, server: StandIn, sandbox: Any) -> None:

@@ -141,7 +141,7 @@ def test_a_method_to_come_says_so(cls: type, name: str) -> None:
 
 
 @pytest.mark.parametrize("cls", [emberbox.Sandbox, emberbox.AsyncSandbox])
-@pytest.mark.parametrize("group", ["pty", "git"])
+@pytest.mark.parametrize("group", ["git"])
 def test_a_group_to_come_says_so(cls: type, group: str) -> None:
     module = getattr(cls, group)
     with pytest.raises(emberbox.NotSupportedYetException, match=rf"{group}\.create"):

@@ -9,27 +9,31 @@ from emberbox.sdk.command_models import CommandOutput, OutputT
 from .consuming import Consumer
 
 if TYPE_CHECKING:
-    from .commands import AsyncCommands
     from .event_stream import AsyncEventStream
     from .flavour import OutputHandler
+    from .processes import AsyncProcesses
 
 
 class AsyncCommandHandle(Consumer[OutputT]):
-    """A command that was started or connected to; made by `sandbox.commands`."""
+    """A command or PTY that was started or connected to.
+
+    Made by `sandbox.commands` and `sandbox.pty`.
+    """
 
     def __init__(
         self,
         pid: int,
-        commands: AsyncCommands,
+        processes: AsyncProcesses,
         events: AsyncEventStream,
         output: CommandOutput[OutputT],
         *,
         on_stdout: OutputHandler[str] | None = None,
         on_stderr: OutputHandler[str] | None = None,
+        on_pty: OutputHandler[bytes] | None = None,
     ) -> None:
-        super().__init__(events, output, on_stdout, on_stderr)
+        super().__init__(events, output, on_stdout, on_stderr, on_pty)
         self._pid = pid
-        self._commands = commands
+        self._processes = processes
 
     @property
     def pid(self) -> int:
@@ -58,12 +62,18 @@ class AsyncCommandHandle(Consumer[OutputT]):
 
     async def kill(self) -> bool:
         """Kill the command with SIGKILL; False when it had ended already."""
-        return await self._commands.kill(self._pid)
+        return await self._processes.kill(self._pid, None)
 
     async def send_stdin(self, data: str | bytes, request_timeout: float | None = None) -> None:
-        """Write to the command's standard input; it must have been run with `stdin=True`."""
-        await self._commands.send_stdin(self._pid, data, request_timeout)
+        """Write to the command's standard input; it must have been run with `stdin=True`.
+
+        Input to a PTY is typed into it.
+        """
+        await self._processes.send_input(self._pid, data, request_timeout)
 
     async def close_stdin(self, request_timeout: float | None = None) -> None:
-        """Close the command's standard input, so that it reads its end."""
-        await self._commands.close_stdin(self._pid, request_timeout)
+        """Close the command's standard input, so that it reads its end.
+
+        Raises InvalidArgumentException for a PTY: its input is ended by sending Ctrl-D.
+        """
+        await self._processes.close_stdin(self._pid, request_timeout)

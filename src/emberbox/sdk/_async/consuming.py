@@ -6,10 +6,11 @@ The synchronous flavour reads them when the caller waits or iterates.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from emberbox.sdk.command_models import CommandOutput, CommandResult, OutputT
+
+from .flavour import call_handler
 
 if TYPE_CHECKING:
     from emberbox.sdk.command_models import Output
@@ -56,6 +57,7 @@ class Consumer(Generic[OutputT]):
         """Stop following the command; it runs on, and `commands.connect` follows it again."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        await self._events.aclose()  # a task that is cancelled before it began does not do it
 
     async def _consume(self) -> None:
         try:
@@ -73,14 +75,11 @@ class Consumer(Generic[OutputT]):
 
     async def _emit(self, pieces: list[Output]) -> None:
         for stdout, stderr, pty in pieces:
-            await _call(self._on_stdout, stdout)
-            await _call(self._on_stderr, stderr)
-            await _call(self._on_pty, pty)
+            await _give(self._on_stdout, stdout)
+            await _give(self._on_stderr, stderr)
+            await _give(self._on_pty, pty)
 
 
-async def _call(handler: OutputHandler[T] | None, piece: T | None) -> None:
-    if handler is None or piece is None:
-        return
-    pending = handler(piece)
-    if inspect.isawaitable(pending):
-        await pending
+async def _give(handler: OutputHandler[T] | None, piece: T | None) -> None:
+    if handler is not None and piece is not None:
+        await call_handler(handler, piece)

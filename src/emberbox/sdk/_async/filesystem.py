@@ -2,79 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Literal, overload
 
-import httpx2
-
-from emberbox.sdk.error_mapping import FILE_HTTP_ERRORS, FILE_RPC_ERRORS, request_timed_out
+from emberbox.sdk.error_mapping import FILE_HTTP_ERRORS, FILE_RPC_ERRORS
 from emberbox.sdk.errors import (
     AlreadyExistsException,
     FileNotFoundException,
     InvalidArgumentException,
-    SandboxException,
 )
-from emberbox.sdk.file_models import EntryInfo, WriteInfo, metadata_headers
-from emberbox.sdk.json_fields import nested, parse_objects, repeated
-from emberbox.sdk.not_yet import NotYet
+from emberbox.sdk.file_models import EntryInfo, file_parameters
+from emberbox.sdk.json_fields import nested, repeated
 from emberbox.sdk.transport_options import limits
 
-from .flavour import chunks_of, compress
+from .downloads import AsyncFileStreamReader
+from .uploads import AsyncUpload
+from .watching import WatchesDirectories
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Sequence
-    from typing import Self
+    from collections.abc import Sequence
 
-    from emberbox.sdk.config import ConnectionConfig, Username
-    from emberbox.sdk.file_models import AsyncWriteData, AsyncWriteEntry
+    from emberbox.sdk.config import Username
+    from emberbox.sdk.file_models import AsyncWriteData, AsyncWriteEntry, WriteInfo
     from emberbox.sdk.json_fields import JsonObject
 
     from .envd import AsyncEnvd
 
 
-class AsyncFileStreamReader:
-    """The content of a file as it arrives. Read it to its end, or close it.
-
-    It is an iterator of bytes and a context manager that closes it.
-    """
-
-    def __init__(self, response: httpx2.Response, envd: AsyncEnvd, limit: float | None) -> None:
-        self._response = response
-        self._envd = envd
-        self._deadline = None if limit is None else time.monotonic() + limit
-        self._chunks = response.aiter_bytes()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            self._check_deadline()
-            return await anext(self._chunks)
-        except httpx2.TransportError as error:
-            await self.aclose()
-            raise await self._envd.explain_lost(error) from error
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Give up the connection. Can be called again."""
-        await self._response.aclose()
-
-    def _check_deadline(self) -> None:
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise request_timed_out()
-
-
-class AsyncFilesystem:
+class AsyncFilesystem(WatchesDirectories):
     """Files in the sandbox. Relative paths start at the user's home.
 
     `user` acts as that user instead of the sandbox's default one; `request_timeout` is in
@@ -83,11 +38,8 @@ class AsyncFilesystem:
     AuthenticationException.
     """
 
-    watch_dir = NotYet()
-
-    def __init__(self, envd: AsyncEnvd, config: ConnectionConfig) -> None:
+    def __init__(self, envd: AsyncEnvd) -> None:
         self._envd = envd
-        self._config = config
 
     @overload
     async def read(
@@ -143,13 +95,13 @@ class AsyncFilesystem:
         """
         if format not in ("text", "bytes", "stream"):
             raise InvalidArgumentException(f"format must be text, bytes or stream, got {format!r}")
-        idle = self._config.timeout(
+        idle = self._envd.request_limit(
             request_timeout if stream_idle_timeout is None else stream_idle_timeout
         )
         response = await self._envd.request(
             "GET",
             "/files",
-            params=_file_parameters(path, user),
+            params=file_parameters(path, user),
             headers={"Accept-Encoding": "gzip" if gzip else "identity"},
             timeout=limits(idle),
             stream=True,
@@ -181,34 +133,19 @@ class AsyncFilesystem:
             data: text, bytes, an open file or an iterable of bytes; the latter two are sent
                 in pieces and never whole in memory.
             request_timeout: longest wait for the sandbox to take a part of the data.
-            gzip: compress the transfer.
-            use_octet_stream: ignored: every upload is an octet stream.
-            metadata: stored with the file.
+            gzip: compress the transfer; needs an octet stream.
+            use_octet_stream: False sends a multipart form, which takes text, bytes and files
+                and holds them in memory. By default the SDK chooses.
+            metadata: stored with the file, under lower-case names.
 
         Raises:
             NotEnoughSpaceException: the sandbox's disk is full.
             InvalidArgumentException: the path, the data or the metadata cannot be used.
         """
-        content = chunks_of(data)
-        headers = {"Content-Type": "application/octet-stream", **metadata_headers(metadata)}
-        if gzip:
-            content = compress(content)
-            headers["Content-Encoding"] = "gzip"
-        elif isinstance(data, str | bytes):
-            headers["Content-Length"] = str(len(data.encode() if isinstance(data, str) else data))
-        response = await self._envd.request(
-            "POST",
-            "/files",
-            params=_file_parameters(path, user),
-            headers=headers,
-            content=content,
-            timeout=limits(self._config.timeout(request_timeout)),
-            errors=FILE_HTTP_ERRORS,
-        )
-        written = parse_objects(response.content, "the answer to the upload")
-        if len(written) != 1:
-            raise SandboxException(f"the upload of one file was answered by {len(written)}")
-        return WriteInfo.from_json(written[0])
+        upload = AsyncUpload(self._envd, user, request_timeout, metadata)
+        entry: AsyncWriteEntry = {"path": path, "data": data}
+        (info,) = await upload.send([entry], gzip=gzip, use_octet_stream=use_octet_stream)
+        return info
 
     async def write_files(  # noqa: PLR0917 (as in e2b)
         self,
@@ -219,13 +156,14 @@ class AsyncFilesystem:
         use_octet_stream: bool | None = None,
         metadata: dict[str, str] | None = None,
     ) -> builtins.list[WriteInfo]:
-        """Write several files, one after the other; options and errors as of `write`."""
-        return [
-            await self.write(
-                file["path"], file["data"], user, request_timeout, gzip, use_octet_stream, metadata
-            )
-            for file in files
-        ]
+        """Write several files, in the order given; options and errors as of `write`.
+
+        Files that are all in memory are sent in one request, unless `gzip` or
+        `use_octet_stream` says otherwise; others one after the other. After an error the files
+        before it may have been written.
+        """
+        upload = AsyncUpload(self._envd, user, request_timeout, metadata)
+        return await upload.send(files, gzip=gzip, use_octet_stream=use_octet_stream)
 
     async def list(
         self,
@@ -311,7 +249,3 @@ class AsyncFilesystem:
 
 def _entry(answer: JsonObject) -> EntryInfo:
     return EntryInfo.from_json(nested(answer, "entry") or {})
-
-
-def _file_parameters(path: str, user: Username | None) -> dict[str, str]:
-    return {"path": path, "username": user} if user else {"path": path}

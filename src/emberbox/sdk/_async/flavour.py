@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
+from emberbox.sdk.error_mapping import request_timed_out
 from emberbox.sdk.errors import InvalidArgumentException
 from emberbox.sdk.file_models import check_chunk, is_file, read_chunk, slices
 
@@ -27,6 +30,23 @@ OutputHandler: TypeAlias = Callable[[T], Awaitable[None] | None]
 """A callback for output; it may be a coroutine function."""
 
 sleep = asyncio.sleep
+
+
+async def call_handler(handler: OutputHandler[T], value: T) -> None:
+    """Call it, and wait for it if it is a coroutine function."""
+    pending = handler(value)
+    if inspect.isawaitable(pending):
+        await pending
+
+
+@asynccontextmanager
+async def opening_limit(seconds: float | None) -> AsyncIterator[None]:
+    """Limits how long a stream may take to begin. Raises TimeoutException."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise request_timed_out() from error
 
 
 async def chunks_of(data: AsyncWriteData) -> AsyncIterator[bytes]:

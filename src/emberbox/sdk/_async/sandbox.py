@@ -18,6 +18,7 @@ from .envd import AsyncEnvd
 from .filesystem import AsyncFilesystem
 from .flavour import open_websocket
 from .paginator import AsyncSandboxPaginator
+from .pty import AsyncPty
 from .transport import PooledTransport
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ class AsyncSandbox:
     upload_url = NotYet()
     get_mcp_url = NotYet()
     get_mcp_token = NotYet()
-    pty = NotYetModule()
     git = NotYetModule()
 
     def __init__(self, access: SandboxAccess, config: ConnectionConfig) -> None:
@@ -116,7 +116,8 @@ class AsyncSandbox:
         headers = {**routing_headers(access.sandbox_id, ENVD_PORT), **tokens}
         self._envd = AsyncEnvd(config, self._base_url(ENVD_PORT), headers)
         self._commands = AsyncCommands(self._envd)
-        self._files = AsyncFilesystem(self._envd, config)
+        self._pty = AsyncPty(self._envd)
+        self._files = AsyncFilesystem(self._envd)
 
     @property
     def sandbox_id(self) -> str:
@@ -142,6 +143,11 @@ class AsyncSandbox:
     def commands(self) -> AsyncCommands:
         """Commands in the sandbox."""
         return self._commands
+
+    @property
+    def pty(self) -> AsyncPty:
+        """Terminals in the sandbox."""
+        return self._pty
 
     @property
     def files(self) -> AsyncFilesystem:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -27,10 +28,11 @@ from .event_stream import EventStream
 from .transport import PooledTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from emberbox.sdk.config import ConnectionConfig
     from emberbox.sdk.error_mapping import ErrorTable, StatusTable
+    from emberbox.sdk.file_models import FormFile
 
 HEALTH_SECONDS = 5.0
 STREAM_MARGIN_SECONDS = 15.0
@@ -82,23 +84,37 @@ class Envd:
         errors: ErrorTable = RPC_ERRORS,
     ) -> EventStream:
         """One server stream, limited to `timeout` seconds; None or 0 for no limit."""
-        limit = timeout + STREAM_MARGIN_SECONDS if timeout else None
-        request = self._http.build_request(
-            "POST",
-            f"/{procedure}",
-            content=encode_frame(message),
-            headers=call_headers(streaming=True, timeout=timeout, user=user),
-            timeout=limits(limit, connect=self._config.request_timeout),
+        return self._open_stream(
+            procedure, encode_frame(message), user=user, timeout=timeout, errors=errors
         )
-        response = self._send(request, stream=True)
-        if response.status_code != 200:
-            body = self._read_rest(response)
-            raise self._explain(rpc_error_of_response(response.status_code, body), errors)
 
-        def explain(error: Exception) -> Exception:
-            return self._explain(error, errors)
+    def send_stream(
+        self,
+        procedure: str,
+        messages: Iterator[Mapping[str, object]],
+        *,
+        timeout: float | None,
+    ) -> None:
+        """One client stream whose answer says nothing but that all of it was taken.
 
-        return EventStream(response, explain, limit)
+        An error is raised when the messages have ended, or when sending fails because of it.
+        """
+        deadline = time.monotonic() + timeout if timeout else None
+
+        def frames() -> Iterator[bytes]:
+            for message in messages:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise request_timed_out()
+                yield encode_frame(message)
+
+        answers = self._open_stream(
+            procedure, frames(), user=None, timeout=timeout, errors=RPC_ERRORS
+        )
+        try:
+            for _answer in answers:
+                pass
+        finally:
+            answers.close()
 
     def request(
         self,
@@ -108,19 +124,30 @@ class Envd:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         content: Iterator[bytes] | None = None,
+        files: Sequence[FormFile] | None = None,
         timeout: httpx2.Timeout,
         stream: bool = False,
         errors: StatusTable = HTTP_ERRORS,
     ) -> httpx2.Response:
         """One plain HTTP request; answers other than 2xx are raised."""
         request = self._http.build_request(
-            method, path, params=params, headers=headers, content=content, timeout=timeout
+            method,
+            path,
+            params=params,
+            headers=headers,
+            content=content,
+            files=files,
+            timeout=timeout,
         )
         response = self._send(request, stream=stream)
         if not response.is_success:
             body = self._read_rest(response)
             raise http_exception(response.status_code, body, errors)
         return response
+
+    def request_limit(self, request_timeout: float | None) -> float | None:
+        """Seconds that a request may take, given what its caller said; None for no limit."""
+        return self._config.timeout(request_timeout)
 
     def is_healthy(self, request_timeout: float | None = None) -> bool:
         """Whether the sandbox runs: False when the proxy knows none or its daemon is away.
@@ -142,6 +169,33 @@ class Envd:
         if isinstance(error, TIMED_OUT):
             return request_timed_out()
         return lost_connection(error, self._health())
+
+    def _open_stream(
+        self,
+        procedure: str,
+        content: bytes | Iterator[bytes],
+        *,
+        user: str | None,
+        timeout: float | None,
+        errors: ErrorTable,
+    ) -> EventStream:
+        limit = timeout + STREAM_MARGIN_SECONDS if timeout else None
+        request = self._http.build_request(
+            "POST",
+            f"/{procedure}",
+            content=content,
+            headers=call_headers(streaming=True, timeout=timeout, user=user),
+            timeout=limits(limit, connect=self._config.request_timeout),
+        )
+        response = self._send(request, stream=True)
+        if response.status_code != 200:
+            body = self._read_rest(response)
+            raise self._explain(rpc_error_of_response(response.status_code, body), errors)
+
+        def explain(error: Exception) -> Exception:
+            return self._explain(error, errors)
+
+        return EventStream(response, explain, limit)
 
     def _send(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
         self._config.log("Request %s %s", request.method, request.url)

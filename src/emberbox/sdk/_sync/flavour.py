@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from emberbox.sdk.errors import InvalidArgumentException
@@ -12,6 +13,7 @@ from emberbox.sdk.file_models import check_chunk, is_file, read_chunk, slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import websockets.sync.client
     from websockets.typing import Subprotocol
@@ -27,6 +29,11 @@ OutputHandler: TypeAlias = Callable[[T], None]
 """A callback for output."""
 
 sleep = time.sleep
+
+
+def opening_limit(_seconds: float | None) -> AbstractContextManager[None]:
+    """No limit, as in `e2b`: a thread that waits for its stream to begin is not interrupted."""
+    return nullcontext()
 
 
 def chunks_of(data: WriteData) -> Iterator[bytes]:

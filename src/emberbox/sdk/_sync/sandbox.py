@@ -19,6 +19,7 @@ from .envd import Envd
 from .filesystem import Filesystem
 from .flavour import open_websocket
 from .paginator import SandboxPaginator
+from .pty import Pty
 from .transport import PooledTransport
 
 if TYPE_CHECKING:
@@ -104,7 +105,6 @@ class Sandbox:
     upload_url = NotYet()
     get_mcp_url = NotYet()
     get_mcp_token = NotYet()
-    pty = NotYetModule()
     git = NotYetModule()
 
     def __init__(self, access: SandboxAccess, config: ConnectionConfig) -> None:
@@ -115,7 +115,8 @@ class Sandbox:
         headers = {**routing_headers(access.sandbox_id, ENVD_PORT), **tokens}
         self._envd = Envd(config, self._base_url(ENVD_PORT), headers)
         self._commands = Commands(self._envd)
-        self._files = Filesystem(self._envd, config)
+        self._pty = Pty(self._envd)
+        self._files = Filesystem(self._envd)
 
     @property
     def sandbox_id(self) -> str:
@@ -141,6 +142,11 @@ class Sandbox:
     def commands(self) -> Commands:
         """Commands in the sandbox."""
         return self._commands
+
+    @property
+    def pty(self) -> Pty:
+        """Terminals in the sandbox."""
+        return self._pty
 
     @property
     def files(self) -> Filesystem:
