@@ -116,7 +116,7 @@ class ProcessService(process_connect.Process):
         self, request: SendInputRequest, ctx: RequestContext[SendInputRequest, SendInputResponse], /
     ) -> SendInputResponse:
         process = self._selected(request.process)
-        async with asyncio.timeout(rpc.time_left(ctx)):
+        async with rpc.limited(ctx):
             await _write(process, request.input)
         return SendInputResponse()
 
@@ -127,7 +127,7 @@ class ProcessService(process_connect.Process):
         /,
     ) -> StreamInputResponse:
         process = None
-        async with asyncio.timeout(rpc.time_left(ctx)):
+        async with rpc.limited(ctx):
             async for message in request:
                 event = message.event.value if message.event else None
                 if isinstance(event, StreamInputRequest.StartEvent):

@@ -5,15 +5,18 @@ What is added to the library:
 - a stream answers HTTP 200 whatever happens, with the error in its EndStream message: browsers'
   clients do not read the body of another status;
 - handlers learn at once that their client is gone, not at their next message;
+- request bodies are bounded in size and time, all together too (`request_body`);
 - nothing is compressed, whatever the client offers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import struct
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,10 +26,12 @@ from connectrpc.errors import ConnectError
 
 from emberbox._gen.envd.filesystem.filesystem_connect import FilesystemASGIApplication
 from emberbox._gen.envd.process.process_connect import ProcessASGIApplication
+from emberbox.envd.connection import Peer, peer_of
 from emberbox.envd.errors import EnvdError, UnauthenticatedError
+from emberbox.envd.request_body import MAX_MESSAGE_BYTES, Bodies
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 
     from connectrpc.request import RequestContext
     from protobuf import Message
@@ -37,42 +42,43 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""The largest message taken. It is held in memory several times over while it is decoded."""
-
 _STREAM_TYPE = b"application/connect+"
 _DEFAULT_KEEPALIVE = 90.0
+_MAX_DIGITS = 9
+
+_bodies = Bodies()
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
-class Disconnect:
-    """Whether the client of this call is gone, and who wants to know."""
-
-    def __init__(self) -> None:
-        self.happened = False
-        self._callback: Callable[[], None] | None = None
-
-    def notify(self, callback: Callable[[], None]) -> None:
-        """Calls `callback` when the client goes, or now if it has."""
-        if self.happened:
-            callback()
-        self._callback = callback
-
-    def fire(self) -> None:
-        """The connection ended."""
-        self.happened = True
-        if self._callback is not None:
-            self._callback()
+_peer: ContextVar[Peer] = ContextVar("peer")
 
 
-_disconnect: ContextVar[Disconnect] = ContextVar("disconnect")
+def current_disconnect() -> Peer:
+    """The client of the call that is being handled."""
+    return _peer.get()
 
 
-def current_disconnect() -> Disconnect:
-    """Of the call that is being handled."""
-    return _disconnect.get()
+@asynccontextmanager
+async def limited(context: RequestContext[_Request, _Response]) -> AsyncGenerator[None]:
+    """The block ends when the client's time is over, or when the client is gone.
+
+    Raises TimeoutError or ConnectError.
+    """
+    peer, task = current_disconnect(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - calls are tasks
+    peer.notify(task.cancel)
+    try:
+        async with asyncio.timeout(time_left(context)):
+            yield
+    except asyncio.CancelledError:
+        if not peer.gone:
+            raise
+        task.uncancel()
+        raise ConnectError(Code.CANCELED, "the client is gone") from None
+    finally:
+        peer.notify(None)
 
 
 def caller(context: RequestContext[_Request, _Response]) -> str | None:
@@ -104,7 +110,8 @@ def time_left(context: RequestContext[_Request, _Response]) -> float | None:
 def keepalive_interval(context: RequestContext[_Request, _Response]) -> float:
     """Seconds of silence after which the client wants a sign of life."""
     header = context.request_headers.get("keepalive-ping-interval", "")
-    return float(header) if header.isdigit() and int(header) > 0 else _DEFAULT_KEEPALIVE
+    usable = header.isascii() and header.isdigit() and len(header) <= _MAX_DIGITS
+    return float(header) or _DEFAULT_KEEPALIVE if usable else _DEFAULT_KEEPALIVE
 
 
 def process_app(service: Process) -> App:
@@ -116,7 +123,8 @@ def process_app(service: Process) -> App:
             codecs=_codecs(),
             compressions=(),
             read_max_bytes=MAX_MESSAGE_BYTES,
-        )
+        ),
+        client_streams={"/process.Process/StreamInput"},
     )
 
 
@@ -218,25 +226,24 @@ def _codecs() -> list[Codec[Message, Message]]:
 class _Guard:
     """Around a connectrpc application: disconnects, the form of errors, unknown methods."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, client_streams: Collection[str] = ()) -> None:
         self._app = app
+        self._client_streams = client_streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        disconnect = Disconnect()
-        token = _disconnect.set(disconnect)
-
-        async def watched() -> Event:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                disconnect.fire()
-            return message
-
+        peer = peer_of(scope)
+        token = _peer.set(peer)
+        reply = _ErrorForm(scope, send)
+        take = _bodies.streamed if scope["path"] in self._client_streams else _bodies.whole
+        body = take(receive, framed=reply.is_stream)
         try:
-            await self._app(scope, watched, _ErrorForm(scope, send))
+            await self._app(scope, body.receive, reply)
         except ConnectError as error:  # connectrpc wraps the cancellation of the server's task
             logger.debug("call ended: %s", error)
         finally:
-            _disconnect.reset(token)
+            body.release()
+            peer.notify(None)
+            _peer.reset(token)
 
 
 class _ErrorForm:
@@ -246,6 +253,7 @@ class _ErrorForm:
         self._send = send
         headers = dict(scope["headers"])
         self._content_type: bytes = headers.get(b"content-type", b"")
+        self.is_stream = self._content_type.startswith(_STREAM_TYPE)
         self._path: str = scope["path"]
         self._status: int | None = None
 
@@ -262,7 +270,7 @@ class _ErrorForm:
     async def _answer(self, status: int, error: dict[str, str]) -> None:
         body = json.dumps(error).encode()
         kind = b"application/json"
-        if self._content_type.startswith(_STREAM_TYPE):
+        if self.is_stream:
             payload = json.dumps({"error": error}).encode()
             body = struct.pack(">BI", 2, len(payload)) + payload
             status, kind = 200, self._content_type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import uvicorn
 
 from emberbox.envd.app import Application
 from emberbox.envd.bridge import Bridges
+from emberbox.envd.connection import Connection
 from emberbox.envd.filesystem_service import FilesystemService
 from emberbox.envd.init import Initializer
 from emberbox.envd.logbook import Logbook, LogbookHandler
@@ -27,8 +29,6 @@ from emberbox.envd.users import Users
 from emberbox.envd.workers import Workers
 
 if TYPE_CHECKING:
-    import socket
-
     from emberbox.envd.cgroups import Cgroups
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,11 @@ _envd_logger = logging.getLogger("emberbox.envd")
 
 _KEEP_ALIVE = 700
 """Seconds; longer than the 640 for which proxies keep idle connections to us."""
+
+_TCP_NOTSENT_LOWAT = 25  # not in Python's socket module
+_UNSENT_BYTES = 128 * 1024
+"""Per connection, in the kernel. Without a limit it takes megabytes for each client that stopped
+reading, of a memory that is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,12 @@ class _IdleServer(uvicorn.Server):
         super().__init__(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers if self.started else ():
+            for listener in server.sockets:  # the sockets that it accepts have its options
+                listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -100,7 +111,7 @@ class Envd:
                 self.app,
                 host=self.settings.address,
                 port=self.settings.port,
-                http="httptools",
+                http=Connection,
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
