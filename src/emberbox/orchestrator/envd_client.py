@@ -28,6 +28,15 @@ _ATTEMPT_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
 _MAX_ANSWER = 65536
 _SEED_BYTES = 64
+_NO_ANSWER = (
+    OSError,
+    EOFError,
+    NetworkError,
+    # What somebody who is root in the guest put in envd's place may send.
+    ValueError,
+    IndexError,
+    asyncio.LimitOverrunError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,17 @@ async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: f
         async with asyncio.timeout(seconds):
             return await _exchange(slot, _request("POST", path, body, content_type=content_type))
     except (OSError, EOFError, TimeoutError, NetworkError) as error:
+        raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
+
+
+async def get(slot: Slot, path: str) -> Answer:
+    """One GET that envd answers its gateway without a token; the caller bounds its time.
+
+    Raises GuestUnreachable when there is no whole answer.
+    """
+    try:
+        return await _exchange(slot, _request("GET", path, b""))
+    except _NO_ANSWER as error:
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 

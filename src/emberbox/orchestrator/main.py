@@ -40,6 +40,10 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
+from emberbox.orchestrator.telemetry.guest import SlotGuest
+from emberbox.orchestrator.telemetry.observing import ObservedRoutes
+from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
+from emberbox.orchestrator.telemetry.telemetry import Telemetry, Timing
 from emberbox.orchestrator.templates.build import Builder
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
@@ -91,6 +95,7 @@ class Orchestrator:
     templates: TemplateCatalog
     preparation: Preparation
     readiness: Readiness
+    telemetry: Telemetry
 
     @classmethod
     def of(cls, settings: Settings) -> Orchestrator:
@@ -111,12 +116,13 @@ class Orchestrator:
             ),
             feed,
         )
+        telemetry = _telemetry(settings)
         host = Host(
             node=network.tag,
             uid_base=settings.first_uid,
             driver=driver,
             slots=slots,
-            routes=FeedRoutes(feed),
+            routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(paths.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
             starts=asyncio.Semaphore(settings.concurrent_starts),
@@ -146,6 +152,7 @@ class Orchestrator:
             templates=templates,
             preparation=preparation,
             readiness=readiness,
+            telemetry=telemetry,
         )
 
     async def serve(self) -> None:
@@ -168,6 +175,8 @@ class Orchestrator:
         the routes of VMs that live. What is taken is let go in reverse order."""
         await self.slots.start()
         stack.push_async_callback(self._close_slots)
+        self.telemetry.start()
+        stack.push_async_callback(self.telemetry.close)
         in_use = await self.sandboxes.adopt_all()
         stack.push_async_callback(self.sandboxes.detach_all)
         await self.slots.reclaim(in_use)
@@ -211,7 +220,7 @@ class Orchestrator:
         options = [("grpc.so_reuseport", 0)]
         server = grpc.aio.server(interceptors=[RequireSecret(self.secret)], options=options)
         pb_grpc.add_SandboxServiceServicer_to_server(
-            SandboxService(self.sandboxes, self.host.outbox), server
+            SandboxService(self.sandboxes, self.host.outbox, self.telemetry), server
         )
         pb_grpc.add_InfoServiceServicer_to_server(
             InfoService(
@@ -244,6 +253,21 @@ def _limits(settings: Settings) -> Limits:
         memory_overcommit=settings.memory_overcommit,
         memory_reserve_mb=settings.memory_reserve_mb,
         disk_reserve_mb=settings.disk_reserve_mb,
+    )
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    retention = Retention(
+        days=settings.sandbox_log_days,
+        sandboxes=settings.sandbox_log_count,
+        log_bytes=settings.sandbox_log_kb * 1024,
+    )
+    store = TelemetryStore(settings.paths.orchestrator / "telemetry", retention)
+    network = settings.network
+    return Telemetry(
+        store,
+        lambda record: SlotGuest(network.slot(record.slot)),
+        Timing(interval=settings.metrics_interval),
     )
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.orchestrator.envd_client import Identity
+from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.host import CreateRequest
+from emberbox.orchestrator.telemetry.entries import LEVELS, LogQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.readiness import Readiness
     from emberbox.orchestrator.sandboxes.host import Sandboxes
     from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+    from emberbox.orchestrator.telemetry.entries import Entry
+    from emberbox.orchestrator.telemetry.samples import Sample
+    from emberbox.orchestrator.telemetry.telemetry import Telemetry
     from emberbox.orchestrator.templates.catalog import TemplateCatalog
     from emberbox.orchestrator.templates.store import Template
 
@@ -37,9 +42,10 @@ _OUTCOMES = {
 class SandboxService(pb_grpc.SandboxServiceServicer):
     """The sandboxes of this host."""
 
-    def __init__(self, sandboxes: Sandboxes, outbox: Outbox) -> None:
+    def __init__(self, sandboxes: Sandboxes, outbox: Outbox, telemetry: Telemetry) -> None:
         self._sandboxes = sandboxes
         self._outbox = outbox
+        self._telemetry = telemetry
 
     @answering
     async def Create(
@@ -71,6 +77,7 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         execution_id = request.execution_id if request.HasField("execution_id") else None
         end_time = request.end_time.ToDatetime(UTC).timestamp()
         self._sandboxes.update(request.sandbox_id, end_time, execution_id)
+        self._telemetry.deadline_moved(request.sandbox_id, end_time)
         return pb.SandboxUpdateResponse()
 
     @answering
@@ -103,6 +110,35 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Forget what an API server has taken."""
         self._outbox.acknowledge(request.number)
         return pb.AcknowledgeEventsResponse()
+
+    @answering
+    async def Metrics(
+        self, request: pb.SandboxMetricsRequest, _context: Context
+    ) -> pb.SandboxMetricsResponse:
+        """What a sandbox has used."""
+        start = request.start if request.HasField("start") else None
+        end = request.end if request.HasField("end") else None
+        if start is not None and end is not None and start > end:
+            raise BadRequest(f"start {start} is after end {end}")
+        samples = await self._telemetry.metrics(request.sandbox_id, start, end)
+        return pb.SandboxMetricsResponse(samples=map(_metric, samples))
+
+    @answering
+    async def LatestMetrics(
+        self, request: pb.SandboxLatestMetricsRequest, _context: Context
+    ) -> pb.SandboxLatestMetricsResponse:
+        """What sandboxes use now."""
+        latest = self._telemetry.latest(request.sandbox_ids)
+        samples = {sandbox_id: _metric(sample) for sandbox_id, sample in latest.items()}
+        return pb.SandboxLatestMetricsResponse(samples=samples)
+
+    @answering
+    async def Logs(
+        self, request: pb.SandboxLogsRequest, _context: Context
+    ) -> pb.SandboxLogsResponse:
+        """What happened to and in a sandbox."""
+        entries = await self._telemetry.logs(request.sandbox_id, _log_query(request))
+        return pb.SandboxLogsResponse(entries=map(_log_entry, entries))
 
 
 class InfoService(pb_grpc.InfoServiceServicer):
@@ -218,6 +254,42 @@ def _event(entry: OutboxEntry) -> pb.SandboxEvent:
         outcome=_OUTCOMES[entry.outcome],
         reason=entry.reason,
         at=_time(entry.at),
+    )
+
+
+def _metric(sample: Sample) -> pb.SandboxMetric:
+    return pb.SandboxMetric(
+        at=_time(sample.at),
+        cpu_count=sample.cpu_count,
+        cpu_used_percent=sample.cpu_used_percent,
+        mem_used=sample.mem_used,
+        mem_total=sample.mem_total,
+        mem_cache=sample.mem_cache,
+        disk_used=sample.disk_used,
+        disk_total=sample.disk_total,
+    )
+
+
+def _log_query(request: pb.SandboxLogsRequest) -> LogQuery:
+    if request.level and request.level not in LEVELS:
+        raise BadRequest(f"level {request.level!r} is none of {', '.join(LEVELS)}")
+    return LogQuery(
+        start_ms=request.start_ms if request.HasField("start_ms") else None,
+        end_ms=request.end_ms if request.HasField("end_ms") else None,
+        limit=request.limit,
+        newest_first=request.newest_first,
+        level=request.level,
+        search=request.search,
+    )
+
+
+def _log_entry(entry: Entry) -> pb.LogEntry:
+    return pb.LogEntry(
+        at=_time(entry.at),
+        level=entry.level,
+        logger=entry.logger,
+        message=entry.message,
+        fields=entry.fields,
     )
 
 

@@ -61,6 +61,13 @@ class Settings(BaseSettings):
     kernel: Path | None = None
     kernel_modules: Path | None = None
 
+    # Seconds between two samples of what a sandbox uses.
+    metrics_interval: float = Field(10.0, ge=1)
+    # Logs of ended sandboxes: kept for so many days, of so many sandboxes, so much of each.
+    sandbox_log_days: float = Field(7.0, ge=0)
+    sandbox_log_count: int = Field(1000, ge=0)
+    sandbox_log_kb: int = Field(64, ge=8, le=16384)
+
     @field_validator("network_range")
     @classmethod
     def _check_range(cls, value: IPv4Network) -> IPv4Network:

@@ -1,0 +1,1 @@
+"""What sandboxes use and what happened to them: sampled from the guests, kept on the host."""

@@ -1,0 +1,211 @@
+"""Metrics and logs of all sandboxes of this host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from emberbox.orchestrator.errors import SandboxMissing
+from emberbox.orchestrator.telemetry.samples import window
+from emberbox.orchestrator.telemetry.watched import Turns, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from emberbox.orchestrator.sandboxes.records import SandboxRecord
+    from emberbox.orchestrator.telemetry.entries import Entry, LogQuery
+    from emberbox.orchestrator.telemetry.samples import Sample
+    from emberbox.orchestrator.telemetry.store import TelemetryStore
+    from emberbox.orchestrator.telemetry.watched import Guest
+
+_log = structlog.get_logger(__name__)
+
+_SWEEP_SECONDS = 3600.0
+_SWEEP_AFTER_ENDS = 100
+_CONSOLE_LENGTH = 4000
+
+
+class Guests(Protocol):
+    """Finds the envd of a sandbox."""
+
+    def __call__(self, record: SandboxRecord) -> Guest:
+        """The guest of a sandbox that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All in seconds. `first`: from the start to the first sample. The others are time limits:
+    of a sample, of fetching a log that is asked for, and of the last words at the end."""
+
+    interval: float = 10.0
+    first: float = 1.0
+    sample: float = 5.0
+    logs: float = 1.0
+    last_words: float = 0.5
+
+
+@dataclass(slots=True)
+class _Run:
+    """A sandbox that runs, and the task that samples it."""
+
+    record: SandboxRecord
+    watched: Watched
+    guest: Guest
+    task: asyncio.Task[None] | None = None
+
+
+class Telemetry:
+    """Watches sandboxes from `begin` to `end`. Never raises at them: they come first.
+
+    Each is sampled by a task of its own, so there are no wake-ups while there is no sandbox.
+    """
+
+    def __init__(self, store: TelemetryStore, guests: Guests, timing: Timing) -> None:
+        self._store = store
+        self._guests = guests
+        self._timing = timing
+        self._runs: dict[str, _Run] = {}
+        self._turns = Turns.of(prompt=8, slow=4)
+        self._ends = 0
+        self._sweep_due = asyncio.Event()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Sweep what is old, now and from time to time."""
+        self._sweep_due.set()
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Leave every sandbox as it is, for the next orchestrator."""
+        tasks = [run.task for run in self._runs.values()] + [self._sweeper]
+        self._runs.clear()
+        await _cancel(task for task in tasks if task is not None)
+
+    async def begin(self, record: SandboxRecord) -> None:
+        """A sandbox runs, or goes on running under this orchestrator."""
+        await self._stop(record.sandbox_id)
+        run = _Run(record, self._watched(record.sandbox_id), self._guests(record))
+        self._runs[record.sandbox_id] = run
+        run.task = asyncio.create_task(self._follow(run))
+
+    async def end(self, record: SandboxRecord) -> None:
+        """A sandbox is about to be stopped. Its machine may still be there for its last words."""
+        run = self._runs.get(record.sandbox_id)
+        outcome, reason = record.ended or ("", "")
+        if run is not None and outcome != "crashed":
+            await run.watched.refresh(run.guest, self._turns, self._timing.last_words)
+        await self._stop(record.sandbox_id)
+        if outcome:
+            await self._note_end(run, record, outcome, reason)
+
+    def deadline_moved(self, sandbox_id: str, end_time: float) -> None:
+        """Its deadline is now `end_time` (unix seconds)."""
+        if run := self._runs.get(sandbox_id):
+            run.watched.note("deadline moved", event="deadline", end_time=_moment(end_time))
+
+    async def metrics(self, sandbox_id: str, start: int | None, end: int | None) -> list[Sample]:
+        """Samples from `start` to `end` (unix seconds, inclusive). Raises SandboxMissing."""
+        watched = self._known(sandbox_id)
+        return window(await asyncio.to_thread(watched.samples), start, end)
+
+    def latest(self, sandbox_ids: Iterable[str]) -> dict[str, Sample]:
+        """The newest sample of each that runs and has one."""
+        runs = ((one, self._runs.get(one)) for one in sandbox_ids)
+        return {one: run.watched.latest for one, run in runs if run and run.watched.latest}
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> list[Entry]:
+        """Entries of its log, with what just happened in it. Raises SandboxMissing."""
+        watched = self._known(sandbox_id)
+        if run := self._runs.get(sandbox_id):
+            await watched.refresh(run.guest, self._turns, self._timing.logs)
+        return query.select(await watched.entries())
+
+    def _known(self, sandbox_id: str) -> Watched:
+        if run := self._runs.get(sandbox_id):
+            return run.watched
+        if not self._store.knows(sandbox_id):
+            raise SandboxMissing(f"sandbox {sandbox_id} has left nothing on this host")
+        return self._watched(sandbox_id)
+
+    def _watched(self, sandbox_id: str) -> Watched:
+        return Watched(sandbox_id, self._store.metrics(sandbox_id), self._store.log(sandbox_id))
+
+    async def _follow(self, run: _Run) -> None:
+        try:
+            await run.watched.resume()
+            _note_begin(run)
+            await asyncio.sleep(self._timing.first)
+            while True:
+                await run.watched.sample(run.guest, self._turns, self._timing.sample)
+                await asyncio.sleep(self._timing.interval)
+        except Exception:  # noqa: BLE001 - a defect of ours, to be seen in the log
+            _log.exception("watching failed", sandbox_id=run.record.sandbox_id)
+
+    async def _stop(self, sandbox_id: str) -> None:
+        run = self._runs.pop(sandbox_id, None)
+        if run is not None and run.task is not None:
+            await _cancel([run.task])
+
+    async def _note_end(
+        self, run: _Run | None, record: SandboxRecord, outcome: str, reason: str
+    ) -> None:
+        if run is None and not self._store.knows(record.sandbox_id):
+            return  # it never ran
+        watched = run.watched if run else self._watched(record.sandbox_id)
+        if run is None:
+            await watched.resume()
+        if not watched.ended:  # else a crash of the orchestrator came between then and now
+            _note_outcome(watched, outcome, reason)
+        watched.forget_samples()
+        self._ends += 1
+        if self._ends % _SWEEP_AFTER_ENDS == 0:
+            self._sweep_due.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sweep_due.wait(), _SWEEP_SECONDS)
+            self._sweep_due.clear()
+            try:
+                await asyncio.to_thread(self._store.sweep, set(self._runs))
+            except OSError as error:
+                _log.error("old logs not swept", reason=str(error))
+
+
+def _note_begin(run: _Run) -> None:
+    record = run.record
+    about = {"execution_id": record.execution_id, "end_time": _moment(record.end_time)}
+    if record.execution_id in run.watched.executions:
+        run.watched.note("taken over by a restarted orchestrator", event="adopted", **about)
+    elif run.watched.executions:
+        run.watched.note("sandbox resumed", event="resumed", **about)
+    else:
+        sizes = {name: str(getattr(record, name)) for name in ("vcpu", "ram_mb", "disk_mb")}
+        template = {"template_id": record.template_id, "build_id": record.build_id}
+        run.watched.note("sandbox created", event="created", **template, **sizes, **about)
+
+
+def _note_outcome(watched: Watched, outcome: str, reason: str) -> None:
+    first_line, _, console = reason.partition("\nconsole:\n")
+    level = "error" if outcome == "crashed" else "info"
+    fields = {"event": "ended", "reason": first_line}
+    if console:
+        fields["console"] = console[-_CONSOLE_LENGTH:]
+    watched.note(f"sandbox {outcome}: {first_line}", level, **fields)
+
+
+def _moment(seconds: float) -> str:
+    """RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    waiting = list(tasks)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
