@@ -18,6 +18,7 @@ from emberbox.api_server.settings import Settings
 from emberbox.api_server.store import Limits, Store
 from emberbox.shared.home import Home
 
+from .contract import contract
 from .standin import SECRET, Standin
 
 if TYPE_CHECKING:
@@ -84,13 +85,21 @@ class World:
         assert made is not None
         key = "e2b_" + "ab" * 20
         await self.store.keys.add(made.team_id, "", key, self.now())
-        return httpx.AsyncClient(base_url=self.url, headers={"X-API-KEY": key})
+        return client(self.url, key)
 
     def now(self) -> datetime:
         return self.services.living._clock()
 
     async def _is(self, sandbox_id: str, state: str) -> bool:
         return (await self.row(sandbox_id)).state == state
+
+
+def client(url: str, key: str) -> httpx.AsyncClient:
+    """A client that takes no answer that the application does not document."""
+    hooks = {"response": [contract().check]}
+    return httpx.AsyncClient(
+        base_url=url, headers={"X-API-KEY": key}, verify=False, event_hooks=hooks
+    )
 
 
 async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
@@ -127,9 +136,7 @@ async def running(settings: Settings, host: Standin) -> AsyncIterator[World]:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     key = Home(settings.home).api_key.read_text().strip()
     try:
-        async with httpx.AsyncClient(
-            base_url=url, headers={"X-API-KEY": key}, verify=False
-        ) as http:
+        async with client(url, key) as http:
             yield World(host, services, app, url, key, http)
     finally:
         server.end()

@@ -6,15 +6,14 @@ from typing import Annotated
 
 from fastapi import Header
 
-from emberbox.api_server.models import ErrorBody, NewSandbox, NewSandboxV2, SandboxAnswer
+from emberbox.api_server.models import NewSandbox, NewSandboxV2, SandboxAnswer
 from emberbox.api_server.routes.dependencies import Caller, Parts, authenticated_router
+from emberbox.api_server.routes.documenting import error_answers
 from emberbox.api_server.validating import wanted_sandbox
 
 router = authenticated_router("sandboxes")
 
-_ERRORS: dict[int | str, dict[str, object]] = {
-    status: {"model": ErrorBody} for status in (400, 404, 409, 422, 429, 501, 503, 504)
-}
+_ERRORS = error_answers(400, 404, 409, 422, 429, 501, 503, 504)
 
 IdempotencyKey = Annotated[str | None, Header(description="1-255 characters of [a-z0-9-]")]
 

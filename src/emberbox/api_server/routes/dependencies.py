@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from emberbox.api_server.auth import Principal
 from emberbox.api_server.errors import SandboxNotFoundError
 from emberbox.api_server.models import ErrorBody
+from emberbox.api_server.routes.documenting import error_answers
 from emberbox.api_server.services import Services
 from emberbox.shared.ids import short_sandbox_id
 
@@ -57,8 +58,7 @@ def authenticated_router(tag: str) -> APIRouter:
         dependencies=[Security(_SCHEME)],
         tags=[tag],
         responses={
-            401: {"model": ErrorBody},
-            500: {"model": ErrorBody},
+            **error_answers(401, 500),
             # Without it the framework documents its own 422, which nobody gets.
             "default": {"model": ErrorBody, "description": "Any other error"},
         },

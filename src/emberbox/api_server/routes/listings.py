@@ -9,14 +9,15 @@ from fastapi import Query, Response
 
 from emberbox.api_server.errors import BadRequestError
 from emberbox.api_server.listing import ListQuery, decode_cursor, decode_metadata, list_page
-from emberbox.api_server.models import ErrorBody, ListedSandbox
+from emberbox.api_server.models import ListedSandbox
 from emberbox.api_server.routes.dependencies import Caller, Parts, authenticated_router
+from emberbox.api_server.routes.documenting import NEXT_TOKEN, error_answers
 
 router = authenticated_router("sandboxes")
 
 _MOST = 100
 _STATES = frozenset({"running", "paused"})
-_ERRORS: dict[int | str, dict[str, object]] = {400: {"model": ErrorBody}}
+_ERRORS = error_answers(400)
 
 Metadata = Annotated[str | None, Query(description="query string; each part is URL-encoded")]
 
@@ -25,7 +26,7 @@ Metadata = Annotated[str | None, Query(description="query string; each part is U
     "/v2/sandboxes",
     operation_id="listSandboxesV2",
     response_model_exclude_none=True,
-    responses=_ERRORS,
+    responses=NEXT_TOKEN | _ERRORS,
 )
 async def list_v2(
     *,

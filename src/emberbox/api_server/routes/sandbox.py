@@ -6,7 +6,6 @@ from fastapi import Response
 
 from emberbox.api_server.models import (
     ConnectRequest,
-    ErrorBody,
     RefreshRequest,
     SandboxAnswer,
     SandboxDetail,
@@ -18,14 +17,13 @@ from emberbox.api_server.routes.dependencies import (
     SandboxId,
     authenticated_router,
 )
+from emberbox.api_server.routes.documenting import error_answers
 from emberbox.api_server.validating import capped_timeout, checked_timeout
 
 router = authenticated_router("sandboxes")
 
 _SHORTEST_REFRESH = 15
-_ERRORS: dict[int | str, dict[str, object]] = {
-    status: {"model": ErrorBody} for status in (400, 404, 503)
-}
+_ERRORS = error_answers(400, 404, 503)
 
 
 @router.get(
