@@ -21,6 +21,10 @@ class Catalog(Protocol):
         """The host that runs the sandbox; None when no host does."""
         ...
 
+    def only_host(self) -> HostAddress | None:
+        """The host that runs every sandbox; None when there may be several hosts."""
+        ...
+
 
 class StaticCatalog:
     """One machine: every sandbox is on the one host, which knows itself whether it lives."""
@@ -29,5 +33,9 @@ class StaticCatalog:
         self._host = host
 
     def find(self, sandbox_id: str) -> HostAddress | None:
+        """That host."""
+        return self._host
+
+    def only_host(self) -> HostAddress | None:
         """That host."""
         return self._host

@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emberbox.proxying import replies
-from emberbox.proxying.errors import BadRouteError
+from emberbox.proxying.errors import BadRouteError, NoRouteError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
-from emberbox.proxying.routing import cleaned_path, is_control_route, is_envd, parse_route
-from emberbox.shared.protocol import HEADER_INTERNAL_SECRET
+from emberbox.proxying.routing import (
+    SandboxAddress,
+    cleaned_path,
+    is_control_route,
+    is_envd,
+    parse_route,
+)
+from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM, has_signed_url, refused_query
+from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET
 
 if TYPE_CHECKING:
-    from emberbox.client_proxy.catalog import Catalog
+    from emberbox.client_proxy.catalog import Catalog, HostAddress
     from emberbox.proxying.heads import RequestHead
     from emberbox.proxying.resolving import Decision
+
+_UNNAMED = SandboxAddress("", ENVD_PORT)
 
 
 class EdgeResolver:
@@ -31,6 +40,10 @@ class EdgeResolver:
         """Decide at once: the catalog is in memory."""
         try:
             sandbox = parse_route(request)
+        except NoRouteError as error:
+            if has_signed_url(request):
+                return self._signed(request, peer)
+            return Reply(400, text=error.text)
         except BadRouteError as error:
             return Reply(400, text=error.text)
         if is_envd(sandbox) and is_control_route(request.target):
@@ -38,15 +51,30 @@ class EdgeResolver:
         host = self._catalog.find(sandbox.sandbox_id)
         if host is None:
             return replies.not_found(sandbox.sandbox_id)
-        return Target(
-            address=host.address,
-            port=host.port,
-            sandbox_id=sandbox.sandbox_id,
-            sandbox_port=sandbox.port,
-            pool_key=(host.address, host.port),
-            extra=self._extra,
-        )
+        return _target(host, sandbox, self._extra)
 
     def unreachable(self, target: Target) -> Reply:
         """The host is away, which says nothing about the sandbox."""
         return replies.host_unreachable(target.sandbox_id)
+
+    def _signed(self, request: RequestHead, peer: str) -> Decision:
+        """Let the one host there is find the sandbox."""
+        refused = refused_query(request)
+        if refused is not None:
+            return refused
+        host = self._catalog.only_host()
+        if host is None:
+            return replies.signed_url_names_no_sandbox()
+        mark = f"{HEADER_SIGNED_URL_FROM}: {peer}\r\n".encode("ascii", "replace")
+        return _target(host, _UNNAMED, self._extra + mark)
+
+
+def _target(host: HostAddress, sandbox: SandboxAddress, extra: bytes) -> Target:
+    return Target(
+        address=host.address,
+        port=host.port,
+        sandbox_id=sandbox.sandbox_id,
+        sandbox_port=sandbox.port,
+        pool_key=(host.address, host.port),
+        extra=extra,
+    )

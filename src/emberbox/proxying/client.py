@@ -149,6 +149,10 @@ class ClientConnection(asyncio.Protocol):
         self._held = held
         self._read_or_not()
 
+    def await_upgrade(self) -> None:
+        """Give up after a while unless the exchange has passed the end on by then."""
+        self._expect_within(self._engine.limits.undecided_upgrade)
+
     def reset(self) -> None:
         """Close with RST."""
         self._exchange = None
@@ -308,8 +312,25 @@ class ClientConnection(asyncio.Protocol):
     def _expire(self) -> None:
         if self.state is ClientState.HEAD:
             self._refuse(BadMessageError("the request head took too long", 408))
+        elif self._exchange is not None and not self._exchange.holds_client_end:
+            self._deadline = math.inf
         elif self._transport is not None:
             self._transport.abort()
+
+    # Ends that the event loop does not tell.
+
+    def notice_reset(self) -> None:
+        """Look for a RST while the client is not read: the loop would not see it.
+
+        Of an upstream that is not read, what it sent before its RST is still to be forwarded.
+        """
+        exchange, transport = self._exchange, self._transport
+        if exchange is None or transport is None or transport.is_closing():
+            return
+        if (self.finished or not transport.is_reading()) and sockets.has_failed(transport):
+            self._exchange = None
+            transport.abort()
+            exchange.client_lost(ConnectionResetError())
 
     # The end of the process.
 

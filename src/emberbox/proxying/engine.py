@@ -86,3 +86,5 @@ class Engine:
         while True:
             await asyncio.sleep(_SWEEP_EVERY)
             self.pool.sweep()
+            for connection in list(self.connections):
+                connection.notice_reset()

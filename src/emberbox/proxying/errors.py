@@ -4,6 +4,7 @@ EmberboxError
 └── ProxyingError
     ├── BadMessageError   a peer broke HTTP/1.1 or one of our limits
     ├── BadRouteError     a request names no sandbox and port that we understand
+    │   └── NoRouteError  it does not even try to name one
     └── DialError         no connection to the upstream could be made
 """
 
@@ -31,6 +32,10 @@ class BadRouteError(ProxyingError):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+
+class NoRouteError(BadRouteError):
+    """Neither Host nor a header names a sandbox, well or badly."""
 
 
 class DialError(ProxyingError):

@@ -323,9 +323,16 @@ class Exchange:
         upstream = self._upstream
         if not self._client.finished or not self.request_done or upstream is None:
             return
-        undecided = upstream.may_switch and not self.answer_begun
-        if not (undecided and self._client.ahead):
+        if self.holds_client_end:
+            self._client.await_upgrade()
+        else:
             upstream.write_eof()
+
+    @property
+    def holds_client_end(self) -> bool:
+        """Whether data of a client that has finished waits for the answer to an upgrade."""
+        may_switch = self._upstream is not None and self._upstream.may_switch
+        return may_switch and not self.answer_begun and bool(self._client.ahead)
 
     def _close_finished_tunnel(self) -> None:
         if self._client.finished and self._upstream_finished:

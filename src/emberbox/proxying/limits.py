@@ -24,5 +24,8 @@ class Limits:
     """A refused request's body up to this size is read away so that the connection lives on."""
     linger: float = 5.0
     """How long a client that is still sending is read away, so that it sees our answer."""
+    undecided_upgrade: float = 10.0
+    """How long a client that has finished sending, with data behind its request for an upgrade,
+    waits for the answer: until then its end cannot be passed on."""
     write_high_water: int = 256 * 1024
     """Unsent bytes towards one peer at which the other peer is no longer read."""

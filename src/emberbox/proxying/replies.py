@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -26,28 +26,34 @@ Payload = dict[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A JSON answer (a page for a browser that navigates) or, with `text`, plain text."""
+    """A JSON answer (a page for a browser that navigates) or, with `text`, plain text.
+
+    `json_only` answers stand for envd's, which knows no pages. `retry_after` is in seconds.
+    """
 
     status: int
     payload: Payload | None = None
     text: str = ""
+    json_only: bool = False
+    retry_after: int | None = None
 
     def to_bytes(self, request: RequestHead | None, *, close: bool) -> bytes:
         """The whole response to `request`; None when its head could not be read."""
         kind, body = self._content(request)
+        retry = "" if self.retry_after is None else f"Retry-After: {self.retry_after}\r\n"
         ending = "Connection: close\r\n\r\n" if close else "\r\n"
         head = (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
             f"Content-Type: {kind}; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n"
-            f"{ending}"
+            f"{retry}{ending}"
         ).encode("ascii")
         return head if request is not None and request.method == b"HEAD" else head + body
 
     def _content(self, request: RequestHead | None) -> tuple[str, bytes]:
         if self.payload is None:
             return "text/plain", self.text.encode()
-        if request is not None and navigates(request):
+        if request is not None and not self.json_only and navigates(request):
             return "text/html", self._page().encode()
         return "application/json", _compact(self.payload)
 
@@ -122,6 +128,34 @@ def control_route_closed(path: str) -> Reply:
     return Reply(404, {"message": message, "path": path, "code": 404})
 
 
+def signature_invalid() -> Reply:
+    """No sandbox here signed the URL: what envd says about a wrong signature."""
+    return _like_envd(401, "invalid signature")
+
+
+def signature_limited(seconds: int) -> Reply:
+    """Too many URLs with wrong signatures; right ones are served all the same."""
+    message = f"too many requests with an invalid signature: try again in {seconds} s"
+    return replace(_like_envd(429, message), retry_after=seconds)
+
+
+def signed_query_too_long(most_bytes: int, most_fields: int) -> Reply:
+    """A query that is refused before it costs anything."""
+    return _like_envd(
+        414,
+        f"the query of a signed URL may have {most_bytes} bytes and {most_fields} fields at most",
+    )
+
+
+def signed_url_names_no_sandbox() -> Reply:
+    """A signed URL to the bare address, where many hosts could have its sandbox."""
+    return _like_envd(
+        400,
+        "the URL names no sandbox: reach the proxy by a wildcard domain "
+        "(<port>-<sandboxID>.<domain>) or send the headers E2b-Sandbox-Id and E2b-Sandbox-Port",
+    )
+
+
 def internal_only() -> Reply:
     """A caller of an internal port that does not show the programs' shared secret."""
     return Reply(403, {"message": "This port serves the client proxy only", "code": 403})
@@ -134,6 +168,10 @@ def internal_error() -> Reply:
 
 def _about(sandbox_id: str, status: int, message: str) -> Reply:
     return Reply(status, {"sandboxId": sandbox_id, "message": message, "code": status})
+
+
+def _like_envd(status: int, message: str) -> Reply:
+    return Reply(status, {"code": status, "message": message}, json_only=True)
 
 
 def _compact(payload: Payload) -> bytes:

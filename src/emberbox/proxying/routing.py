@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from emberbox.proxying.errors import BadRouteError
+from emberbox.proxying.errors import BadRouteError, NoRouteError
 from emberbox.shared.ids import short_sandbox_id
 from emberbox.shared.protocol import ENVD_PORT
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emberbox.proxying.heads import RequestHead
 
 _SANDBOX_LABEL = re.compile(rb"(\d+)-([a-z0-9]+)(?:-[^.]*)?\Z")
+_LIKE_A_SANDBOX = re.compile(rb"\d+-")
 _HOST_PORT = re.compile(rb":\d*\Z")
 _PORT = re.compile(rb"\d{1,5}\Z")
 _CONTROL_ROUTES = frozenset(
@@ -42,7 +43,7 @@ def parse_route(request: RequestHead) -> SandboxAddress:
 
     Official proxies read the headers for a few hosts only; here any host whose first label does
     not name a sandbox will do, so that a proxy works under whatever name it is reached by.
-    Raises BadRouteError with one of the protocol's texts.
+    Raises BadRouteError, or NoRouteError when nothing is named, with one of the protocol's texts.
     """
     host = _HOST_PORT.sub(b"", request.host.lower())
     label, dot, _ = host.partition(b".")
@@ -53,7 +54,8 @@ def parse_route(request: RequestHead) -> SandboxAddress:
     port = request.get(b"e2b-sandbox-port")
     if match is None and (sandbox_id is not None or port is not None):
         return _from_headers(sandbox_id, port)
-    raise BadRouteError(_why_not(label, dot))
+    text = _why_not(label, dot)
+    raise BadRouteError(text) if _LIKE_A_SANDBOX.match(label) else NoRouteError(text)
 
 
 def is_control_route(target: bytes) -> bool:

@@ -37,6 +37,10 @@ class ClientSide(Protocol):
         """Hand over what was read ahead: the exchange takes data again."""
         ...
 
+    def await_upgrade(self) -> None:
+        """Its end is held until an upgrade is decided: give the client up if that takes long."""
+        ...
+
     def reset(self) -> None:
         """Close with RST."""
         ...

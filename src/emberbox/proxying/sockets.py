@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -23,6 +24,13 @@ def reset(transport: asyncio.Transport) -> None:
     if sock is not None and not transport.is_closing():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def has_failed(transport: asyncio.Transport) -> bool:
+    """Whether a RST came, or the peer stopped to answer, as far as the kernel knows."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def peer_of(transport: asyncio.Transport) -> str:

@@ -39,10 +39,17 @@ class Stage(Bench):
         self.edge = make_engine(EdgeResolver(catalog, SECRET), Limits())
         return await self.listen(self.edge), worker_port
 
-    def put(self, number: int, *, execution: str = "e1", token: str | None = None) -> None:
+    def put(
+        self,
+        number: int,
+        *,
+        execution: str = "e1",
+        token: str | None = None,
+        envd_token: str | None = None,
+    ) -> None:
         """Route sandbox `i<number>` to the guest of that number."""
         self._number += 1
-        route = Route(f"i{number}", execution, guest_address(number), token)
+        route = Route(f"i{number}", execution, guest_address(number), token, envd_token)
         self.worker.apply(Put(self._number, route))
 
     def delete(self, number: int, execution: str = "e1") -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.data_proxy.feed import RouteFeed
-from emberbox.orchestrator.data_proxy.follower import follow
+from emberbox.orchestrator.data_proxy.follower import RouteFollower
 from emberbox.orchestrator.data_proxy.messages import Message, Route
 from emberbox.orchestrator.data_proxy.table import RouteTable
 
@@ -34,13 +34,14 @@ def mode_of(path: Path) -> int:
 
 
 @contextlib.asynccontextmanager
-async def following(path: Path, apply: Callable[[Message], object]) -> AsyncIterator[None]:
+async def following(path: Path, apply: Callable[[Message], object]) -> AsyncIterator[RouteFollower]:
     def applied(message: Message) -> None:
         apply(message)
 
-    task = asyncio.create_task(follow(path, applied))
+    follower = RouteFollower(path, applied)
+    task = asyncio.create_task(follower.run())
     try:
-        yield
+        yield follower
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -20,7 +20,7 @@ from emberbox.orchestrator.data_proxy.table import RouteTable
 ONE = Route("i1", "e1", "10.0.0.1")
 AGAIN = Route("i1", "e2", "10.0.0.1")
 MOVED = Route("i1", "e1", "10.0.0.9")
-TOKEN = Route("i1", "e1", "10.0.0.1", "token")
+TOKEN = Route("i1", "e1", "10.0.0.1", "token", "secret")
 TWO = Route("i2", "e1", "10.0.0.2")
 
 
@@ -53,14 +53,14 @@ def test_changes(last: Message, ended: list[Route], left: set[Route]) -> None:
             Snapshot(0, (ONE,)),
             (
                 b'{"type":"snapshot","number":0,"routes":[{"sandbox_id":"i1","execution_id":"e1",'
-                b'"address":"10.0.0.1","traffic_token":null}]}\n'
+                b'"address":"10.0.0.1","traffic_token":null,"envd_token":null}]}\n'
             ),
         ),
         (
             Put(1, TOKEN),
             (
                 b'{"type":"put","number":1,"route":{"sandbox_id":"i1","execution_id":"e1",'
-                b'"address":"10.0.0.1","traffic_token":"token"}}\n'
+                b'"address":"10.0.0.1","traffic_token":"token","envd_token":"secret"}}\n'
             ),
         ),
         (
@@ -73,6 +73,24 @@ def test_changes(last: Message, ended: list[Route], left: set[Route]) -> None:
 def test_messages(message: Message, line: bytes) -> None:
     assert encode(message) == line
     assert decode(line) == message
+
+
+def test_an_older_orchestrator_sends_no_envd_token() -> None:
+    line = encode(Put(1, TOKEN)).replace(b',"envd_token":"secret"', b"")
+    assert decode(line) == Put(1, Route("i1", "e1", "10.0.0.1", "token"))
+
+
+def test_a_newer_orchestrator_may_send_more() -> None:
+    line = encode(Put(1, TOKEN)).replace(b'"envd_token"', b'"more":[1],"envd_token"')
+    assert decode(line) == Put(1, TOKEN)
+
+
+def test_tokens_are_shown_nowhere() -> None:
+    assert "secret" not in repr(Snapshot(1, (TOKEN,)))
+    assert "token'" not in repr(TOKEN)
+    with pytest.raises(BadFeedError) as bad:
+        decode(encode(Put(1, TOKEN)).replace(b'"put"', b'"?"'))
+    assert "secret" not in str(bad.value)
 
 
 @pytest.mark.parametrize(

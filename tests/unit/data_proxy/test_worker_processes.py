@@ -20,6 +20,7 @@ from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataPr
 from emberbox.orchestrator.processes import identify, is_alive
 from emberbox.shared import internal_secret
 from emberbox.shared.errors import StartupError
+from tests.stack import frozen
 from tests.unit.data_proxy.stage import request
 from tests.unit.proxying.peers import OK, Backend, Connection, answering
 
@@ -97,6 +98,21 @@ async def test_workers_outlive_the_orchestrator(
     await second.stop()
     assert not any(is_alive(identity) for identity in identities)
     assert list(second.options.directory.glob("*.json")) == []
+
+
+async def test_worker_that_stood_still_asks_for_the_table_before_it_answers(
+    tmp_path: Path, free_port: int, guest: Backend
+) -> None:
+    world = World(tmp_path, free_port)
+    await world.start()
+    pids = world.supervisor.pids
+    with frozen(*pids):
+        await world.feed.put(LOCAL)
+        assert world.feed.ready_pids == set(), "it was given up, and missed the route"
+        asking = asyncio.create_task(world.ask(guest.port))
+        await asyncio.sleep(0.1)
+    assert await asking == 200
+    await world.stop()
 
 
 async def test_dead_worker_is_replaced(tmp_path: Path, free_port: int, guest: Backend) -> None:

@@ -80,6 +80,14 @@ def test_a_newer_version_may_have_written_more(directories: RunDirectories) -> N
     assert directories.load_all() == [RECORD]
 
 
+def test_an_older_version_wrote_no_envd_token(directories: RunDirectories) -> None:
+    path = directories.create(dataclasses.replace(RECORD, envd_token="secret")) / RECORD_FILE
+    assert "secret" not in repr(directories.load_all())
+    assert directories.load_all()[0].envd_token == "secret"
+    path.write_text(path.read_text().replace('"envd_token": "secret", ', ""))
+    assert directories.load_all() == [RECORD]
+
+
 def test_saving_brings_back_no_directory(directories: RunDirectories) -> None:
     directories.save(RECORD)
     assert directories.load_all() == []

@@ -15,8 +15,7 @@ class DataProxyError(EmberboxError):
 
 
 class BadFeedError(DataProxyError):
-    """A malformed message. `line` is what came, cut to a printable length."""
+    """A malformed message. What came is not told: it may hold tokens, and this is logged."""
 
     def __init__(self, line: bytes, reason: str) -> None:
-        self.line = line[:200]
-        super().__init__(f"bad message in the route feed ({reason}): {self.line!r}")
+        super().__init__(f"bad message in the route feed ({reason}), {len(line)} bytes long")

@@ -7,7 +7,7 @@ each with an ack of its number once it is applied.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import cast
 
 from emberbox.orchestrator.data_proxy.errors import BadFeedError
@@ -21,13 +21,15 @@ class Route:
     """How one execution of a sandbox is reached from the host.
 
     `address` is an IPv4 address at which every port of the VM answers. Requests to other ports
-    than envd's must show `traffic_token` when there is one.
+    than envd's must show `traffic_token` when there is one. Signed URLs are signed with
+    `envd_token`, which envd itself asks for; None when envd is open to all.
     """
 
     sandbox_id: str
     execution_id: str
     address: str
-    traffic_token: str | None = None
+    traffic_token: str | None = field(default=None, repr=False)
+    envd_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,13 @@ def _read(fields: dict[str, object]) -> Message:
 
 
 def _route(fields: dict[str, object]) -> Route:
-    token = fields["traffic_token"]
     return Route(
         sandbox_id=_text(fields["sandbox_id"]),
         execution_id=_text(fields["execution_id"]),
         address=_text(fields["address"]),
-        traffic_token=None if token is None else _text(token),
+        traffic_token=_text_or_none(fields["traffic_token"]),
+        # An older orchestrator does not send it.
+        envd_token=_text_or_none(fields.get("envd_token")),
     )
 
 
@@ -119,6 +122,10 @@ def _whole(value: object) -> int:
     if not isinstance(value, int):
         raise TypeError("number is not a number")
     return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _text(value: object) -> str:

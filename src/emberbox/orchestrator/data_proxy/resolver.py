@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Protocol
 
+from emberbox.orchestrator.data_proxy.failures import FailureLimit
+from emberbox.orchestrator.data_proxy.signatures import Signature
 from emberbox.proxying import replies
 from emberbox.proxying.errors import BadRouteError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
-from emberbox.proxying.routing import cleaned_path, is_control_route, is_envd, parse_route
+from emberbox.proxying.routing import (
+    SandboxAddress,
+    cleaned_path,
+    is_control_route,
+    is_envd,
+    parse_route,
+)
+from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM
 from emberbox.shared import internal_secret
-from emberbox.shared.protocol import HEADER_INTERNAL_SECRET, HEADER_TRAFFIC_TOKEN
+from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET, HEADER_TRAFFIC_TOKEN
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from emberbox.orchestrator.data_proxy.messages import Route
     from emberbox.orchestrator.data_proxy.table import RouteTable
     from emberbox.proxying.heads import RequestHead
     from emberbox.proxying.resolving import Decision
-    from emberbox.proxying.routing import SandboxAddress
 
 _SECRET = HEADER_INTERNAL_SECRET.lower().encode("ascii")
 _TOKEN = HEADER_TRAFFIC_TOKEN.lower().encode("ascii")
+_SIGNED_URL_FROM = HEADER_SIGNED_URL_FROM.lower().encode("ascii")
+
+
+class Freshness(Protocol):
+    """Knows whether the table lags behind what the orchestrator said."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether a newer table is on its way."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Wait for it, for a bounded time."""
+        ...
 
 
 class HostResolver:
@@ -31,14 +56,29 @@ class HostResolver:
     would be open.
     """
 
-    def __init__(self, table: RouteTable, secret: str) -> None:
+    def __init__(self, table: RouteTable, secret: str, freshness: Freshness | None = None) -> None:
+        """Must be made in an event loop. Without `freshness` the table is never behind."""
         self._table = table
         self._secret = secret
+        self._freshness = freshness
+        self._failures = FailureLimit(asyncio.get_running_loop().time)
 
-    def resolve(self, request: RequestHead, peer: str) -> Decision:
-        """Decide at once: the table is in memory."""
+    def resolve(self, request: RequestHead, peer: str) -> Decision | Awaitable[Decision]:
+        """Decide at once, as the table is in memory, unless a newer one is on its way."""
         if not internal_secret.matches(request.get(_SECRET), self._secret):
             return replies.internal_only()
+        if self._freshness is not None and self._freshness.behind:
+            return self._decide_later(self._freshness, request)
+        return self._decide(request)
+
+    async def _decide_later(self, freshness: Freshness, request: RequestHead) -> Decision:
+        await freshness.catch_up()
+        return self._decide(request)
+
+    def _decide(self, request: RequestHead) -> Decision:
+        client = request.get(_SIGNED_URL_FROM)
+        if client is not None:
+            return self._find_signer(request, client.decode("latin-1"))
         try:
             sandbox = parse_route(request)
         except BadRouteError as error:
@@ -49,6 +89,15 @@ class HostResolver:
         if route is None:
             return replies.not_found(sandbox.sandbox_id)
         return _closed_to(request, sandbox, route) or _target(sandbox, route)
+
+    def _find_signer(self, request: RequestHead, client: str) -> Decision:
+        """Failures are limited, not tries: a right signature is served whatever came before."""
+        signature = Signature.of(request)
+        route = signature.find_signer(self._table) if signature is not None else None
+        if route is not None:
+            return _target(SandboxAddress(route.sandbox_id, ENVD_PORT), route)
+        wait = self._failures.failed(client)
+        return replies.signature_limited(wait) if wait else replies.signature_invalid()
 
     def unreachable(self, target: Target) -> Reply:
         """The sandbox runs, but nothing behind the port answers."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator.data_proxy.messages import Ack, Delete, Put, Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from emberbox.orchestrator.data_proxy.messages import Message, Route
 
 
@@ -18,6 +20,9 @@ class RouteTable:
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes.values())
 
     def get(self, sandbox_id: str) -> Route | None:
         """The route of the sandbox's present execution."""

@@ -17,7 +17,7 @@ import uvloop
 
 from emberbox.orchestrator.data_proxy import logbound
 from emberbox.orchestrator.data_proxy.bridging import Bridges
-from emberbox.orchestrator.data_proxy.follower import follow
+from emberbox.orchestrator.data_proxy.follower import RouteFollower
 from emberbox.orchestrator.data_proxy.resolver import HostResolver
 from emberbox.orchestrator.data_proxy.table import RouteTable
 from emberbox.proxying import replies
@@ -62,18 +62,32 @@ class Worker:
     """The engine of one process, its table, and the feed that fills it."""
 
     def __init__(
-        self, secret: str, *, limits: Limits | None = None, envd_port: int = ENVD_PORT
+        self,
+        secret: str,
+        *,
+        feed_socket: Path | None = None,
+        limits: Limits | None = None,
+        envd_port: int = ENVD_PORT,
     ) -> None:
-        """Must be made in the event loop it will serve in."""
+        """Must be made in the event loop it will serve in.
+
+        Without `feed_socket` the table is what `apply` is given.
+        """
         limits = limits or Limits()
         bridges = Bridges(envd_port=envd_port)
         self.table = RouteTable()
+        self._follower = RouteFollower(feed_socket, self.apply) if feed_socket else None
         self.engine = Engine(
-            HostResolver(self.table, secret),
+            HostResolver(self.table, secret, self._follower),
             limits=limits,
             dialer=Dialer(limits, waits=_DIAL_WAITS, connect_refused=bridges.connect_refused),
             pool=Pool(_KEPT_ENVD, asyncio.get_running_loop().time),
         )
+
+    async def follow(self) -> None:
+        """Keep the table as the orchestrator says, for ever."""
+        if self._follower is not None:
+            await self._follower.run()
 
     def apply(self, message: Message) -> None:
         """Change the table; end what belonged to the routes that are gone."""
@@ -101,14 +115,14 @@ def main() -> None:
 
 
 async def _serve(options: WorkerOptions, secret: str, listener: socket.socket) -> None:
-    worker = Worker(secret)
+    worker = Worker(secret, feed_socket=options.socket)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await worker.engine.serve(listener)
     tasks = [
-        asyncio.create_task(follow(options.socket, worker.apply)),
+        asyncio.create_task(worker.follow()),
         asyncio.create_task(_keep_log_small()),
     ]
     _log.info("data proxy worker serves", address=f"{options.host}:{options.port}")

@@ -102,6 +102,7 @@ class Sandboxes:
             start_time=time.time(),
             end_time=request.end_time,
             traffic_token=request.traffic_token,
+            envd_token=identity.access_token or None,
             metadata=request.metadata,
         )
         return self._register(Sandbox(self._host, record))

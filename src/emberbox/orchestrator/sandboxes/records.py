@@ -43,6 +43,7 @@ class SandboxRecord:
     end_time: float
     envd_version: str = ""
     traffic_token: str | None = None
+    envd_token: str | None = field(default=None, repr=False)
     metadata: dict[str, str] = field(default_factory=dict)
     running: bool = False
     process: ProcessIdentity | None = None
@@ -61,6 +62,8 @@ class SandboxRecord:
         Fields that this version does not know are left out: a newer one may have written it.
         """
         raw: dict[str, Any] = json.loads(text)
+        # Records that an older version wrote have none.
+        raw.setdefault("envd_token", None)
         data = {field.name: raw[field.name] for field in dataclasses.fields(cls)}
         process = data.pop("process")
         ended = data.pop("ended")
