@@ -9,7 +9,15 @@ from fastapi import FastAPI
 
 from emberbox.api_server import error_answers
 from emberbox.api_server.asgi import AccessLog, BodyLimit, RawPath
-from emberbox.api_server.routes import create, health, listings, not_yet, sandbox
+from emberbox.api_server.routes import (
+    create,
+    health,
+    listings,
+    logs,
+    metrics,
+    not_yet,
+    sandbox,
+)
 
 if TYPE_CHECKING:
     from emberbox.api_server.services import Services
@@ -31,12 +39,13 @@ def build_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit, most=services.settings.max_body_bytes)
     app.add_middleware(RawPath)
     app.add_middleware(AccessLog)
-    # First: `/sandboxes/metrics` is not an id.
     app.router.routes.extend(not_yet.routes)
     for router in (
         health.router,
         create.router,
         listings.router,
+        metrics.router,  # before those of one sandbox: "metrics" is not an id
+        logs.router,
         sandbox.router,
     ):
         app.include_router(router)

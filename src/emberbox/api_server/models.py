@@ -138,3 +138,58 @@ class SandboxDetail(ListedSandbox):
     )
     network: NetworkAnswer
     lifecycle: Lifecycle
+
+
+class SandboxMetric(BaseModel):
+    """What a sandbox used at one moment; sizes in bytes."""
+
+    timestamp: datetime
+    timestamp_unix: int = Field(serialization_alias="timestampUnix", description="seconds")
+    cpu_count: int = Field(serialization_alias="cpuCount")
+    cpu_used_pct: float = Field(
+        serialization_alias="cpuUsedPct",
+        description="of all processors together, since the sample before: 0 to 100",
+    )
+    mem_used: int = Field(serialization_alias="memUsed")
+    mem_total: int = Field(serialization_alias="memTotal")
+    mem_cache: int = Field(serialization_alias="memCache")
+    disk_used: int = Field(serialization_alias="diskUsed")
+    disk_total: int = Field(serialization_alias="diskTotal")
+
+
+class SandboxesWithMetrics(BaseModel):
+    """`GET /sandboxes/metrics`: the newest sample of each."""
+
+    sandboxes: dict[str, SandboxMetric]
+
+
+class SandboxLog(BaseModel):
+    """One log entry for people's terminals."""
+
+    timestamp: datetime
+    line: str = Field(description="a JSON object with level, logger, message and the fields")
+
+
+LogLevel = Literal["debug", "info", "warn", "error"]
+
+
+class SandboxLogEntry(BaseModel):
+    """One log entry."""
+
+    timestamp: datetime
+    level: LogLevel
+    message: str
+    fields: StringMap
+
+
+class SandboxLogs(BaseModel):
+    """`GET /sandboxes/{id}/logs`: the same entries in both forms."""
+
+    logs: list[SandboxLog]
+    log_entries: list[SandboxLogEntry] = Field(serialization_alias="logEntries")
+
+
+class SandboxLogsV2(BaseModel):
+    """`GET /v2/sandboxes/{id}/logs`."""
+
+    logs: list[SandboxLogEntry]

@@ -15,7 +15,7 @@ from emberbox.api_server.errors import NodeError
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from datetime import datetime
 
     from grpc.aio import UnaryStreamMultiCallable, UnaryUnaryMultiCallable
@@ -45,6 +45,11 @@ class _Sandboxes(Protocol):
     AcknowledgeEvents: UnaryUnaryMultiCallable[
         pb.AcknowledgeEventsRequest, pb.AcknowledgeEventsResponse
     ]
+    Metrics: UnaryUnaryMultiCallable[pb.SandboxMetricsRequest, pb.SandboxMetricsResponse]
+    LatestMetrics: UnaryUnaryMultiCallable[
+        pb.SandboxLatestMetricsRequest, pb.SandboxLatestMetricsResponse
+    ]
+    Logs: UnaryUnaryMultiCallable[pb.SandboxLogsRequest, pb.SandboxLogsResponse]
 
 
 class _Info(Protocol):
@@ -132,6 +137,19 @@ class Node:
                 return False
             raise
         return True
+
+    async def metrics(self, request: pb.SandboxMetricsRequest) -> list[pb.SandboxMetric]:
+        """What a sandbox has used, oldest first."""
+        return list((await self._call(self._sandboxes.Metrics, request)).samples)
+
+    async def latest_metrics(self, sandbox_ids: Iterable[str]) -> dict[str, pb.SandboxMetric]:
+        """The newest sample of each that has one."""
+        request = pb.SandboxLatestMetricsRequest(sandbox_ids=sandbox_ids)
+        return dict((await self._call(self._sandboxes.LatestMetrics, request)).samples)
+
+    async def logs(self, request: pb.SandboxLogsRequest) -> list[pb.LogEntry]:
+        """Entries of the log of a sandbox, also of one that ended lately."""
+        return list((await self._call(self._sandboxes.Logs, request)).entries)
 
     async def templates(self) -> list[pb.Template]:
         """The templates that it can start."""
