@@ -41,6 +41,10 @@ class Standin:
     create_began: asyncio.Event = field(default_factory=asyncio.Event)
     fail_create: tuple[grpc.StatusCode, str] | None = None
     fail_list: bool = False
+    # What it has of a sandbox, by id.
+    samples: dict[str, list[pb.SandboxMetric]] = field(default_factory=dict)
+    logs: dict[str, list[pb.LogEntry]] = field(default_factory=dict)
+    asked: list[pb.SandboxMetricsRequest | pb.SandboxLogsRequest] = field(default_factory=list)
     port: int = 0
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _server: grpc.aio.Server | None = None
@@ -179,6 +183,24 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
     async def AcknowledgeEvents(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         self.host.acknowledged = max(self.host.acknowledged, request.number)
         return pb.AcknowledgeEventsResponse()
+
+
+    async def Metrics(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        self.host.asked.append(request)
+        if request.sandbox_id not in self.host.samples:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "nothing of it here")
+        return pb.SandboxMetricsResponse(samples=self.host.samples[request.sandbox_id])
+
+    async def LatestMetrics(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        known = (one for one in request.sandbox_ids if self.host.samples.get(one))
+        samples = {one: self.host.samples[one][-1] for one in known}
+        return pb.SandboxLatestMetricsResponse(samples=samples)
+
+    async def Logs(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        self.host.asked.append(request)
+        if request.sandbox_id not in self.host.logs:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "nothing of it here")
+        return pb.SandboxLogsResponse(entries=self.host.logs[request.sandbox_id])
 
 
 class _Info(pb_grpc.InfoServiceServicer):
