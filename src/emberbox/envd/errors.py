@@ -8,6 +8,7 @@ EnvdError
 ├── UnacceptableError       406 (plain HTTP only)
 ├── AlreadyExistsError      409 already_exists
 ├── TooLargeError           413 resource_exhausted
+├── LimitReachedError       429 resource_exhausted
 ├── InternalError           500 internal
 ├── UnimplementedError      501 unimplemented
 ├── DeadlineExceededError   504 deadline_exceeded
@@ -81,6 +82,13 @@ class TooLargeError(EnvdError):
 
     code = "resource_exhausted"
     status = 413
+
+
+class LimitReachedError(EnvdError):
+    """There is no room for more of what was asked for: watchers, watched directories, events."""
+
+    code = "resource_exhausted"
+    status = 429
 
 
 class InternalError(EnvdError):

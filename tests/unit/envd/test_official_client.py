@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import pytest
 from e2b import (
+    AsyncSandbox,
     CommandExitException,
     FileNotFoundException,
+    FilesystemEvent,
+    FilesystemEventType,
     FileType,
     InvalidArgumentException,
     NotFoundException,
@@ -102,3 +106,63 @@ def test_file_with_metadata_and_gzip(sandbox: Sandbox, tmp_path: object) -> None
     sandbox.files.write(path, "x" * 10_000, gzip=True, metadata={"Key": "value"})
     assert sandbox.files.read(path, gzip=True) == "x" * 10_000
     assert sandbox.files.get_info(path).metadata == {"key": "value"}
+
+
+def test_watching_by_polling(sandbox: Sandbox, tmp_path: object) -> None:
+    watcher = sandbox.files.watch_dir(str(tmp_path), recursive=True, include_entry=True)
+    sandbox.files.write(f"{tmp_path}/f", "text")
+    events = watcher.get_new_events()
+    assert [(event.name, event.type) for event in events] == [
+        ("f", FilesystemEventType.CREATE),
+        ("f", FilesystemEventType.CHMOD),
+        ("f", FilesystemEventType.WRITE),
+    ]
+    assert events[2].entry is not None
+    assert (events[2].entry.path, events[2].entry.size) == (f"{tmp_path}/f", 4)
+    assert watcher.get_new_events() == []
+    sandbox.files.make_dir(f"{tmp_path}/nested")
+    sandbox.files.write(f"{tmp_path}/nested/g", "text")
+    sandbox.files.remove(f"{tmp_path}/f")
+    told = {(event.name, event.type) for event in watcher.get_new_events()}
+    assert told >= {
+        ("nested", FilesystemEventType.CREATE),
+        ("nested/g", FilesystemEventType.CREATE),
+        ("nested/g", FilesystemEventType.WRITE),
+        ("f", FilesystemEventType.REMOVE),
+    }
+    watcher.stop()
+    with pytest.raises(FileNotFoundException):
+        sandbox.files.watch_dir("/no/such")
+    with pytest.raises(InvalidArgumentException, match="is not a directory"):
+        sandbox.files.watch_dir("/etc/passwd")
+
+
+async def test_watching_by_stream(running: Running, tmp_path: object) -> None:
+    sandbox = await AsyncSandbox.create(
+        debug=True, api_key="e2b_" + "0" * 40, sandbox_url=running.url
+    )
+    events: asyncio.Queue[FilesystemEvent] = asyncio.Queue()
+    ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    handle = await sandbox.files.watch_dir(
+        str(tmp_path),
+        on_event=events.put,
+        on_exit=ended.set_result,
+        recursive=True,
+        include_entry=True,
+    )
+    await sandbox.files.write(f"{tmp_path}/new/dir/f", "text")
+    await sandbox.files.rename(f"{tmp_path}/new", f"{tmp_path}/old")
+    told: list[tuple[str, FilesystemEventType]] = []
+    async with asyncio.timeout(20):
+        while told[-1:] != [("old", FilesystemEventType.CREATE)]:
+            event = await events.get()
+            told.append((event.name, event.type))
+        for name in ("new", "new/dir", "new/dir/f"):
+            assert told.count((name, FilesystemEventType.CREATE)) == 1
+        assert ("new", FilesystemEventType.RENAME) in told
+        await handle.stop()  # type: ignore[no-untyped-call]
+        assert await ended is None
+    with pytest.raises(FileNotFoundException):
+        await sandbox.files.watch_dir("/no/such", on_event=events.put)
+    with pytest.raises(InvalidArgumentException, match="is not a directory"):
+        await sandbox.files.watch_dir("/etc/passwd", on_event=events.put)

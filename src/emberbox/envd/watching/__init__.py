@@ -1,0 +1,3 @@
+"""Watching directories: inotify, the tree of what is watched, streams and pollers."""
+
+from __future__ import annotations
