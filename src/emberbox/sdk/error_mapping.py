@@ -193,10 +193,10 @@ def api_exception(status: int, body: bytes) -> Exception:
     return SandboxException(f"{status}: {message}", status_code=status)
 
 
-def request_timed_out() -> Exception:
-    """The exception for a request that took longer than its `request_timeout`."""
+def request_timed_out(option: str = "request_timeout") -> Exception:
+    """The exception for a request that took longer than the limit in its option."""
     return TimeoutException(
-        "the request timed out; a larger 'request_timeout' allows more, 0 means no limit"
+        f"the request timed out; a larger '{option}' allows more, 0 means no limit"
     )
 
 

@@ -9,7 +9,7 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -54,19 +54,22 @@ class Request:
         """File name and content of each part of a multipart form."""
         head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
         parsed = email.message_from_bytes(head + self.body, policy=email.policy.HTTP)
-        return [
-            (part.get_filename(), part.get_payload(decode=True)) for part in parsed.iter_parts()
-        ]
+        return [(part.get_filename(), part.get_content()) for part in parsed.iter_parts()]
 
 
 @dataclass
 class Answer:
-    """What to answer: pieces of a body, then a proper end, a reset, or waiting for ever."""
+    """What to answer: pieces of a body, then a proper end, a reset, or waiting for ever,
+    with or without hearing what the client still says.
+
+    An `early` answer is given before the request's body is read.
+    """
 
     status: int = 200
     body: bytes | list[bytes] = b""
     headers: dict[str, str] = field(default_factory=dict)
-    end: str = "close"  # close, reset, hang
+    end: str = "close"  # close, reset, hang, deaf
+    early: bool = False
 
 
 Handler = Callable[[Request], Answer | Awaitable[Answer]]
@@ -91,8 +94,15 @@ class StandIn:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.connections = 0
+        self.pieces = 0
+        """Pieces of bodies that the network has taken."""
+        self.heard = bytearray()
+        """What clients said while their answers hung."""
+        self.given_up: asyncio.Queue[str] = asyncio.Queue()
+        """Path of each request whose answer hung and whose client went away."""
         self.url = ""
         self._handlers: dict[tuple[str, str], Handler] = {}
+        self._early: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on(self, method: str, path: str, *answers: Answer | Handler) -> None:
@@ -104,6 +114,8 @@ class StandIn:
             return answer if isinstance(answer, Answer) else answer(request)
 
         self._handlers[method, path] = handler
+        if isinstance(answers[0], Answer) and answers[0].early:
+            self._early.add((method, path))
 
     def sent(self, path: str) -> list[Request]:
         """The requests to a path so far."""
@@ -128,18 +140,33 @@ class StandIn:
         self._tasks.add(task)
         self.connections += 1
         try:
-            while (request := await _read_request(reader)) is not None:
+            while (request := await _read_head(reader)) is not None:
                 self.requests.append(request)
-                answer = await self._answer(request)
-                await _write(writer, answer)
+                answer = await self._answer_in_time(request, reader)
+                await self._write(writer, answer)
+                if answer.end == "hang":
+                    await self._hear(reader)
+                    self.given_up.put_nowait(request.path)
+                    return
+                if answer.end == "deaf":
+                    await asyncio.Event().wait()
                 if answer.end == "reset":
                     _reset(writer)
                     return
+                if answer.early:
+                    request.body = await _read_body(reader, request.headers)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             return
         finally:
             self._tasks.discard(task)
             writer.close()
+
+    async def _answer_in_time(self, request: Request, reader: asyncio.StreamReader) -> Answer:
+        """The answer, known before the body is read if it is an early one."""
+        if (request.method, request.path) in self._early:
+            return await self._answer(request)
+        request.body = await _read_body(reader, request.headers)
+        return await self._answer(request)
 
     async def _answer(self, request: Request) -> Answer:
         handler = self._handlers.get((request.method, request.path))
@@ -148,8 +175,40 @@ class StandIn:
         answer = handler(request)
         return answer if isinstance(answer, Answer) else await answer
 
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):
+            while heard := await reader.read(1 << 16):
+                self.heard += heard
 
-async def _read_request(reader: asyncio.StreamReader) -> Request | None:
+    async def _write(self, writer: asyncio.StreamWriter, answer: Answer) -> None:
+        pieces = answer.body
+        chunked = isinstance(pieces, list)
+        headers = {**answer.headers}
+        headers["Transfer-Encoding" if chunked else "Content-Length"] = (
+            "chunked" if chunked else str(len(pieces))
+        )
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        writer.write("\r\n".join([f"HTTP/1.1 {answer.status} X", *lines, "", ""]).encode())
+        if not isinstance(pieces, list):
+            writer.write(pieces)
+        else:
+            for piece in pieces:
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                await writer.drain()
+                self.pieces += 1
+            if answer.end == "close":
+                writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the others run until it is so. Raises TimeoutError after some seconds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (the stand-in tells nobody what it has heard)
+            await asyncio.sleep(0.01)
+
+
+async def _read_head(reader: asyncio.StreamReader) -> Request | None:
     line = await reader.readline()
     if not line:
         return None
@@ -158,7 +217,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     while (header := (await reader.readline()).decode().strip()) != "":
         name, _, value = header.partition(":")
         headers[name.lower()] = value.strip()
-    return Request(method, target, headers, await _read_body(reader, headers))
+    return Request(method, target, headers, b"")
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
@@ -170,28 +229,6 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
         await reader.readline()
     await reader.readline()
     return body
-
-
-async def _write(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    pieces = answer.body
-    chunked = isinstance(pieces, list)
-    headers = {**answer.headers}
-    headers["Transfer-Encoding" if chunked else "Content-Length"] = (
-        "chunked" if chunked else str(len(pieces))
-    )
-    head = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in headers.items())]
-    writer.write("\r\n".join([*head, "", ""]).encode())
-    if not isinstance(pieces, list):
-        writer.write(pieces)
-    else:
-        for piece in pieces:
-            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            await writer.drain()
-        if answer.end == "close":
-            writer.write(b"0\r\n\r\n")
-    await writer.drain()
-    if answer.end == "hang":
-        await asyncio.Event().wait()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

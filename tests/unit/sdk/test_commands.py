@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,24 +10,11 @@ import pytest
 import emberbox
 from emberbox.sdk.connect_protocol import encode_frame
 
-from .stand_in import Answer, StandIn, events, reply
+from .process_events import CONNECT, KEEPALIVE, START, STARTED, data, end
+from .stand_in import Answer, StandIn, events, reply, until
 
 if TYPE_CHECKING:
     from .conftest import Flavour
-
-START = "/process.Process/Start"
-CONNECT = "/process.Process/Connect"
-STARTED = {"event": {"start": {"pid": 7}}}
-KEEPALIVE: dict[str, Any] = {"event": {"keepalive": {}}}
-
-
-def data(stream: str, raw: bytes) -> dict[str, Any]:
-    return {"event": {"data": {stream: base64.b64encode(raw).decode()}}}
-
-
-def end(code: int = 0, **more: object) -> dict[str, Any]:
-    """As protobuf JSON has it: an exit code of 0 is left out."""
-    return {"event": {"end": {"exited": True, **({"exitCode": code} if code else {}), **more}}}
 
 
 async def test_run(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
@@ -188,14 +174,58 @@ async def test_disconnect_leaves_the_command(sdk: Flavour, server: StandIn, sand
     assert server.sent("/process.Process/SendSignal") == []
 
 
+async def test_a_command_left_at_once_gives_up_its_connection(
+    sdk: Flavour, server: StandIn, sandbox: Any
+) -> None:
+    server.on("POST", START, Answer(200, [encode_frame(STARTED)], end="hang"))
+    handle = await sdk.do(sandbox.commands.run, "sleep", background=True)
+    await sdk.do(handle.disconnect)
+    assert await asyncio.wait_for(server.given_up.get(), 5) == START
+
+
 async def test_cancelling_a_run_gives_up_its_connection(server: StandIn) -> None:
     sandbox = await emberbox.AsyncSandbox.create()
     server.on("POST", START, Answer(200, [encode_frame(STARTED)], end="hang"))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await sandbox.commands.run("sleep")
+    running = asyncio.create_task(sandbox.commands.run("sleep"))
+    await until(lambda: server.sent(START) != [])
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await asyncio.wait_for(server.given_up.get(), 5) == START
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not [task for task in others if "Consumer" in repr(task.get_coro())]
+
+
+@pytest.mark.parametrize("pieces", [[], [encode_frame(KEEPALIVE)[:3]]])
+async def test_a_stream_that_does_not_begin_in_time(server: StandIn, pieces: list[bytes]) -> None:
+    sandbox = await emberbox.AsyncSandbox.create()
+    server.on("POST", START, Answer(200, pieces, end="hang"))
+    with pytest.raises(emberbox.TimeoutException, match="request_timeout"):
+        await sandbox.commands.run("x", request_timeout=0.1)
+    assert await asyncio.wait_for(server.given_up.get(), 5) == START
+
+
+async def test_a_slow_handler_holds_the_output_back(server: StandIn) -> None:
+    sandbox = await emberbox.AsyncSandbox.create()
+    piece = encode_frame(data("stdout", b"x" * 32768))
+    total = 2000
+    server.on("POST", START, Answer(200, [encode_frame(STARTED), *[piece] * total], end="hang"))
+    called, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_piece: str) -> None:
+        called.set()
+        await go_on.wait()
+
+    handle = await sandbox.commands.run("yes", background=True, on_stdout=slow)
+    await asyncio.wait_for(called.wait(), 5)
+    before = -1
+    while server.pieces != before:  # until the network takes no more
+        before = server.pieces
+        await asyncio.sleep(0.2)
+    assert server.pieces < total
+    go_on.set()
+    await until(lambda: server.pieces > before)
+    await handle.disconnect()
 
 
 async def test_connect(sdk: Flavour, server: StandIn, sandbox: Any) -> None:

@@ -7,16 +7,24 @@ from typing import Any
 
 import e2b
 import pytest
+from e2b.sandbox.filesystem.filesystem import AsyncFileStreamReader as E2BAsyncFileStreamReader
+from e2b.sandbox.filesystem.filesystem import FileStreamReader as E2BFileStreamReader
 from e2b.sandbox_async.commands.command import Commands as E2BAsyncCommands
+from e2b.sandbox_async.commands.pty import Pty as E2BAsyncPty
 from e2b.sandbox_async.filesystem.filesystem import Filesystem as E2BAsyncFilesystem
 from e2b.sandbox_sync.commands.command import Commands as E2BCommands
+from e2b.sandbox_sync.commands.pty import Pty as E2BPty
 from e2b.sandbox_sync.filesystem.filesystem import Filesystem as E2BFilesystem
 
 import emberbox
 from emberbox.sdk._async.commands import AsyncCommands
+from emberbox.sdk._async.downloads import AsyncFileStreamReader
 from emberbox.sdk._async.filesystem import AsyncFilesystem
+from emberbox.sdk._async.pty import AsyncPty
 from emberbox.sdk._sync.commands import Commands
+from emberbox.sdk._sync.downloads import FileStreamReader
 from emberbox.sdk._sync.filesystem import Filesystem
+from emberbox.sdk._sync.pty import Pty
 from emberbox.sdk.instance_or_class import InstanceOrClass
 from emberbox.sdk.not_yet import NotYet, NotYetModule
 
@@ -27,8 +35,15 @@ PAIRS = [
     (AsyncCommands, E2BAsyncCommands),
     (Filesystem, E2BFilesystem),
     (AsyncFilesystem, E2BAsyncFilesystem),
+    (Pty, E2BPty),
+    (AsyncPty, E2BAsyncPty),
+    (FileStreamReader, E2BFileStreamReader),
+    (AsyncFileStreamReader, E2BAsyncFileStreamReader),
     (emberbox.CommandHandle, e2b.CommandHandle),
     (emberbox.AsyncCommandHandle, e2b.AsyncCommandHandle),
+    (emberbox.AsyncCommandInputHandle, e2b.AsyncCommandInputHandle),
+    (emberbox.WatchHandle, e2b.WatchHandle),
+    (emberbox.AsyncWatchHandle, e2b.AsyncWatchHandle),
     (emberbox.SandboxPaginator, e2b.SandboxPaginator),
     (emberbox.AsyncSandboxPaginator, e2b.AsyncSandboxPaginator),
 ]
@@ -40,8 +55,15 @@ NOT_INTERFACE = {"envd_api_url", "envd_direct_url", "mcp_port", "default_mcp_tem
 MORE = {"Commands.connect": {"on_stdout", "on_stderr"}}
 
 
+# How objects take part in statements: `for`, `with` and their asynchronous forms.
+STATEMENTS = {"__iter__", "__next__", "__enter__", "__exit__"}
+STATEMENTS |= {"__aiter__", "__anext__", "__aenter__", "__aexit__"}
+
+
 def public(cls: type) -> set[str]:
-    return {name for name in dir(cls) if not name.startswith("_")} - NOT_INTERFACE
+    return {
+        name for name in dir(cls) if not name.startswith("_") or name in STATEMENTS
+    } - NOT_INTERFACE
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -53,7 +75,7 @@ def methods() -> list[Any]:
     return [
         pytest.param(ours, theirs, name, id=f"{ours.__name__}.{name}")
         for ours, theirs in PAIRS
-        for name in sorted(public(theirs) & public(ours))
+        for name in sorted(public(theirs) & public(ours) - STATEMENTS)
         if not isinstance(inspect.getattr_static(ours, name), NotYet | property)
         and callable(getattr(theirs, name))
     ]
@@ -97,7 +119,16 @@ def test_exceptions_have_the_bases_of_e2b() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["SandboxInfo", "SandboxQuery", "EntryInfo", "WriteInfo", "ProcessInfo", "CommandResult"],
+    [
+        "SandboxInfo",
+        "SandboxQuery",
+        "EntryInfo",
+        "WriteInfo",
+        "ProcessInfo",
+        "CommandResult",
+        "PtySize",
+        "FilesystemEvent",
+    ],
 )
 def test_records_have_the_fields_of_e2b(name: str) -> None:
     later = {"SandboxInfo": {"network", "envd_unresponsive_at_pause"}}
@@ -107,7 +138,7 @@ def test_records_have_the_fields_of_e2b(name: str) -> None:
 
 
 def test_enumerations_have_the_values_of_e2b() -> None:
-    for name in ("FileType", "SandboxState"):
+    for name in ("FileType", "FilesystemEventType", "SandboxState"):
         own = {item.name: item.value for item in getattr(emberbox, name)}
         assert own == {item.name: item.value for item in getattr(e2b, name)}
 

@@ -103,7 +103,7 @@ class AsyncEnvd:
         async def frames() -> AsyncIterator[bytes]:
             async for message in messages:
                 if deadline is not None and time.monotonic() > deadline:
-                    raise request_timed_out()
+                    raise request_timed_out("timeout")
                 yield encode_frame(message)
 
         answers = await self._open_stream(

@@ -108,7 +108,7 @@ class AsyncCommandInputHandle:
             async with asyncio.timeout(timeout):
                 await self._processes.stream_input(self._messages(), timeout)
         except TimeoutError:
-            self._failure = request_timed_out()
+            self._failure = request_timed_out("timeout")
         except Exception as error:  # noqa: BLE001 (raised by `send` and `close`, whatever it is)
             self._failure = error
 

@@ -104,7 +104,7 @@ class Envd:
         def frames() -> Iterator[bytes]:
             for message in messages:
                 if deadline is not None and time.monotonic() > deadline:
-                    raise request_timed_out()
+                    raise request_timed_out("timeout")
                 yield encode_frame(message)
 
         answers = self._open_stream(
