@@ -319,18 +319,27 @@ class ClientConnection(asyncio.Protocol):
 
     # Ends that the event loop does not tell.
 
-    def notice_reset(self) -> None:
-        """Look for a RST while the client is not read: the loop would not see it.
+    def notice_end(self) -> None:
+        """Look for the client's end while it is not read: the loop would not see it.
 
-        Of an upstream that is not read, what it sent before its RST is still to be forwarded.
+        An upstream that is not read needs no such look: what it sent before it ended is still to
+        be forwarded. Nor does a client that finished before all it sent could be taken.
         """
         exchange, transport = self._exchange, self._transport
         if exchange is None or transport is None or transport.is_closing():
             return
-        if (self.finished or not transport.is_reading()) and sockets.has_failed(transport):
+        if transport.is_reading() and not self.finished:
+            return
+        if sockets.has_failed(transport):
             self._exchange = None
             transport.abort()
             exchange.client_lost(ConnectionResetError())
+        elif self._holds_unseen_end(exchange, transport):
+            self.await_upgrade()
+
+    def _holds_unseen_end(self, exchange: Exchange, transport: asyncio.Transport) -> bool:
+        waits = exchange.holds_client_end and self._deadline == math.inf
+        return waits and sockets.has_finished(transport)
 
     # The end of the process.
 

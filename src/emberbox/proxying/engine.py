@@ -87,4 +87,4 @@ class Engine:
             await asyncio.sleep(_SWEEP_EVERY)
             self.pool.sweep()
             for connection in list(self.connections):
-                connection.notice_reset()
+                connection.notice_end()

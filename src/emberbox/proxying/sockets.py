@@ -28,9 +28,18 @@ def reset(transport: asyncio.Transport) -> None:
 
 def has_failed(transport: asyncio.Transport) -> bool:
     """Whether a RST came, or the peer stopped to answer, as far as the kernel knows."""
+    return bool(_poll(transport, 0) & select.POLLERR)
+
+
+def has_finished(transport: asyncio.Transport) -> bool:
+    """Whether the peer's FIN came, be it behind data that is not read yet."""
+    return bool(_poll(transport, select.POLLRDHUP) & select.POLLRDHUP)
+
+
+def _poll(transport: asyncio.Transport, events: int) -> int:
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), 0)
-    return any(events & select.POLLERR for _, events in poll.poll(0))
+    poll.register(transport.get_extra_info("socket").fileno(), events)
+    return next((found for _, found in poll.poll(0)), 0)
 
 
 def peer_of(transport: asyncio.Transport) -> str:

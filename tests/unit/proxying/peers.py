@@ -29,6 +29,9 @@ PATIENCE = 20.0
 """Seconds. A test's own time limit cannot interrupt uvloop, so each wait has one."""
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD_OF_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+MIB = 1024 * 1024
+BLOCK = bytes(range(256)) * 1024
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -258,3 +261,37 @@ def answering(*answers: bytes) -> Handler:
             await connection.send(answer)
 
     return handle
+
+
+class Silent:
+    """A backend that answers the head and then watches its connection."""
+
+    def __init__(self, answer: bytes = HEAD_OF_CHUNKS) -> None:
+        self.answer = answer
+        self.reached = asyncio.Event()
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, connection: Connection) -> None:
+        await connection.read_head()
+        if self.answer:
+            await connection.send(self.answer)
+        self.reached.set()
+        self.over.set_result(await connection.ended())
+
+    async def how_it_ended(self) -> str:
+        async with asyncio.timeout(PATIENCE):
+            return await self.over
+
+
+async def send_until_blocked(connection: Connection, most: int = 50 * MIB) -> int:
+    """Send until nothing moves: what is taken then sits in kernels' buffers and in ours."""
+    sent = 0
+    try:
+        while sent < most:
+            connection.writer.write(BLOCK)
+            async with asyncio.timeout(0.5):
+                await connection.writer.drain()
+            sent += len(BLOCK)
+    except TimeoutError:
+        pass
+    return sent

@@ -8,30 +8,20 @@ import pytest
 
 from emberbox.proxying.limits import Limits
 from emberbox.proxying.replies import not_found
-from tests.unit.proxying.peers import GET, OK, PATIENCE, Bench, Connection, FixedResolver, answering
+from tests.unit.proxying.peers import (
+    GET,
+    HEAD_OF_CHUNKS,
+    OK,
+    PATIENCE,
+    Bench,
+    Connection,
+    FixedResolver,
+    Silent,
+    answering,
+    send_until_blocked,
+)
 
 HEAD_OF_TEN = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
-HEAD_OF_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
-
-
-class Silent:
-    """A backend that answers the head and then watches its connection."""
-
-    def __init__(self, answer: bytes = HEAD_OF_CHUNKS) -> None:
-        self.answer = answer
-        self.reached = asyncio.Event()
-        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    async def __call__(self, connection: Connection) -> None:
-        await connection.read_head()
-        if self.answer:
-            await connection.send(self.answer)
-        self.reached.set()
-        self.over.set_result(await connection.ended())
-
-    async def how_it_ended(self) -> str:
-        async with asyncio.timeout(PATIENCE):
-            return await self.over
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
@@ -56,6 +46,36 @@ async def test_backend_sees_that_the_client_vanished_in_its_upload(bench: Bench)
     client.half_close()
     assert await silent.how_it_ended() == "reset", "a part must not look like a whole"
     assert await client.ended() == "reset"
+
+
+UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n"
+
+
+@pytest.mark.parametrize("begun", [UPLOAD, GET + UPLOAD], ids=["upload", "pipelined"])
+async def test_reset_of_a_client_that_is_not_read_is_noticed(bench: Bench, begun: bytes) -> None:
+    """Its data has nowhere to go, so the proxy has stopped reading when the RST comes."""
+    reached, look = asyncio.Event(), asyncio.Event()
+    over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def stuck(connection: Connection) -> None:
+        await connection.read_head()
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        reached.set()
+        await look.wait()
+        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        over.set_result(await connection.ended())
+
+    engine, port = await bench.serve(FixedResolver([await bench.backend(stuck)], pooled=False))
+    client = await bench.connect(port)
+    client.writer.write(begun)
+    await reached.wait()
+    await send_until_blocked(client)
+    client.reset()
+    async with asyncio.timeout(PATIENCE):
+        while engine.connections:  # noqa: ASYNC110 - the engine tells nobody
+            await asyncio.sleep(0.01)
+        look.set()
+        assert await over in ("eof", "reset")
 
 
 async def test_client_that_finished_sending_still_gets_its_answer(bench: Bench) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.proxying.peers import GET, Bench, Connection
+from tests.unit.proxying.peers import BLOCK, GET, MIB, Bench, Connection, send_until_blocked
 
-MIB = 1024 * 1024
 SIZE = 50 * MIB
-BLOCK = bytes(range(256)) * 1024
 MOST_EXTRA = 24 * MIB
 
 
@@ -83,27 +81,13 @@ async def test_large_upload_is_whole_and_takes_little_memory(bench: Bench, chunk
     assert resident() - before < MOST_EXTRA
 
 
-async def _send_until_blocked(connection: Connection) -> int:
-    """Send until nothing moves: what is taken then sits in kernels' buffers and in ours."""
-    sent = 0
-    try:
-        while sent < SIZE:
-            connection.writer.write(BLOCK)
-            async with asyncio.timeout(0.5):
-                await connection.writer.drain()
-            sent += len(BLOCK)
-    except TimeoutError:
-        pass
-    return sent
-
-
 async def test_slow_client_holds_the_backend(bench: Bench) -> None:
     blocked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def download(connection: Connection) -> None:
         await connection.read_head()
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
-        blocked.set_result(await _send_until_blocked(connection))
+        blocked.set_result(await send_until_blocked(connection))
         left = SIZE - blocked.result() - len(BLOCK)
         await connection.send(bytes(left))
 
@@ -127,7 +111,7 @@ async def test_slow_backend_holds_the_client(bench: Bench) -> None:
 
     client = await bench.connect(await bench.proxied(await bench.backend(upload)))
     await client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SIZE)
-    sent = await _send_until_blocked(client)
+    sent = await send_until_blocked(client)
     assert sent < SIZE // 2
     go_on.set()
     await client.send(bytes(SIZE - sent - len(BLOCK)))

@@ -8,7 +8,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.unit.proxying.peers import Backend, Bench, Connection
+from emberbox.proxying.limits import Limits
+from tests.unit.proxying.peers import Backend, Bench, Connection, Silent
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: lines\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: lines\r\nX-More: 1\r\n\r\n"
@@ -65,6 +66,38 @@ async def test_client_may_say_all_of_it_before_the_tunnel_is_granted(bench: Benc
     finished.set()
     await client.read_head()
     assert await client.reader.read() == b"all of it"
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_client_that_finished_behind_an_upgrade_that_is_never_decided_is_given_up(
+    bench: Bench, size: int
+) -> None:
+    silent = Silent(b"")
+    limits = Limits(undecided_upgrade=0.05)
+    port = await bench.proxied(await bench.backend(silent), limits=limits)
+    client = await bench.connect(port)
+    await client.send(UPGRADE + bytes(size))
+    client.half_close()
+    assert await silent.how_it_ended() in ("eof", "reset")
+    assert await client.ended() in ("eof", "reset")
+
+
+async def test_client_that_finished_behind_an_upgrade_has_time_once_it_is_decided(
+    bench: Bench,
+) -> None:
+    limits = Limits(undecided_upgrade=0.2)
+
+    async def answer_slowly(connection: Connection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl")
+        await asyncio.sleep(3 * limits.undecided_upgrade)
+        await connection.send(b"ow")
+
+    port = await bench.proxied(await bench.backend(answer_slowly), limits=limits)
+    client = await bench.connect(port)
+    await client.send(UPGRADE + UPGRADE[:20])
+    client.half_close()
+    assert (await client.read_message()).body == b"slow"
 
 
 async def test_backend_may_finish_first(bench: Bench) -> None:
