@@ -127,6 +127,11 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.client_lost(exc)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     # What the exchange does.
 
     def write(self, data: bytes) -> None:

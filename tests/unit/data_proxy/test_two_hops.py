@@ -69,27 +69,6 @@ async def test_websocket_through_both_proxies(stage: Stage) -> None:
                 assert await websocket.recv() == message
 
 
-async def test_guest_sees_at_once_that_the_client_vanished(stage: Stage) -> None:
-    edge, _ = await stage.open()
-    reached = asyncio.Event()
-    over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    async def stream(connection: Connection) -> None:
-        await connection.read_head()
-        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        reached.set()
-        over.set_result(await connection.ended())
-
-    await stage.guest(1, 8000, stream)
-    stage.put(1)
-    client = await stage.connect(edge)
-    await client.send(request(1))
-    await reached.wait()
-    client.close()
-    async with asyncio.timeout(2):
-        await over
-
-
 async def test_kill_resets_a_stream_and_answers_502_at_once(stage: Stage) -> None:
     edge, _ = await stage.open()
 
