@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import ipaddress
 import os
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
 from .errors import AuthenticationException, InvalidArgumentException, NotSupportedYetException
@@ -25,6 +25,11 @@ DEFAULT_REQUEST_TIMEOUT = 60.0
 DEFAULT_RETRIES = 3
 
 _ENVIRONMENT = ("API_KEY", "API_URL", "SANDBOX_URL", "DOMAIN")
+
+
+HttpVersion: TypeAlias = Literal["1.1", "2"]
+ProxyTypes: TypeAlias = str
+"""URL of an HTTP proxy."""
 
 
 class ApiParams(TypedDict, total=False):
@@ -50,13 +55,13 @@ class ApiParams(TypedDict, total=False):
     """Control plane; `https://api.<domain>` with a domain, else http://127.0.0.1:3000."""
     sandbox_url: str | None
     """Client proxy, used as it is for every sandbox: no DNS is needed then."""
-    proxy: str | None
+    proxy: ProxyTypes | None
     """URL of an HTTP proxy on the way to the servers."""
     debug: bool | None
     """Not supported; present because `e2b` has it."""
     validate_api_key: bool | None
     """Ignored, as in `e2b`."""
-    http_version: Literal["1.1", "2"] | None
+    http_version: HttpVersion | None
     """Ignored: the SDK speaks HTTP/1.1."""
 
 
@@ -94,15 +99,7 @@ class ConnectionConfig:
 
     def with_options(self, **options: Unpack[ApiParams]) -> Self:
         """This configuration with some options replaced; those that are None stay as they are."""
-        merged = ApiParams(**self._options)
-        # A TypedDict cannot be filtered by value and keep its type.
-        merged.update({k: v for k, v in options.items() if v is not None})  # type: ignore[typeddict-item]
-        merged["api_headers"] = {
-            **(self._options.get("headers") or {}),
-            **(self._options.get("api_headers") or {}),
-            **(options.get("headers") or {}),
-            **(options.get("api_headers") or {}),
-        }
+        merged = merge_options(self._options, options)
         return type(self)(logger=self.logger, environment=self._environment, **merged)
 
     def timeout(self, request_timeout: float | None = None) -> float | None:
@@ -157,6 +154,20 @@ class ConnectionConfig:
             return None
         port = urlsplit(self.sandbox_url).port
         return f"localhost:{port}" if port else "localhost"
+
+
+def merge_options(options: ApiParams, changes: ApiParams) -> ApiParams:
+    """The options with those of `changes` that are not None; headers of both are sent."""
+    merged = ApiParams(**options)
+    # A TypedDict cannot be filtered by value and keep its type.
+    merged.update({k: v for k, v in changes.items() if v is not None})  # type: ignore[typeddict-item]
+    merged["api_headers"] = {
+        **(options.get("headers") or {}),
+        **(options.get("api_headers") or {}),
+        **(changes.get("headers") or {}),
+        **(changes.get("api_headers") or {}),
+    }
+    return merged
 
 
 def routing_headers(

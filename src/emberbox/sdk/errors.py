@@ -2,17 +2,28 @@
 
 Exception
 ├── AuthenticationException
+│   └── GitAuthException
+├── BuildException
+│   └── FileUploadException
+├── SecretException
+│   └── SecretNotFoundException
 ├── ServiceBusyException
+├── VolumeException
 └── SandboxException
     ├── ApiUnreachableException
     ├── CommandExitException (in `command_models`)
+    ├── GitUpstreamException
+    ├── GuestUnresponsiveException
     ├── InvalidArgumentException
     ├── NotEnoughSpaceException
     ├── NotSupportedYetException
     ├── RateLimitException
+    ├── TemplateException
     ├── NotFoundException
     │   ├── FileNotFoundException
-    │   └── SandboxNotFoundException
+    │   ├── SandboxNotFoundException
+    │   ├── VolumeNotFoundException
+    │   └── VolumePathNotFoundException
     └── TimeoutException
         ├── SandboxNotRunningException
         └── SandboxUnreachableException
@@ -73,6 +84,31 @@ class RateLimitException(SandboxException):
         super().__init__(*args, status_code=429)
 
 
+class GitUpstreamException(SandboxException):
+    """git does not know which branch of which remote to push to or to pull from."""
+
+
+class GuestUnresponsiveException(SandboxException):
+    """A paused sandbox cannot be restored, as its daemon did not answer when it was paused.
+
+    `connect(on_resume="reboot")` starts it from its disk.
+    """
+
+    code = "sandbox_snapshot_guest_agent_unresponsive"
+
+
+class TemplateException(SandboxException):
+    """A template does not fit, for instance because it is too old."""
+
+
+class VolumeNotFoundException(NotFoundException):
+    """There is no such volume."""
+
+
+class VolumePathNotFoundException(NotFoundException):
+    """The file or directory does not exist on the volume."""
+
+
 class ApiUnreachableException(SandboxException):
     """No connection to the control plane could be made, or it broke before the answer."""
 
@@ -105,3 +141,31 @@ class ServiceBusyException(Exception):  # noqa: N818 (the name in e2b)
     """
 
     status_code = 503
+
+
+class GitAuthException(AuthenticationException):
+    """The git server wants a user name and a password, or refused those it was given."""
+
+
+class BuildException(Exception):  # noqa: N818 (the name in e2b)
+    """The build of a template failed."""
+
+
+class FileUploadException(BuildException):
+    """A file for the build of a template could not be uploaded."""
+
+
+class DockerfileSyntaxError(ValueError):
+    """The Dockerfile of a template cannot be read."""
+
+
+class SecretException(Exception):  # noqa: N818 (the name in e2b)
+    """A request about a secret failed."""
+
+
+class SecretNotFoundException(SecretException):
+    """There is no such secret."""
+
+
+class VolumeException(Exception):  # noqa: N818 (the name in e2b)
+    """A request about a volume failed."""

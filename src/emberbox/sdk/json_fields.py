@@ -64,6 +64,12 @@ def integer(record: JsonObject, name: str) -> int:
     return int(value) if isinstance(value, int | float | str) and value != "" else 0
 
 
+def number(record: JsonObject, name: str) -> float:
+    """The number in a field; 0 when absent."""
+    value = record.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
 def flag_or_none(record: JsonObject, name: str) -> bool | None:
     """The boolean field, None when absent."""
     value = record.get(name)

@@ -23,26 +23,7 @@ class NotYet:
         self.feature = f"{owner.__name__}.{name}"
 
     def __get__(self, instance: object, owner: type) -> Callable[..., NoReturn]:
-        return _refuser(self.feature)
-
-
-class NotYetModule(NotYet):
-    """A group of methods to come, such as `sandbox.pty`: each raises when called."""
-
-    def __get__(self, instance: object, owner: type) -> NotYetGroup:  # type: ignore[override]
-        return NotYetGroup(self.feature)
-
-
-class NotYetGroup:
-    """What a NotYetModule gives: every public name in it is a method to come."""
-
-    def __init__(self, feature: str) -> None:
-        self._feature = feature
-
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _refuser(f"{self._feature}.{name}")
+        return refuser(self.feature)
 
 
 def refuse_options(owner: str, options: dict[str, object]) -> None:
@@ -55,7 +36,9 @@ def refuse_options(owner: str, options: dict[str, object]) -> None:
             raise NotSupportedYetException(f"{owner}({name}=…)")
 
 
-def _refuser(feature: str) -> Callable[..., NoReturn]:
+def refuser(feature: str) -> Callable[..., NoReturn]:
+    """A function that raises NotSupportedYetException for a feature, whatever it is given."""
+
     def refuse(*_args: object, **_options: object) -> NoReturn:
         raise NotSupportedYetException(feature)
 

@@ -20,10 +20,13 @@ from .json_fields import (
     text_or_none,
     time,
 )
+from .network_models import network_info
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from .network_models import SandboxNetworkInfo
 
 SandboxListOrder = Literal["asc", "desc"]
 SandboxOnResume = Literal["restore", "reboot"]
@@ -61,8 +64,11 @@ class SandboxInfo:
     """RAM in MiB."""
     envd_version: str
     allow_internet_access: bool | None = None
+    network: SandboxNetworkInfo | None = None
     lifecycle: SandboxInfoLifecycle | None = None
     volume_mounts: list[dict[str, str]] = field(default_factory=list)
+    envd_unresponsive_at_pause: bool | None = None
+    """True for a paused sandbox that can be connected to with `on_resume="reboot"` only."""
 
     @classmethod
     def from_json(cls, record: JsonObject) -> SandboxInfo:
@@ -80,12 +86,22 @@ class SandboxInfo:
             memory_mb=integer(record, "memoryMB"),
             envd_version=text(record, "envdVersion"),
             allow_internet_access=flag_or_none(record, "allowInternetAccess"),
+            network=network_info(nested(record, "network")),
             lifecycle=_lifecycle(record),
             volume_mounts=[
                 {"name": text(mount, "name"), "path": text(mount, "path")}
                 for mount in repeated(record, "volumeMounts")
             ],
+            envd_unresponsive_at_pause=flag_or_none(record, "envdUnresponsiveAtPause"),
         )
+
+
+@dataclass
+class SnapshotInfo:
+    """A snapshot, from which sandboxes can be made."""
+
+    snapshot_id: str
+    names: list[str] = field(default_factory=list)
 
 
 @dataclass

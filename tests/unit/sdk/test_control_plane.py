@@ -27,6 +27,17 @@ DETAIL = {
     "state": "running",
     "metadata": {"k": "v"},
     "lifecycle": {"autoResume": False, "onTimeout": "kill"},
+    "network": {
+        "allowPublicTraffic": False,
+        "allowOut": ["example.com"],
+        "denyOut": None,
+        "egressProxy": {
+            "address": "p:1080",
+            "username": "u",
+            "tls": {"enabled": True, "serverName": "p"},
+        },
+    },
+    "envdUnresponsiveAtPause": True,
 }
 BUSY = reply(503, {"code": 503, "message": "no room"}, Retry_After="0")
 
@@ -157,11 +168,39 @@ async def test_a_server_that_does_not_answer(sdk: Flavour, server: StandIn) -> N
         await sdk.do(sdk.Sandbox.create, request_timeout=0.1)
 
 
-@pytest.mark.parametrize("option", ["mcp", "network", "iam", "lifecycle", "volume_mounts"])
-async def test_options_to_come_are_refused(sdk: Flavour, server: StandIn, option: str) -> None:
-    with pytest.raises(emberbox.NotSupportedYetException, match=option):
-        await sdk.do(sdk.Sandbox.create, **{option: {}})
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("mcp", {}, "mcp"),
+        ("iam", {}, "iam"),
+        ("volume_mounts", {}, "volume_mounts"),
+        ("network", {"deny_out": ["10.0.0.0/8"]}, "network.deny_out"),
+        ("network", {"allow_public_traffic": True, "https_ports": []}, "network.https_ports"),
+        ("lifecycle", {"on_timeout": "pause"}, "lifecycle.on_timeout"),
+        ("lifecycle", {"on_timeout": {"action": "pause"}}, "lifecycle.on_timeout"),
+        ("lifecycle", {"on_timeout": "kill", "auto_resume": True}, "lifecycle.auto_resume"),
+    ],
+)
+async def test_options_to_come_are_refused(
+    sdk: Flavour, server: StandIn, option: str, value: object, named: str
+) -> None:
+    with pytest.raises(emberbox.NotSupportedYetException, match=named):
+        await sdk.do(sdk.Sandbox.create, **{option: value})
     assert server.requests == []
+
+
+@pytest.mark.parametrize("on_timeout", ["kill", {"action": "kill"}])
+async def test_what_is_the_default_can_be_asked_for(
+    sdk: Flavour, server: StandIn, on_timeout: object
+) -> None:
+    lifecycle = {"on_timeout": on_timeout, "auto_resume": False}
+    await sdk.do(sdk.Sandbox.create, lifecycle=lifecycle, network={})
+    assert server.requests[-1].json == {"templateID": "base", "metadata": {}, "envVars": {}}
+
+
+async def test_ports_that_are_not_for_everybody(sdk: Flavour, server: StandIn) -> None:
+    await sdk.do(sdk.Sandbox.create, network={"allow_public_traffic": False})
+    assert server.requests[-1].json["network"] == {"allowPublicTraffic": False}
 
 
 async def test_connect_by_id_and_again(sdk: Flavour, server: StandIn) -> None:
@@ -208,6 +247,12 @@ async def test_get_info(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
     assert info.state is SandboxState.RUNNING
     assert info.metadata == {"k": "v"}
     assert info.lifecycle == {"on_timeout": "kill", "auto_resume": False}
+    assert info.network == {
+        "allow_public_traffic": False,
+        "allow_out": ["example.com"],
+        "egress_proxy": {"address": "p:1080", "username": "u", "tls": {"server_name": "p"}},
+    }
+    assert info.envd_unresponsive_at_pause is True
     with pytest.raises(emberbox.SandboxNotFoundException):
         await sdk.do(sdk.Sandbox.get_info, "other")
 

@@ -26,7 +26,7 @@ from emberbox.sdk._sync.downloads import FileStreamReader
 from emberbox.sdk._sync.filesystem import Filesystem
 from emberbox.sdk._sync.pty import Pty
 from emberbox.sdk.instance_or_class import InstanceOrClass
-from emberbox.sdk.not_yet import NotYet, NotYetModule
+from emberbox.sdk.not_yet import NotYet
 
 PAIRS = [
     (emberbox.Sandbox, e2b.Sandbox),
@@ -131,10 +131,8 @@ def test_exceptions_have_the_bases_of_e2b() -> None:
     ],
 )
 def test_records_have_the_fields_of_e2b(name: str) -> None:
-    later = {"SandboxInfo": {"network", "envd_unresponsive_at_pause"}}
     theirs = list(getattr(e2b, name).__dataclass_fields__)
-    ours = list(getattr(emberbox, name).__dataclass_fields__)
-    assert ours == [field for field in theirs if field not in later.get(name, set())]
+    assert list(getattr(emberbox, name).__dataclass_fields__) == theirs
 
 
 def test_enumerations_have_the_values_of_e2b() -> None:
@@ -159,7 +157,7 @@ def not_yet() -> list[Any]:
         pytest.param(cls, name, id=f"{cls.__name__}.{name}")
         for cls, _ in PAIRS
         for name, value in vars(cls).items()
-        if isinstance(value, NotYet) and not isinstance(value, NotYetModule)
+        if isinstance(value, NotYet)
     ]
 
 
@@ -169,12 +167,3 @@ def test_a_method_to_come_says_so(cls: type, name: str) -> None:
         getattr(cls, name)("x", y=1)
     assert caught.value.feature == f"{cls.__name__}.{name}"
     assert isinstance(caught.value, emberbox.SandboxException)
-
-
-@pytest.mark.parametrize("cls", [emberbox.Sandbox, emberbox.AsyncSandbox])
-@pytest.mark.parametrize("group", ["git"])
-def test_a_group_to_come_says_so(cls: type, group: str) -> None:
-    module = getattr(cls, group)
-    with pytest.raises(emberbox.NotSupportedYetException, match=rf"{group}\.create"):
-        module.create()
-    assert not hasattr(module, "_private")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import httpx2
 
-from emberbox.sdk.config import ENVD_PORT, ConnectionConfig, routing_headers
+from emberbox.sdk.config import ENVD_PORT, ConnectionConfig, merge_options, routing_headers
+from emberbox.sdk.create_options import check_lifecycle, network_body
 from emberbox.sdk.instance_or_class import InstanceOrClass
-from emberbox.sdk.not_yet import NotYet, NotYetModule, refuse_options
+from emberbox.sdk.not_yet import NotYet, refuse_options
 from emberbox.sdk.sandbox_models import create_body
+from emberbox.sdk.signatures import file_query
 from emberbox.sdk.transport_options import choose_proxy
 
 from .commands import AsyncCommands
@@ -17,16 +19,22 @@ from .control_plane import AsyncControlPlane
 from .envd import AsyncEnvd
 from .filesystem import AsyncFilesystem
 from .flavour import open_websocket
+from .git import AsyncGit
 from .paginator import AsyncSandboxPaginator
 from .pty import AsyncPty
 from .transport import PooledTransport
 
 if TYPE_CHECKING:
+    import builtins
     import logging
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from typing import Self, Unpack
 
-    from emberbox.sdk.config import ApiParams
+    from emberbox.sdk.config import ApiParams, Username
+    from emberbox.sdk.create_options import McpServer, SandboxIamOpts, SandboxLifecycle
+    from emberbox.sdk.metrics_models import SandboxMetrics
+    from emberbox.sdk.network_models import SandboxNetworkOpts
     from emberbox.sdk.sandbox_models import (
         SandboxAccess,
         SandboxInfo,
@@ -57,28 +65,39 @@ async def _connect_by_id(
     Raises:
         SandboxNotFoundException: there is no such sandbox.
     """
-    config = ConnectionConfig(logger=logger, **opts)
+    config = cls._configure(logger, opts)
     access = await AsyncControlPlane(config).connect(sandbox_id, timeout, on_resume)
     return cls(access, config)
 
 
 async def _kill_by_id(cls: type[AsyncSandbox], sandbox_id: str, **opts: Unpack[ApiParams]) -> bool:
     """End a sandbox by its id; False when there is none."""
-    return await AsyncControlPlane(ConnectionConfig(**opts)).kill(sandbox_id)
+    return await AsyncControlPlane(cls._configure(None, opts)).kill(sandbox_id)
 
 
 async def _set_timeout_by_id(
     cls: type[AsyncSandbox], sandbox_id: str, timeout: int, **opts: Unpack[ApiParams]
 ) -> None:
     """Let a sandbox end in `timeout` seconds. Raises SandboxNotFoundException."""
-    await AsyncControlPlane(ConnectionConfig(**opts)).set_timeout(sandbox_id, timeout)
+    await AsyncControlPlane(cls._configure(None, opts)).set_timeout(sandbox_id, timeout)
 
 
 async def _get_info_by_id(
     cls: type[AsyncSandbox], sandbox_id: str, **opts: Unpack[ApiParams]
 ) -> SandboxInfo:
     """Details of a sandbox by its id. Raises SandboxNotFoundException."""
-    return await AsyncControlPlane(ConnectionConfig(**opts)).info(sandbox_id)
+    return await AsyncControlPlane(cls._configure(None, opts)).info(sandbox_id)
+
+
+async def _get_metrics_by_id(
+    cls: type[AsyncSandbox],
+    sandbox_id: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    **opts: Unpack[ApiParams],
+) -> list[SandboxMetrics]:
+    """What a sandbox used, by its id, from `start` to `end`. Raises SandboxNotFoundException."""
+    return await AsyncControlPlane(cls._configure(None, opts)).metrics(sandbox_id, start, end)
 
 
 class AsyncSandbox:
@@ -93,6 +112,13 @@ class AsyncSandbox:
     default_template = "base"
     default_sandbox_timeout = 300
     """Seconds that the server gives a sandbox when `timeout` is left out."""
+    default_mcp_template = "mcp-gateway"
+    """Template of a sandbox with MCP servers."""
+    mcp_port = 50005
+    """Port of the MCP gateway in such a sandbox."""
+
+    _defaults: ClassVar[ApiParams] = {}
+    """Options of every call that is given none; an `E2B` client binds its own."""
 
     pause = NotYet()
     beta_pause = NotYet()
@@ -101,12 +127,8 @@ class AsyncSandbox:
     list_snapshots = NotYet()
     delete_snapshot = NotYet()
     update_network = NotYet()
-    get_metrics = NotYet()
-    download_url = NotYet()
-    upload_url = NotYet()
     get_mcp_url = NotYet()
     get_mcp_token = NotYet()
-    git = NotYetModule()
 
     def __init__(self, access: SandboxAccess, config: ConnectionConfig) -> None:
         """Made by `create` and `connect`."""
@@ -117,6 +139,7 @@ class AsyncSandbox:
         self._envd = AsyncEnvd(config, self._base_url(ENVD_PORT), headers)
         self._commands = AsyncCommands(self._envd)
         self._pty = AsyncPty(self._envd)
+        self._git = AsyncGit(self._commands)
         self._files = AsyncFilesystem(self._envd)
 
     @property
@@ -154,6 +177,21 @@ class AsyncSandbox:
         """Files in the sandbox."""
         return self._files
 
+    @property
+    def git(self) -> AsyncGit:
+        """Repositories in the sandbox."""
+        return self._git
+
+    @property
+    def envd_api_url(self) -> str:
+        """Where the SDK reaches the sandbox's daemon."""
+        return self._base_url(ENVD_PORT)
+
+    @property
+    def envd_direct_url(self) -> str:
+        """Where URLs of files begin; the same address."""
+        return self._base_url(ENVD_PORT)
+
     @classmethod
     async def create(  # noqa: PLR0917 (as in e2b)
         cls,
@@ -163,10 +201,10 @@ class AsyncSandbox:
         envs: dict[str, str] | None = None,
         secure: bool | None = None,
         allow_internet_access: bool | None = None,
-        mcp: Mapping[str, object] | None = None,
-        network: Mapping[str, object] | None = None,
-        iam: Mapping[str, object] | None = None,
-        lifecycle: Mapping[str, object] | None = None,
+        mcp: McpServer | None = None,
+        network: SandboxNetworkOpts | None = None,
+        iam: SandboxIamOpts | None = None,
+        lifecycle: SandboxLifecycle | None = None,
         volume_mounts: Mapping[str, object] | None = None,
         logger: logging.Logger | None = None,
         idempotency_key: str | None = None,
@@ -181,7 +219,10 @@ class AsyncSandbox:
             envs: environment variables of its commands.
             secure: ignored, as in `e2b`: access to the daemon is always secured.
             allow_internet_access: False closes the internet to it.
-            mcp, network, iam, lifecycle, volume_mounts: not supported yet.
+            network: `{"allow_public_traffic": False}` closes its ports to those who do not
+                send `traffic_access_token`; the other fields are not supported yet.
+            lifecycle: what happens at the end; only `kill`, the default, is supported yet.
+            mcp, iam, volume_mounts: not supported yet.
             logger: gets a line for each request and answer.
             idempotency_key: 1-255 of `a-z0-9-`; calls with the same key make one sandbox.
                 Without it each call has a key of its own, so that its repeats make one.
@@ -192,20 +233,16 @@ class AsyncSandbox:
             ServiceBusyException: there is no room for it now.
             NotSupportedYetException: an option that is not supported yet was given.
         """
-        refuse_options(
-            f"{cls.__name__}.create",
-            {
-                "mcp": mcp,
-                "network": network,
-                "iam": iam,
-                "lifecycle": lifecycle,
-                "volume_mounts": volume_mounts,
-            },
-        )
-        config = ConnectionConfig(logger=logger, **opts)
-        body = create_body(
-            template or cls.default_template, timeout, metadata, envs, allow_internet_access
-        )
+        name = f"{cls.__name__}.create"
+        refuse_options(name, {"mcp": mcp, "iam": iam, "volume_mounts": volume_mounts})
+        check_lifecycle(name, lifecycle)
+        body = {
+            **create_body(
+                template or cls.default_template, timeout, metadata, envs, allow_internet_access
+            ),
+            **network_body(name, network),
+        }
+        config = cls._configure(logger, opts)
         return cls(await AsyncControlPlane(config).create(body, idempotency_key), config)
 
     @classmethod
@@ -223,7 +260,8 @@ class AsyncSandbox:
             limit: sandboxes on a page; at most, and by default, 100.
             order: by start time, newest first by default.
         """
-        return AsyncSandboxPaginator(query, limit, next_token, order, **opts)
+        merged = merge_options(cls._defaults, opts)
+        return AsyncSandboxPaginator(query, limit, next_token, order, **merged)
 
     async def _connect(
         self,
@@ -275,6 +313,25 @@ class AsyncSandbox:
 
     get_info = InstanceOrClass(_get_info, _get_info_by_id)
 
+    async def _get_metrics(
+        self,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        **opts: Unpack[ApiParams],
+    ) -> builtins.list[SandboxMetrics]:
+        """What the sandbox used, oldest first; `get_metrics(sandbox_id)` on the class for any.
+
+        Args:
+            start: begin of the time asked for; the sandbox's start by default.
+            end: its end; now by default. Naive times are taken as local.
+
+        Raises SandboxNotFoundException.
+        """
+        api = AsyncControlPlane(self._config.with_options(**opts))
+        return await api.metrics(self.sandbox_id, start, end)
+
+    get_metrics = InstanceOrClass(_get_metrics, _get_metrics_by_id)
+
     async def is_running(self, request_timeout: float | None = None) -> bool:
         """Whether the sandbox answers; False once it is killed, paused or past its timeout.
 
@@ -288,6 +345,30 @@ class AsyncSandbox:
         Raises InvalidArgumentException when no domain is known; `http` needs none.
         """
         return self._config.host(self.sandbox_id, port, self._access.sandbox_domain)
+
+    def download_url(
+        self, path: str, user: Username | None = None, use_signature_expiration: int | None = None
+    ) -> str:
+        """URL to GET a file from. Whoever has it needs no token, as the URL is signed.
+
+        Args:
+            user: whose home relative paths start at, and whose rights count.
+            use_signature_expiration: seconds from now until the URL stops working; without it,
+                it works as long as the sandbox lives.
+
+        Raises InvalidArgumentException for an expiration in a sandbox that is not secured.
+        """
+        return self._file_url(path, "read", user, use_signature_expiration)
+
+    def upload_url(
+        self, path: str, user: Username | None = None, use_signature_expiration: int | None = None
+    ) -> str:
+        """URL to POST a file to, as `multipart/form-data` with the part `file`.
+
+        The arguments are those of `download_url`. With an empty path, the name of the part is
+        the path.
+        """
+        return self._file_url(path, "write", user, use_signature_expiration)
 
     def http(self, port: int) -> httpx2.AsyncClient:
         """An HTTP client whose relative URLs lead to a port in the sandbox; no DNS is needed.
@@ -336,6 +417,21 @@ class AsyncSandbox:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.kill()
+
+    @classmethod
+    def _configure(cls, logger: logging.Logger | None, opts: ApiParams) -> ConnectionConfig:
+        return ConnectionConfig(logger=logger, **merge_options(cls._defaults, opts))
+
+    def _file_url(
+        self,
+        path: str,
+        operation: Literal["read", "write"],
+        user: Username | None,
+        expiration: int | None,
+    ) -> str:
+        token = self._access.envd_access_token
+        query = file_query(path, operation, user, token, expiration)
+        return f"{self.envd_direct_url}/files{query}"
 
     def _base_url(self, port: int) -> str:
         return self._config.base_url(self.sandbox_id, port, self._access.sandbox_domain)

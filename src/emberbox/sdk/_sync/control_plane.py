@@ -12,6 +12,7 @@ import httpx2
 from emberbox.sdk.error_mapping import api_exception, api_unreachable, request_timed_out
 from emberbox.sdk.errors import SandboxNotFoundException
 from emberbox.sdk.json_fields import parse_object, parse_objects
+from emberbox.sdk.metrics_models import SandboxMetrics, range_parameters
 from emberbox.sdk.retry import TOTAL_WITHOUT_TIMEOUT_SECONDS, idempotency_key, retry_delay
 from emberbox.sdk.sandbox_models import SandboxAccess, SandboxInfo, connect_body
 from emberbox.sdk.transport_options import BROKEN, TIMED_OUT, limits
@@ -21,6 +22,7 @@ from .transport import PooledTransport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from emberbox.sdk.config import ConnectionConfig
     from emberbox.sdk.sandbox_models import SandboxOnResume
@@ -77,6 +79,17 @@ class ControlPlane:
         path = f"/sandboxes/{_segment(sandbox_id)}/timeout"
         missing = f"Sandbox {sandbox_id} not found"
         self._request("POST", path, json={"timeout": timeout}, missing=missing)
+
+    def metrics(
+        self, sandbox_id: str, start: datetime | None, end: datetime | None
+    ) -> list[SandboxMetrics]:
+        """Samples of what the sandbox used, oldest first. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}/metrics"
+        missing = f"Sandbox {sandbox_id} not found"
+        parameters = range_parameters(start, end)
+        response = self._request("GET", path, params=parameters, missing=missing)
+        samples = parse_objects(response.content, "the sandbox's metrics")
+        return [SandboxMetrics.from_json(sample) for sample in samples]
 
     def page(self, parameters: Mapping[str, str]) -> tuple[list[SandboxInfo], str | None]:
         """One page of the list of sandboxes, and the token of the next page if there is one."""

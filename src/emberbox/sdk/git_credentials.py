@@ -1,0 +1,217 @@
+"""User names and passwords for git over HTTP. No I/O.
+
+A password is handed to git by a credential helper that reads it from the environment of that one
+command: it is in no command line, no configuration and no URL, and it is offered to no host but
+that of the repository, whatever else git asks for (gitcredentials(7)).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from .command_models import CommandExitException
+from .errors import GitAuthException, GitUpstreamException, InvalidArgumentException
+from .git_commands import git
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_USERNAME = "EMBERBOX_GIT_USERNAME"
+_PASSWORD = "EMBERBOX_GIT_PASSWORD"  # noqa: S105 (the name of a variable)
+_EMBEDDED_URL = "EMBERBOX_GIT_EMBEDDED_URL"
+
+_ANSWER = rf'printf "username=%s\npassword=%s\n" "${_USERNAME}" "${_PASSWORD}"'
+_HELPER = f'!f() {{ if test "$1" = get; then {_ANSWER}; fi; }}; f'
+
+# Lower case; what git and the usual servers say, with messages in English.
+_REFUSALS = (
+    "authentication failed",
+    "could not read username",
+    "could not read password",
+    "terminal prompts disabled",
+    "invalid username or password",
+    "access denied",
+    "permission denied (",  # of ssh; a directory that may not be written is something else
+)
+_NO_UPSTREAM = (
+    "no upstream branch",
+    "no upstream configured",
+    "no tracking information",
+    "not currently on a branch",
+)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user name and a password or token. Raises InvalidArgumentException for a line break."""
+
+    username: str
+    password: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for what, value in (("username", self.username), ("password", self.password)):
+            if {"\n", "\r", "\0"} & set(value):
+                raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that the helper reads."""
+        return {_USERNAME: self.username, _PASSWORD: self.password}
+
+
+def given(username: str | None, password: str | None) -> Credentials | None:
+    """The credentials that a call was given; a user name alone is none.
+
+    Raises InvalidArgumentException for a password alone.
+    """
+    if password and not username:
+        raise InvalidArgumentException("username must be given too when password is")
+    return Credentials(username, password) if username and password else None
+
+
+@dataclass(frozen=True)
+class Access:
+    """How git reaches the repository at a URL: with what options and variables."""
+
+    url: str
+    """Without credentials."""
+    credentials: Credentials | None = None
+    original_url: str | None = None
+    """The URL of the remote, if it carries credentials that are not to be used."""
+
+    @property
+    def url_with_credentials(self) -> str:
+        """The URL to keep the credentials in."""
+        return _embed(self.url, self.credentials) if self.credentials else self.url
+
+    @property
+    def options(self) -> list[str]:
+        """Options of git, before the subcommand: forget other helpers for this host, use ours."""
+        if self.credentials is None:
+            return []
+        parts = urlsplit(self.url)
+        setting = f"credential.{parts.scheme}://{parts.netloc}.helper"
+        return ["-c", f"{setting}=", "-c", f"{setting}={_HELPER}", *self._replacing_option]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the command."""
+        embedded = {_EMBEDDED_URL: self.original_url} if self.original_url else {}
+        return {**(self.credentials.environment if self.credentials else {}), **embedded}
+
+    def redact(self, text: str) -> str:
+        """The text without the password, as it is and as it is written in URLs."""
+        if self.credentials is None:
+            return text
+        password = self.credentials.password
+        forms = {password, quote(password, safe=""), quote(password)}
+        longest_first = sorted(forms, key=len, reverse=True)
+        # Without regard to case: git writes the hexadecimal digits of an escape small.
+        return re.sub("|".join(map(re.escape, longest_first)), "***", text, flags=re.IGNORECASE)
+
+    @property
+    def _replacing_option(self) -> list[str]:
+        """Have git use the URL without the credentials that a remote's URL carries."""
+        if not self.original_url:
+            return []
+        return [f"--config-env=url.{self.url}.insteadOf={_EMBEDDED_URL}"]
+
+
+def access(url: str, credentials: Credentials | None) -> Access:
+    """Access to a URL with credentials, else with those in the URL, else with none.
+
+    Raises InvalidArgumentException when there are credentials for a URL that is not HTTP.
+    """
+    plain, embedded = _split(url)
+    chosen = credentials or embedded
+    if chosen is None:
+        return Access(url)
+    parts = urlsplit(plain)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidArgumentException(
+            "username and password can be used with http:// and https:// URLs only"
+        )
+    return Access(plain, chosen)
+
+
+def access_to_remote(url: str, credentials: Credentials) -> Access:
+    """Access to a remote that has this URL, with these credentials and not those in the URL.
+
+    Raises InvalidArgumentException when the URL is not HTTP.
+    """
+    used = access(url, credentials)
+    return replace(used, original_url=url if used.url != url else None)
+
+
+def authenticate(credentials: Credentials, host: str, protocol: str) -> str:
+    """The command that has git keep the credentials for a host, in its plain-text store.
+
+    Raises InvalidArgumentException.
+    """
+    for what, value in (("host", host), ("protocol", protocol)):
+        if {"\n", "\r", "\0"} & set(value):
+            raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
+    lines = shlex.join([r"protocol=%s\nhost=%s\nusername=%s\npassword=%s\n\n", protocol, host])
+    store = git("config", "--global", "credential.helper", "store")
+    approve = git("credential", "approve")
+    return f'{store} && printf {lines} "${_USERNAME}" "${_PASSWORD}" | {approve}'
+
+
+def explain(operation: str, failure: CommandExitException, used: Access) -> Exception:
+    """What to raise for a failed clone, push or pull; no text of it holds the password."""
+    said = used.redact(f"{failure.stderr}\n{failure.stdout}").strip()
+    lowered = said.lower()
+    if any(text in lowered for text in _REFUSALS):
+        remedy = "check username and password" if used.credentials else "pass username and password"
+        return GitAuthException(f"git {operation} was refused, {remedy}: {said}")
+    if operation != "clone" and any(text in lowered for text in _NO_UPSTREAM):
+        return GitUpstreamException(
+            f"git {operation} does not know which branch is meant: pass remote and branch;"
+            f" push with set_upstream=True remembers them: {said}"
+        )
+    return redacted(failure, used)
+
+
+def redacted(failure: CommandExitException, used: Access) -> CommandExitException:
+    """The failure without the password."""
+    return CommandExitException(
+        stderr=used.redact(failure.stderr),
+        stdout=used.redact(failure.stdout),
+        exit_code=failure.exit_code,
+        error=failure.error and used.redact(failure.error),
+    )
+
+
+def environment(
+    asked: Mapping[str, str] | None, more: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Variables of a git command: it asks nothing, and speaks English for `explain`."""
+    return {
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C.UTF-8",
+        **(asked or {}),
+        **(more or {}),
+    }
+
+
+def _split(url: str) -> tuple[str, Credentials | None]:
+    """An HTTP URL without its credentials, and these; any other URL as it is."""
+    parts = urlsplit(url)
+    user_info, at, host = parts.netloc.rpartition("@")
+    if parts.scheme not in {"http", "https"} or not at:
+        return url, None
+    username, _, password = user_info.partition(":")
+    plain = parts._replace(netloc=host).geturl()
+    if not (username and password):
+        return plain, None
+    return plain, Credentials(unquote(username), unquote(password))
+
+
+def _embed(url: str, credentials: Credentials) -> str:
+    parts = urlsplit(url)
+    user_info = f"{quote(credentials.username, safe='')}:{quote(credentials.password, safe='')}"
+    return parts._replace(netloc=f"{user_info}@{parts.netloc}").geturl()
