@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 3600.0
 _SWEEP_AFTER_ENDS = 100
 _CONSOLE_LENGTH = 4000
+_AT_ONCE = 4
 
 
 class Guests(Protocol):
@@ -70,7 +71,7 @@ class Telemetry:
         self._guests = guests
         self._timing = timing
         self._runs: dict[str, _Run] = {}
-        self._turns = Turns.of(prompt=8, slow=4)
+        self._turns = Turns(_AT_ONCE)
         self._ends = 0
         self._sweep_due = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
@@ -90,6 +91,8 @@ class Telemetry:
         """A sandbox runs, or goes on running under this orchestrator."""
         await self._stop(record.sandbox_id)
         run = _Run(record, self._watched(record.sandbox_id), self._guests(record))
+        await run.watched.resume()
+        _note_begin(run)
         self._runs[record.sandbox_id] = run
         run.task = asyncio.create_task(self._follow(run))
 
@@ -106,7 +109,8 @@ class Telemetry:
     def deadline_moved(self, sandbox_id: str, end_time: float) -> None:
         """Its deadline is now `end_time` (unix seconds)."""
         if run := self._runs.get(sandbox_id):
-            run.watched.note("deadline moved", event="deadline", end_time=_moment(end_time))
+            about = {"event": "deadline", "end_time": _moment(end_time)}
+            run.watched.note("deadline moved", about)
 
     async def metrics(self, sandbox_id: str, start: int | None, end: int | None) -> list[Sample]:
         """Samples from `start` to `end` (unix seconds, inclusive). Raises SandboxMissing."""
@@ -137,8 +141,6 @@ class Telemetry:
 
     async def _follow(self, run: _Run) -> None:
         try:
-            await run.watched.resume()
-            _note_begin(run)
             await asyncio.sleep(self._timing.first)
             while True:
                 await run.watched.sample(run.guest, self._turns, self._timing.sample)
@@ -181,13 +183,17 @@ def _note_begin(run: _Run) -> None:
     record = run.record
     about = {"execution_id": record.execution_id, "end_time": _moment(record.end_time)}
     if record.execution_id in run.watched.executions:
-        run.watched.note("taken over by a restarted orchestrator", event="adopted", **about)
+        about["event"] = "adopted"
+        run.watched.note("taken over by a restarted orchestrator", about)
     elif run.watched.executions:
-        run.watched.note("sandbox resumed", event="resumed", **about)
+        about["event"] = "resumed"
+        run.watched.note("sandbox resumed", about)
     else:
         sizes = {name: str(getattr(record, name)) for name in ("vcpu", "ram_mb", "disk_mb")}
         template = {"template_id": record.template_id, "build_id": record.build_id}
-        run.watched.note("sandbox created", event="created", **template, **sizes, **about)
+        about |= {"event": "created", **template, **sizes}
+        # Dated before what its guest says of its beginning.
+        run.watched.note("sandbox created", about, at=record.start_time)
 
 
 def _note_outcome(watched: Watched, outcome: str, reason: str) -> None:
@@ -196,7 +202,7 @@ def _note_outcome(watched: Watched, outcome: str, reason: str) -> None:
     fields = {"event": "ended", "reason": first_line}
     if console:
         fields["console"] = console[-_CONSOLE_LENGTH:]
-    watched.note(f"sandbox {outcome}: {first_line}", level, **fields)
+    watched.note(f"sandbox {outcome}: {first_line}", fields, level=level)
 
 
 def _moment(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -15,7 +14,7 @@ from emberbox.orchestrator.telemetry.entries import ORCHESTRATOR, Entry
 from emberbox.orchestrator.telemetry.samples import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from emberbox.orchestrator.telemetry.guest import Report
     from emberbox.orchestrator.telemetry.journal import Journal
@@ -24,6 +23,7 @@ _log = structlog.get_logger(__name__)
 
 _MOST_ANSWERS = 8
 """Of one guest in a row: one that always has more does not keep us for ever."""
+_LONGEST_TURN = 0.25
 
 
 class Guest(Protocol):
@@ -33,17 +33,25 @@ class Guest(Protocol):
         """What it uses, and its entries behind that number. Raises GuestUnreachable."""
 
 
-@dataclass(slots=True)
 class Turns:
-    """How many guests are asked at once; those that did not answer wait for one another only."""
+    """How many guests work for us at once, so that samples do not come in bursts."""
 
-    prompt: asyncio.Semaphore
-    slow: asyncio.Semaphore
+    def __init__(self, at_once: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
 
-    @classmethod
-    def of(cls, prompt: int, slow: int) -> Turns:
-        """So many of each kind at once."""
-        return cls(asyncio.Semaphore(prompt), asyncio.Semaphore(slow))
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Wait for a turn. It is over with the block, or a moment after it began: a guest that
+        does not answer costs nothing and must keep nobody waiting."""
+        await self._free.acquire()
+        with contextlib.ExitStack() as held:
+            held.callback(self._free.release)
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(_LONGEST_TURN, lambda: held.pop_all().close())
+            try:
+                yield
+            finally:
+                timer.cancel()
 
 
 class Watched:
@@ -83,9 +91,17 @@ class Watched:
         rows = await asyncio.to_thread(self._journal.read)
         return [entry for entry in map(Entry.from_row, rows) if entry is not None]
 
-    def note(self, message: str, level: str = "info", **fields: str) -> None:
-        """Add an entry of the host's own."""
-        entry = Entry(round(time.time(), 6), level, ORCHESTRATOR, message, fields)
+    def note(
+        self,
+        message: str,
+        fields: dict[str, str],
+        *,
+        level: str = "info",
+        at: float | None = None,
+    ) -> None:
+        """Add an entry of the host's own; `at` is now, unless given in unix seconds."""
+        moment = time.time() if at is None else at
+        entry = Entry(round(moment, 6), level, ORCHESTRATOR, message, fields)
         self._remember(entry)
         self._write([entry])
 
@@ -115,8 +131,9 @@ class Watched:
     async def _fetch(self, guest: Guest, turns: Turns, seconds: float) -> Report | None:
         self._fetched_at = time.monotonic()
         try:
-            async with asyncio.timeout(seconds), turns.prompt if self._answers else turns.slow:
-                report = await self._take_all(guest)
+            async with turns.take() if self._answers else contextlib.nullcontext():
+                async with asyncio.timeout(seconds):
+                    report = await self._take_all(guest)
         except (OrchestratorError, OSError, TimeoutError) as error:
             if self._answers:
                 _log.warning("no telemetry", sandbox_id=self.sandbox_id, reason=str(error))
@@ -139,7 +156,8 @@ class Watched:
             stream, last = report.stream, 0
         entries = [e for e in report.log_entries(time.time()) if e.source and e.source[1] > last]
         if entries and entries[0].source and (missed := entries[0].source[1] - last - 1) > 0:
-            self.note(f"{missed} entries of the guest were dropped: there were too many", "warn")
+            told = f"{missed} entries of the guest were dropped: there were too many"
+            self.note(told, {"event": "dropped"}, level="warn")
         self._write(entries)
         numbers = (entry.source[1] for entry in entries if entry.source)
         self._seen = (stream, max(numbers, default=last))
