@@ -264,6 +264,44 @@ async def test_draining_resets_what_does_not_finish(bench: Bench) -> None:
     assert await silent.how_it_ended() in ("eof", "reset")
 
 
+SOON = Limits(header_timeout=0.02, idle_timeout=0.02, linger=0.02, undecided_upgrade=0.02)
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "first", "last"),
+    [
+        (GET, HEAD_OF_CHUNKS, b"0\r\n\r\n"),
+        (GET, b"", OK),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\npart", b"", OK),
+        (UPGRADE, SWITCHED, b"said in the tunnel"),
+        (UPGRADE, b"", SWITCHED),
+    ],
+    ids=["stream", "long poll", "upload", "tunnel", "undecided tunnel"],
+)
+async def test_no_timer_ends_what_is_silent(
+    bench: Bench, sent: bytes, first: bytes, last: bytes
+) -> None:
+    """Every limit of time passes many times over; the silence of hours is no other."""
+    end = asyncio.Event()
+
+    async def say_more_later(connection: Connection) -> None:
+        await connection.read_head()
+        await connection.send(first)
+        await end.wait()
+        await connection.send(last)
+        await connection.ended()
+
+    port = await bench.proxied(await bench.backend(say_more_later), pooled=True, limits=SOON)
+    client = await bench.connect(port)
+    await client.send(sent)
+    await asyncio.sleep(20 * SOON.idle_timeout)
+    end.set()
+    async with asyncio.timeout(PATIENCE):
+        await client.reader.readuntil(last[-4:])
+
+
 async def test_slow_head_is_given_up(bench: Bench) -> None:
     limits = Limits(header_timeout=0.05)
     client = await bench.connect(await bench.proxied(await bench.echo(), limits=limits))
