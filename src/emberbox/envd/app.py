@@ -19,6 +19,7 @@ from emberbox.envd.asgi import (
 )
 from emberbox.envd.auth import check_token
 from emberbox.envd.errors import EnvdError, InternalError, NotFoundError
+from emberbox.envd.files.compose import Compositions
 from emberbox.envd.files.download import Downloads
 from emberbox.envd.files.upload import Uploads
 from emberbox.envd.state import VERSION
@@ -64,12 +65,15 @@ class Application:
             "process.Process": rpc.process_app(processes),
             "filesystem.Filesystem": rpc.filesystem_app(filesystem),
         }
+        downloads = Downloads(state, workers)
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "/health"): self._health,
             ("GET", "/envs"): self._envs,
             ("GET", "/metrics"): self._read_metrics,
-            ("GET", "/files"): Downloads(state, workers).handle,
+            ("GET", "/files"): downloads.handle,
+            ("HEAD", "/files"): downloads.handle,
             ("POST", "/files"): Uploads(state, workers).handle,
+            ("POST", "/files/compose"): Compositions(state, workers).handle,
             ("POST", "/init"): self._init,
             ("POST", "/bridge"): self._bridge,
             ("GET", "/telemetry"): self._read_telemetry,

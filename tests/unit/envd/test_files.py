@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import hashlib
 import os
 import subprocess
 import threading
 import time
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import inotify_simple
 import pytest
 
 from emberbox.envd.files.access import sign
@@ -89,6 +90,36 @@ def test_ranges_that_are_not_honoured(client: Client, tmp_path: Path) -> None:
         "/files", params={"path": f"{tmp_path}/ten"}, headers={"range": "bytes=10-"}
     )
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */10")
+    assert error_of(answer)[0] == 416
+
+
+def test_range_of_a_file_that_has_not_changed(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "ten").write_bytes(b"0123456789")
+    params = {"path": f"{tmp_path}/ten"}
+    modified = client.get("/files", params=params).headers["last-modified"]
+    for condition, status in ((modified, 206), ('"tag"', 200), (formatdate(0, usegmt=True), 200)):
+        headers = {"range": "bytes=0-3", "if-range": condition}
+        assert client.get("/files", params=params, headers=headers).status_code == status
+
+
+def test_empty_file_has_no_ranges(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    params, headers = {"path": f"{tmp_path}/empty"}, {"range": "bytes=0-3"}
+    assert client.get("/files", params=params, headers=headers).status_code == 200
+
+
+def test_head(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "ten").write_bytes(b"0123456789")
+    params = {"path": f"{tmp_path}/ten"}
+    head = client.head("/files", params=params)
+    assert (head.status_code, head.content) == (200, b"")
+    get = client.get("/files", params=params)
+    assert dict(head.headers) == dict(get.headers)
+    assert head.headers["content-length"] == "10"
+    assert client.head("/files", params={"path": "/no/such"}).status_code == 404
+    for path in ("/proc/self/status", str(tmp_path / "ten")):
+        packed = client.head("/files", params={"path": path}, headers={"accept-encoding": "gzip"})
+        assert (packed.status_code, packed.content) == (200, b"")
 
 
 def test_what_cannot_be_downloaded(client: Client, tmp_path: Path) -> None:
@@ -112,7 +143,8 @@ def test_slow_download_does_not_gather_in_memory(running: Running, tmp_path: Pat
     with (tmp_path / "big").open("wb") as file:
         file.truncate(size)
     before = resident()
-    with running.client.stream("GET", "/files", params={"path": f"{tmp_path}/big"}) as answer:
+    request = {"params": {"path": f"{tmp_path}/big"}, "headers": {"accept-encoding": "identity"}}
+    with running.client.stream("GET", "/files", **request) as answer:  # type: ignore[arg-type]
         pieces = answer.iter_raw(65536)
         got = len(next(pieces))
         time.sleep(0.3)
@@ -303,17 +335,27 @@ def test_metadata(client: Client, tmp_path: Path) -> None:
         {"path": f"{tmp_path}/f", "name": "f", "type": "file"}
     ]
     assert os.listxattr(tmp_path / "f") == []
+    (tmp_path / "f").write_bytes(b"kept")
     for headers in ({"X-Metadata-" + "k" * 247: "v"}, {"X-Metadata-k": "v" * 4096}):
         assert error_of(put(client, tmp_path / "f", b"", **headers))[0] == 400
+    assert (tmp_path / "f").read_bytes() == b"kept"
 
 
-def test_new_file_shows_create_chmod_write(client: Client, tmp_path: Path) -> None:
-    flags = inotify_simple.flags
-    with inotify_simple.INotify() as inotify:
-        inotify.add_watch(str(tmp_path), flags.CREATE | flags.ATTRIB | flags.MODIFY | flags.DELETE)
-        assert put(client, tmp_path / "f", b"x").status_code == 200
-        seen = [event.mask for event in inotify.read(timeout=1000)]
-    assert seen == [flags.CREATE, flags.ATTRIB, flags.MODIFY]
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.ENOSPC, errno.E2BIG])
+def test_metadata_where_it_cannot_be_kept(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "refused")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    (tmp_path / "old").write_bytes(b"kept")
+    for name in ("old", "new"):
+        status, message = error_of(put(client, tmp_path / name, b"", X_Metadata_a="b"))
+        assert status == 400
+        assert "metadata" in message
+    assert (tmp_path / "old").read_bytes() == b"kept"
+    assert not (tmp_path / "new").exists()
 
 
 def test_full_disk(running: Running, tmp_path: Path) -> None:
@@ -335,6 +377,13 @@ def test_full_disk(running: Running, tmp_path: Path) -> None:
         assert error_of(client.post("/files", content=iter([form]), headers=FORM))[0] == 507
         assert not (disk / "part").exists()
         assert put(client, disk / "fits", b"x").status_code == 200
+        for _ in range(2):  # the second takes the place of the first
+            assert put(client, disk / "most", b"x" * 700_000).status_code == 200
+        body = {"source_paths": [f"{disk}/most"] * 2, "destination": f"{disk}/old"}
+        composed = client.post("/files/compose", json=body)
+        assert error_of(composed) == (507, f"not enough disk space to write '{disk}/old'")
+        assert (disk / "old").read_bytes() == b"kept"
+        assert sorted(file.name for file in disk.iterdir()) == ["fits", "most", "old"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

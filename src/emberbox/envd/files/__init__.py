@@ -1,3 +1,3 @@
-"""GET and POST /files: whole files, streamed."""
+"""The plain HTTP endpoints under /files: whole files, streamed."""
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def read(path: str) -> dict[str, str]:
 def replace(fd: int, values: Mapping[str, str]) -> None:
     """Stores `values` instead of what was there.
 
-    Raises InvalidArgumentError where the file system keeps no attributes, else OSError.
+    Raises InvalidArgumentError where the file system does not keep them, else OSError.
     """
     with suppress(OSError):
         for name in os.listxattr(fd):
@@ -57,6 +57,14 @@ def replace(fd: int, values: Mapping[str, str]) -> None:
         try:
             os.setxattr(fd, _PREFIX + key, value.encode())
         except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                raise InvalidArgumentError("this file system keeps no metadata") from error
-            raise
+            raise (_refused(error, fd) or error) from error
+
+
+def _refused(error: OSError, fd: int) -> InvalidArgumentError | None:
+    if error.errno == errno.ENOTSUP:
+        return InvalidArgumentError("this file system keeps no metadata")
+    # Said of a full disk, and also of attributes that do not fit in the block that a file has.
+    too_much = error.errno == errno.ENOSPC and os.fstatvfs(fd).f_bavail > 0
+    if too_much or error.errno == errno.E2BIG:
+        return InvalidArgumentError("the metadata is more than this file system keeps with a file")
+    return None

@@ -16,7 +16,7 @@ from emberbox.envd.files import metadata
 from emberbox.envd.tree import make_directories
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     from emberbox.envd.users import User
@@ -35,15 +35,13 @@ class Target:
         values: Mapping[str, str],
         workers: Workers,
         *,
-        announced: int,
-        on_close: Callable[[], None],
+        announced: int = 0,
     ) -> None:
-        self._path = path
+        self.path = path
         self._user = user
         self._metadata = values
         self._workers = workers
         self._announced = announced
-        self._on_close = on_close
         self._fd = -1
 
     async def __aenter__(self) -> Self:
@@ -64,7 +62,7 @@ class Target:
     async def open(self) -> None:
         """Makes the file and its parents. Raises EnvdError."""
         self._fd = await self._workers.run_as(
-            self._user, _create, self._path, self._user, self._metadata, self._announced
+            self._user, _create, self.path, self._user, self._metadata, self._announced
         )
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -72,13 +70,12 @@ class Target:
         try:
             await self._workers.run(_write_all, self._fd, data)
         except OSError as error:
-            raise from_os_error(error, self._path) from error
+            raise from_os_error(error, self.path) from error
 
     async def close(self) -> None:
         """The upload is complete."""
         fd, self._fd = self._fd, -1
         os.close(fd)
-        self._on_close()
 
     async def discard(self) -> None:
         """The upload failed. Devices and pipes stay, of course."""
@@ -88,18 +85,21 @@ class Target:
         os.close(self._fd)
         self._fd = -1
         if regular:
-            await self._workers.run_as(self._user, _unlink_target, self._path)
+            await self._workers.run_as(self._user, _unlink_target, self.path)
 
 
 def _create(path: str, user: User, values: Mapping[str, str], announced: int) -> int:
     make_directories(os.path.dirname(path))  # noqa: PTH120
     _check_space(path, announced)
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    existed = os.path.exists(path)  # noqa: PTH110
     fd = os.open(path, flags, _FILE_MODE)
     try:
         _prepare(fd, user, values)
     except BaseException:
         os.close(fd)
+        if not existed:
+            _unlink_target(path)
         raise
     return fd
 
@@ -110,21 +110,31 @@ def _prepare(fd: int, user: User, values: Mapping[str, str]) -> None:
     if stat.S_ISREG(found.st_mode):
         with suppress(PermissionError):  # another user's file that this one may write
             os.fchown(fd, user.uid, user.gid)
+        metadata.replace(fd, values)
         if found.st_size:
             os.ftruncate(fd, 0)
-        metadata.replace(fd, values)
     elif stat.S_ISDIR(found.st_mode):
         raise InvalidArgumentError("the path is a directory")
 
 
 def _check_space(path: str, announced: int) -> None:
     """Before an existing file is cut: what cannot fit leaves it as it was."""
+    if not announced:
+        return
     free = os.statvfs(os.path.dirname(path))  # noqa: PTH120
-    available = free.f_bavail * free.f_frsize
+    available = free.f_bavail * free.f_frsize + _given_back(path)
     if announced > available:
         raise NoSpaceError(
             f"not enough disk space: {announced} bytes required, {available} bytes available"
         )
+
+
+def _given_back(path: str) -> int:
+    """What the file that is to be overwritten takes now."""
+    try:
+        return os.stat(path).st_blocks * 512  # noqa: PTH116
+    except OSError:
+        return 0
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
@@ -135,3 +145,11 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 
 def _unlink_target(path: str) -> None:
     os.unlink(os.path.realpath(path))  # noqa: PTH108
+
+
+def described(path: str, values: Mapping[str, str]) -> dict[str, object]:
+    """A file that was written, as the endpoints answer."""
+    found: dict[str, object] = {"path": path, "name": path.rpartition("/")[2], "type": "file"}
+    if values:
+        found["metadata"] = values
+    return found

@@ -6,11 +6,11 @@ import zlib
 from typing import TYPE_CHECKING
 
 from emberbox.envd.asgi import respond_json
-from emberbox.envd.errors import InvalidArgumentError
+from emberbox.envd.errors import InvalidArgumentError, TooLargeError
 from emberbox.envd.files import metadata
 from emberbox.envd.files.access import authorize
 from emberbox.envd.files.multipart import PartEnd, Parts, PartStart, boundary_of
-from emberbox.envd.files.target import Target
+from emberbox.envd.files.target import Target, described
 from emberbox.envd.paths import resolve
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _BATCH = 256 * 1024
 """Bytes gathered before a thread writes them."""
+
+_MAX_FILES = 10_000
+"""In one request: their descriptions are held in memory."""
 
 
 class Uploads:
@@ -68,6 +71,7 @@ class _Upload:
         async with self._target(self._path) as target:
             async for piece in _batches(self._body()):
                 await target.write(piece)
+        self._written.append(described(target.path, self._metadata))
 
     async def _multipart(self, boundary: str) -> None:
         parts = Parts(boundary)
@@ -81,6 +85,7 @@ class _Upload:
                         continue
                     elif isinstance(event, PartEnd):
                         await target.close()
+                        self._written.append(described(target.path, self._metadata))
                         target = None
                     else:
                         await target.write(event)
@@ -95,6 +100,8 @@ class _Upload:
     async def _start_part(self, part: PartStart) -> Target | None:
         if part.name != "file":
             return None
+        if len(self._written) == _MAX_FILES:
+            raise TooLargeError(f"more than {_MAX_FILES} files in one request: send several")
         if self._path and self._written:
             raise InvalidArgumentError("query parameter 'path' is for a single file")
         path = self._path or part.filename
@@ -105,29 +112,19 @@ class _Upload:
         return target
 
     def _target(self, path: str) -> Target:
-        full = resolve(path, self._user, self._workdir)
         return Target(
-            full,
+            resolve(path, self._user, self._workdir),
             self._user,
             self._metadata,
             self._workers,
             announced=self._announced_size(),
-            on_close=lambda: self._written.append(self._description(full)),
         )
 
     def _announced_size(self) -> int:
+        if self._written:  # part of it is used already
+            return 0
         length = self._request.headers.get("content-length", "")
         return int(length) if length.isdigit() else 0
-
-    def _description(self, path: str) -> dict[str, object]:
-        found: dict[str, object] = {
-            "path": path,
-            "name": path.rpartition("/")[2],
-            "type": "file",
-        }
-        if self._metadata:
-            found["metadata"] = self._metadata
-        return found
 
     def _body(self) -> AsyncIterator[bytes]:
         encoding = self._request.headers.get("content-encoding", "identity").strip().lower()
