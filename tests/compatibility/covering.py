@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = "covers"
+ONLY = "only_flavour"
+
+only_sync: pytest.MarkDecorator = getattr(pytest.mark, ONLY)("sync")
+"""What the async flavour does in another way, or not at all."""
+
+only_async: pytest.MarkDecorator = getattr(pytest.mark, ONLY)("async")
+"""The other way round."""
 
 
 def covers(*methods: str) -> pytest.MarkDecorator:
@@ -23,9 +30,10 @@ def covers(*methods: str) -> pytest.MarkDecorator:
     return getattr(pytest.mark, MARK)(*methods, case=NORMAL)  # type: ignore[no-any-return]
 
 
-def covers_error(error: type[Exception], *methods: str) -> pytest.MarkDecorator:
-    """The test makes each of these methods raise the error."""
-    return getattr(pytest.mark, MARK)(*methods, case=ERROR + error.__name__)  # type: ignore[no-any-return]
+def covers_error(error: type[Exception] | str, *methods: str) -> pytest.MarkDecorator:
+    """The test makes each of these methods raise the error, or sees what the text says."""
+    name = error if isinstance(error, str) else error.__name__
+    return getattr(pytest.mark, MARK)(*methods, case=ERROR + name)  # type: ignore[no-any-return]
 
 
 def covers_not_yet(*methods: str) -> pytest.MarkDecorator:
@@ -42,7 +50,7 @@ def claims(item: pytest.Item) -> Iterator[tuple[str, str]]:
 
 def record(item: pytest.Item, *, passed: bool) -> None:
     """Write down what a test of the Python package showed, when somebody wants to know."""
-    flavour = _flavour_of(item)
+    flavour = flavour_of(item)
     for method, case in claims(item):
         append_result(
             sdk="python",
@@ -62,6 +70,13 @@ def append_result(**result: str) -> None:
             results.write(json.dumps(result) + "\n")
 
 
-def _flavour_of(item: pytest.Item) -> str:
+def is_of_other_flavour(item: pytest.Item) -> bool:
+    """Whether a test is not for the flavour that it would run in."""
+    only = item.get_closest_marker(ONLY)
+    return only is not None and only.args[0] != flavour_of(item)
+
+
+def flavour_of(item: pytest.Item) -> str:
+    """ "sync", "async", or nothing for what has one flavour."""
     call = getattr(item, "callspec", None)
     return str(call.params.get("flavour", "")) if call else ""

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import e2b
 
 from scripts.compat_surface import CLASSES, canonical_class
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
 
 CALLED: set[str] = set()
 """The methods that were called since this was last emptied, as "Class.method"."""
@@ -27,13 +34,31 @@ class Awaited:
         value = getattr(self._target, attribute)
         if not callable(value):
             return _wrapped(value)
-        method = f"{self._name}.{attribute}"
+        name = f"{self._name}.{attribute}"
+        return lambda *arguments, **options: Call(name, self._target, value, arguments, options)
 
-        async def call(*arguments: Any, **options: Any) -> Any:
-            CALLED.add(method)
-            return _wrapped(await _called(self._target, value, arguments, options))
 
-        return call
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that happens when it is awaited, and never otherwise."""
+
+    name: str
+    target: Any
+    method: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._made().__await__()
+
+    async def _made(self) -> Any:
+        CALLED.add(self.name)
+        plain = [_unwrapped(argument) for argument in self.arguments]
+        named = {name: _unwrapped(value) for name, value in self.options.items()}
+        if _is_async(self.target):
+            result = self.method(*plain, **named)
+            return _wrapped(await result if inspect.isawaitable(result) else result)
+        return _wrapped(await asyncio.to_thread(self.method, *plain, **named))
 
 
 class Sdk:
@@ -45,26 +70,34 @@ class Sdk:
     def __getattr__(self, name: str) -> Awaited:
         return Awaited(CLASSES[name][self.flavour], name)
 
-
-async def _called(
-    target: Any, method: Any, arguments: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    plain = [_unwrapped(argument) for argument in arguments]
-    named = {name: _unwrapped(value) for name, value in options.items()}
-    if "async" in _flavours_of(target):
-        result = method(*plain, **named)
-        return await result if inspect.isawaitable(result) else result
-    return await asyncio.to_thread(method, *plain, **named)
+    def client(self, **options: Any) -> Client:
+        """A client with a configuration of its own."""
+        return Client(e2b.E2B(**options), self.flavour)
 
 
-def _flavours_of(target: Any) -> set[str]:
+class Client:
+    """The classes that a client object offers, in one flavour."""
+
+    def __init__(self, client: e2b.E2B, flavour: str) -> None:
+        self._client = client
+        self._prefix = "Async" if flavour == "async" else ""
+
+    def __getattr__(self, name: str) -> Awaited:
+        CALLED.add(f"E2B.{name}")
+        return Awaited(getattr(self._client, self._prefix + name), name)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+    """Ask until it is so. Fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"still not so after {seconds} s"
+        await asyncio.sleep(0.05)
+
+
+def _is_async(target: Any) -> bool:
     cls = target if isinstance(target, type) else type(target)
-    return {
-        flavour
-        for flavours in CLASSES.values()
-        for flavour, known in flavours.items()
-        if issubclass(cls, known)
-    }
+    return any(issubclass(cls, of.get("async", ())) for of in CLASSES.values())
 
 
 def _wrapped(value: Any) -> Any:

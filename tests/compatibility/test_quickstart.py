@@ -1,0 +1,33 @@
+"""The quickstart as a user runs it, with either SDK."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.stack import Stack
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("sdk", ["emberbox", "e2b"])
+def test_the_quickstart_runs_with_either_sdk(stack: Stack, sdk: str) -> None:
+    prefix = sdk.upper()
+    variables = {f"{prefix}_{name.upper()}": value for name, value in stack.sdk.items()}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "quickstart.py"],
+        env={**os.environ, **variables, "EMBERBOX_QUICKSTART_SDK": sdk},
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
