@@ -18,7 +18,7 @@ ALLOWED = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 class Handler(BaseHTTPRequestHandler):
     """Passes what is allowed on to `git http-backend`, which is a CGI program."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer, or ask who it is."""
         if self.headers.get("Authorization") != ALLOWED:
             self.send_response(401)
