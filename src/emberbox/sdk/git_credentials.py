@@ -124,7 +124,8 @@ class Access:
 def access(url: str, credentials: Credentials | None) -> Access:
     """Access to a URL with credentials, else with those in the URL, else with none.
 
-    Raises InvalidArgumentException when there are credentials for a URL that is not HTTP.
+    Raises InvalidArgumentException when the URL cannot be read, and when there are credentials
+    for one that is not HTTP.
     """
     plain, embedded = _split(url)
     chosen = credentials or embedded
@@ -200,7 +201,10 @@ def environment(
 
 def _split(url: str) -> tuple[str, Credentials | None]:
     """An HTTP URL without its credentials, and these; any other URL as it is."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidArgumentException(f"url cannot be read: {error}") from None
     user_info, at, host = parts.netloc.rpartition("@")
     if parts.scheme not in {"http", "https"} or not at:
         return url, None

@@ -368,6 +368,7 @@ async def test_git_keeps_credentials_for_a_host(git: Git, remote: Remote, tmp_pa
     ("method", "arguments", "field"),
     [
         ("clone", {"url": ""}, "url"),
+        ("clone", {"url": "https://u:p@[h/x"}, "url"),
         ("clone", {"url": "https://h/x", "password": "p"}, "username"),
         ("clone", {"url": "git@h:x", "username": "u", "password": "p"}, "http"),
         ("clone", {"url": "https://h/x", "username": "u", "password": "p\nq"}, "password"),
