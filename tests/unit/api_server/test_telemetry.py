@@ -36,7 +36,7 @@ def sample(percent: float = 12.5) -> pb.SandboxMetric:
 
 def entry(message: str = "process 7 started", **fields: str) -> pb.LogEntry:
     return pb.LogEntry(
-        at=MOMENT, level="info", logger="guest.process", message=message, fields=fields
+        at=MOMENT, level="info", logger="process", message=message, fields=fields
     )
 
 
@@ -137,16 +137,16 @@ async def test_logs(world: World) -> None:
         {
             "pid": "7",
             "level": "info",
-            "logger": "guest.process",
+            "logger": "process",
             "message": "process 7 started",
         },
-        {"level": "info", "logger": "guest.process", "message": "later"},
+        {"level": "info", "logger": "process", "message": "later"},
     ]
     assert found["logEntries"][1] == {
         "timestamp": "2026-08-21T10:00:00.250000Z",
         "level": "info",
         "message": "later",
-        "fields": {"logger": "guest.process"},
+        "fields": {"logger": "process"},
     }
     assert found["logs"][0]["timestamp"] == "2026-08-21T10:00:00.250000Z"
     assert world.host.asked == [

@@ -23,6 +23,7 @@ _Level = Literal["debug", "info", "warn", "error"]
 _Fields = Annotated[dict[_Name, _Text], Field(max_length=16)]
 _Row = tuple[_Counter, float, _Level, _Name, _Text, _Fields]
 _LONGEST_PAST = 366 * 86_400.0
+_LOGGERS = frozenset({"process", "envd"})
 
 
 class _Part(BaseModel):
@@ -59,7 +60,9 @@ class Report(_Part):
         """The entries as the host keeps them, none of them later than `now`."""
         for number, at, level, logger, message, fields in self.entries:
             moment = min(max(at, now - _LONGEST_PAST), now)
-            yield Entry(moment, level, f"guest.{logger}", message, fields, (self.stream, number))
+            # Nobody in a guest speaks as a part of the host.
+            name = logger if logger in _LOGGERS else "guest"
+            yield Entry(moment, level, name, message, fields, (self.stream, number))
 
 
 _REPORT = TypeAdapter(Report)

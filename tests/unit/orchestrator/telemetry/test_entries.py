@@ -8,8 +8,8 @@ from emberbox.orchestrator.telemetry.entries import Entry, LogQuery
 
 ENTRIES = [
     Entry(1.0, "info", "orchestrator", "one"),
-    Entry(3.0, "warn", "guest.envd", "three", {"a": "b"}, ("aa", 2)),
-    Entry(2.0005, "error", "guest.process", "two", {}, ("aa", 1)),
+    Entry(3.0, "warn", "envd", "three", {"a": "b"}, ("aa", 2)),
+    Entry(2.0005, "error", "process", "two", {}, ("aa", 1)),
 ]
 
 

@@ -36,7 +36,7 @@ def test_a_good_answer() -> None:
     report = parse(answer())
     assert report.metrics.cpu_count == 2
     (found,) = report.log_entries(now=200.0)
-    assert (found.at, found.logger, found.source) == (100.0, "guest.process", ("ab12", 1))
+    assert (found.at, found.logger, found.source) == (100.0, "process", ("ab12", 1))
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_wrong_clock_is_put_right(told: float, kept: float) -> None:
 
 def test_a_guest_cannot_speak_as_the_orchestrator() -> None:
     (found,) = parse(answer(**entry(3, "orchestrator"))).log_entries(now=200.0)
-    assert found.logger == "guest.orchestrator"
+    assert found.logger == "guest"
