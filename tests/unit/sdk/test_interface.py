@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from typing import Any
 
 import e2b
@@ -51,8 +52,13 @@ PAIRS = [
 # Plumbing of e2b that is public only by its spelling.
 NOT_INTERFACE = {"envd_api_url", "envd_direct_url", "mcp_port", "default_mcp_template"}
 
-# What only the asynchronous e2b takes, and both flavours of Emberbox.
-MORE = {"Commands.connect": {"on_stdout", "on_stderr"}}
+# Parameters that ours has and theirs has not, each with its reason.
+MORE = {
+    "Commands.connect": {
+        "on_stdout": "handlers are given alike to `run` and `connect`, in both flavours",
+        "on_stderr": "as on_stdout",
+    }
+}
 
 
 # How objects take part in statements: `for`, `with` and their asynchronous forms.
@@ -84,9 +90,38 @@ def methods() -> list[Any]:
 @pytest.mark.parametrize(("ours", "theirs", "name"), methods())
 def test_parameters_are_those_of_e2b(ours: type, theirs: type, name: str) -> None:
     for own, other in zip(both_forms(ours, name), both_forms(theirs, name), strict=True):
-        more = MORE.get(f"{ours.__name__}.{name}", set())
-        assert [each for each in parameters(own) if each[0] not in more] == parameters(other)
+        assert without_more(ours, name, own) == parameters(other)
         assert inspect.iscoroutinefunction(own) == inspect.iscoroutinefunction(other)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), methods())
+def test_overloads_are_those_of_e2b(ours: type, theirs: type, name: str) -> None:
+    if isinstance(inspect.getattr_static(ours, name), InstanceOrClass):
+        return  # its two forms are not overloads of one function; they are compared above
+    own = [without_more(ours, name, form) for form in typing.get_overloads(getattr(ours, name))]
+    others = [parameters(form) for form in typing.get_overloads(getattr(theirs, name))]
+    assert sorted(own, key=str) == sorted(others, key=str)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_what_is_a_property_in_e2b_is_one_and_nothing_else_is(ours: type, theirs: type) -> None:
+    for name in public(theirs) & public(ours):
+        own, other = (inspect.getattr_static(cls, name) for cls in (ours, theirs))
+        assert isinstance(own, property) == isinstance(other, property), name
+
+
+def test_no_exception_is_stale() -> None:
+    pairs = {ours.__name__: (ours, theirs) for ours, theirs in PAIRS}
+    for place, names in MORE.items():
+        cls, _, method = place.partition(".")
+        own, other = (inspect.signature(getattr(each, method)) for each in pairs[cls])
+        assert names.keys() <= own.parameters.keys() - other.parameters.keys()
+
+
+def without_more(cls: type, name: str, function: Any) -> list[tuple[str, Any, Any]]:
+    """The parameters of ours but for those that e2b has not."""
+    more = MORE.get(f"{cls.__name__}.{name}", {})
+    return [each for each in parameters(function) if each[0] not in more]
 
 
 def both_forms(cls: type, name: str) -> list[Any]:

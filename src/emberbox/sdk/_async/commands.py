@@ -124,6 +124,40 @@ class AsyncCommands(TakesInputStream):
         retain_output: Literal[False],
     ) -> AsyncCommandHandle[None]: ...
 
+    @overload
+    async def run(
+        self,
+        cmd: str,
+        background: Literal[False] | None = None,
+        envs: dict[str, str] | None = None,
+        user: Username | None = None,
+        cwd: str | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
+        stdin: bool | None = None,
+        timeout: float | None = 60,
+        request_timeout: float | None = None,
+        *,
+        retain_output: bool,
+    ) -> CommandResult[str | None]: ...
+
+    @overload
+    async def run(
+        self,
+        cmd: str,
+        background: Literal[True],
+        envs: dict[str, str] | None = None,
+        user: Username | None = None,
+        cwd: str | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
+        stdin: bool | None = None,
+        timeout: float | None = 60,
+        request_timeout: float | None = None,
+        *,
+        retain_output: bool,
+    ) -> AsyncCommandHandle[str | None]: ...
+
     async def run(  # noqa: PLR0917 (as in e2b)
         self,
         cmd: str,
@@ -205,6 +239,18 @@ class AsyncCommands(TakesInputStream):
         *,
         retain_output: Literal[False],
     ) -> AsyncCommandHandle[None]: ...
+
+    @overload
+    async def connect(
+        self,
+        pid: int,
+        timeout: float | None = 60,
+        request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
+        *,
+        retain_output: bool,
+    ) -> AsyncCommandHandle[str | None]: ...
 
     async def connect(
         self,

@@ -123,6 +123,40 @@ class Commands(TakesInputStream):
         retain_output: Literal[False],
     ) -> CommandHandle[None]: ...
 
+    @overload
+    def run(
+        self,
+        cmd: str,
+        background: Literal[False] | None = None,
+        envs: dict[str, str] | None = None,
+        user: Username | None = None,
+        cwd: str | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
+        stdin: bool | None = None,
+        timeout: float | None = 60,
+        request_timeout: float | None = None,
+        *,
+        retain_output: bool,
+    ) -> CommandResult[str | None]: ...
+
+    @overload
+    def run(
+        self,
+        cmd: str,
+        background: Literal[True],
+        envs: dict[str, str] | None = None,
+        user: Username | None = None,
+        cwd: str | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
+        stdin: bool | None = None,
+        timeout: float | None = 60,
+        request_timeout: float | None = None,
+        *,
+        retain_output: bool,
+    ) -> CommandHandle[str | None]: ...
+
     def run(  # noqa: PLR0917 (as in e2b)
         self,
         cmd: str,
@@ -204,6 +238,18 @@ class Commands(TakesInputStream):
         *,
         retain_output: Literal[False],
     ) -> CommandHandle[None]: ...
+
+    @overload
+    def connect(
+        self,
+        pid: int,
+        timeout: float | None = 60,
+        request_timeout: float | None = None,
+        on_stdout: OutputHandler[str] | None = None,
+        on_stderr: OutputHandler[str] | None = None,
+        *,
+        retain_output: bool,
+    ) -> CommandHandle[str | None]: ...
 
     def connect(
         self,
