@@ -175,9 +175,9 @@ class Orchestrator:
         the routes of VMs that live. What is taken is let go in reverse order."""
         await self.slots.start()
         stack.push_async_callback(self._close_slots)
-        self.telemetry.start()
         stack.push_async_callback(self.telemetry.close)
         in_use = await self.sandboxes.adopt_all()
+        self.telemetry.start()  # knowing who lives
         stack.push_async_callback(self.sandboxes.detach_all)
         await self.slots.reclaim(in_use)
         await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
