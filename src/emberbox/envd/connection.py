@@ -28,6 +28,9 @@ MAX_CONNECTIONS: Final = 2048
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields together."""
 
+MAX_WAITING: Final = 8
+"""Requests behind the one that is being answered; no client that we know sends any."""
+
 HEAD_SECONDS: Final = 30.0
 """For a new connection to send its first head, and for any later one once it has begun."""
 
@@ -177,6 +180,11 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._keep_open()
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_WAITING:
+            self.transport.abort()
+        elif self.pipeline:
+            # uvicorn stops reading here; then it would not notice that the peer is gone.
+            self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._active = cycle

@@ -36,14 +36,16 @@ from emberbox.envd import rpc
 from emberbox.envd.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
+    LimitReachedError,
     UnimplementedError,
 )
 from emberbox.envd.events import keepalive_event, start_event
 from emberbox.envd.paths import resolve
+from emberbox.envd.processes import STALL_PATIENCE
 from emberbox.envd.spawn import Plan, default_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from connectrpc.request import RequestContext
 
@@ -97,7 +99,7 @@ class ProcessService(process_connect.Process):
     async def connect(
         self, request: ConnectRequest, ctx: RequestContext[ConnectRequest, ConnectResponse], /
     ) -> AsyncGenerator[ConnectResponse]:
-        process = self._selected(request.process)
+        process = self._selected(request.process, self._processes.find)
         keepalive, time_limit = rpc.keepalive_interval(ctx), rpc.time_left(ctx)
         async with aclosing(_follow(process, keepalive, time_limit)) as events:
             async for event in events:
@@ -165,12 +167,15 @@ class ProcessService(process_connect.Process):
         process.close_stdin()
         return CloseStdinResponse()
 
-    def _selected(self, selector: ProcessSelector | None) -> Process:
+    def _selected(
+        self, selector: ProcessSelector | None, find: Callable[..., Process] | None = None
+    ) -> Process:
+        find = find or self._processes.find_running
         match selector.selector if selector else None:
             case Oneof(field="pid", value=int(pid)):
-                return self._processes.find(pid=pid)
+                return find(pid=pid)
             case Oneof(field="tag", value=str(tag)):
-                return self._processes.find(tag=tag)
+                return find(tag=tag)
         raise InvalidArgumentError("field 'process' needs a pid or a tag")
 
     def _plan(self, request: StartRequest, user: User) -> Plan:
@@ -226,6 +231,11 @@ async def _follow(
         yield start_event(process.pid)
         while True:
             event = await listener.next(min(keepalive, max(deadline - now(), 0)))
+            if listener.left_behind:
+                raise LimitReachedError(
+                    f"the client read nothing for {STALL_PATIENCE:.0f} s while others of the"
+                    " process waited for it: connect again"
+                )
             if listener.closed:
                 return
             if now() >= deadline and process.end is None:

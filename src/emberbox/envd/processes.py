@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from emberbox.envd.errors import InternalError, NotFoundError
+from emberbox._gen.envd.process.process_pb import ProcessConfig
+from emberbox.envd.errors import InternalError, LimitReachedError, NotFoundError
 from emberbox.envd.events import data_event, end_event
-from emberbox.envd.listener import Listener
+from emberbox.envd.listener import Listener, Listeners
 from emberbox.envd.spawn import Child, Plan, Spawner, set_terminal_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from emberbox._gen.envd.process.process_pb import ProcessConfig, ProcessEvent
+    from emberbox._gen.envd.process.process_pb import ProcessEvent
     from emberbox.envd.logbook import Logbook
 
 _PIPE_CHUNK = 32 * 1024
@@ -27,12 +28,33 @@ _EXITS_REMEMBERED = 30.0
 _REFILL_DELAY = 0.05
 _KILL_WAIT = 1.0
 
+MAX_PROCESSES: Final = 1024
+"""That run at once. The kernel's limit on process ids comes first where memory is small."""
+
+MAX_EXITS_REMEMBERED: Final = 4096
+
+STALL_PATIENCE: Final = 5.0
+"""Seconds that a client may take nothing while it keeps other clients of the process waiting."""
+
+
+_NO_CONFIG = ProcessConfig()
+
 
 class Process:
-    """One process. All methods run on the event loop."""
+    """One process. All methods run on the event loop.
+
+    Output is read as fast as its slowest client takes it, so none of it is lost and little of it
+    is held. With one exception: a client that takes nothing at all for STALL_PATIENCE, while
+    another has room, is left behind.
+    """
 
     def __init__(
-        self, child: Child, config: ProcessConfig, tag: str | None, on_end: Callable[[], None]
+        self,
+        child: Child,
+        config: ProcessConfig,
+        tag: str | None,
+        listeners: Listeners,
+        on_end: Callable[[], None],
     ) -> None:
         self.pid = child.pid
         self.config = config
@@ -46,8 +68,10 @@ class Process:
         self._stdin = child.stdin
         self._writing = asyncio.Lock()
         self._writer_ready: asyncio.Future[None] | None = None
+        self._all_listeners = listeners
         self._listeners: set[Listener] = set()
         self._paused = False
+        self._stall_check: asyncio.TimerHandle | None = None
         self._signalled = False
         self._wait_status: int | None = None
         self._time_limit: asyncio.TimerHandle | None = None
@@ -69,12 +93,17 @@ class Process:
     # Output
 
     def listen(self) -> Listener:
-        """A queue of all that happens from now on; ends with the end event."""
-        listener = Listener(self._resume)
+        """A queue of all that happens from now on; ends with the end event.
+
+        Raises LimitReachedError when there are too many in the sandbox.
+        """
+        listener = Listener(self._all_listeners, self._resume)
         if self.end is not None:
             listener.put(self.end)
         else:
             self._listeners.add(listener)
+            if self._paused:
+                self._check_stalls_later()
         return listener
 
     def forget(self, listener: Listener) -> None:
@@ -96,11 +125,36 @@ class Process:
             self._paused = True
             for output in self._outputs:
                 self._loop.remove_reader(output)
+            self._check_stalls_later()
 
     def _resume(self) -> None:
         if self._paused and not any(listener.full for listener in self._listeners):
             self._paused = False
             self._watch_outputs()
+            self._forget_stalls()
+
+    def _check_stalls_later(self) -> None:
+        if len(self._listeners) < 2 or self._stall_check is not None:
+            return
+        seen = {listener: listener.taken for listener in self._listeners if listener.full}
+        self._stall_check = self._loop.call_later(STALL_PATIENCE, self._check_stalls, seen)
+
+    def _check_stalls(self, seen: dict[Listener, int]) -> None:
+        """Leaves those behind that took nothing, unless all clients are alike."""
+        self._stall_check = None
+        if any(not listener.full for listener in self._listeners):
+            for listener, taken in seen.items():
+                if listener.full and listener.taken == taken:
+                    self._listeners.discard(listener)
+                    listener.leave_behind()
+        self._resume()
+        if self._paused:
+            self._check_stalls_later()
+
+    def _forget_stalls(self) -> None:
+        if self._stall_check is not None:
+            self._stall_check.cancel()
+            self._stall_check = None
 
     def _read(self, fd: int, kind: str) -> int | None:
         """Hands one piece on. 0 when there is nothing now, None at the end."""
@@ -173,10 +227,12 @@ class Process:
         self.close_stdin()
         if self._time_limit is not None:
             self._time_limit.cancel()
+        self._forget_stalls()
         assert self._wait_status is not None  # noqa: S101 - only called after the exit
         self.end = end_event(self._wait_status)
         self._tell(self.end)
         self._listeners.clear()
+        self.config = _NO_CONFIG  # arguments and environment may be megabytes
         self._ended.set()
         self._on_end()
 
@@ -248,6 +304,9 @@ class Processes:
     def __init__(self, spawner: Spawner, logbook: Logbook) -> None:
         self._spawner = spawner
         self._logbook = logbook
+        self._listeners = Listeners()
+        self._running = 0
+        self._exits: dict[Process, asyncio.TimerHandle] = {}
         self._by_pid: dict[int, Process] = {}
 
     def __iter__(self) -> Iterator[Process]:
@@ -255,12 +314,23 @@ class Processes:
         return (process for process in list(self._by_pid.values()) if process.end is None)
 
     def start(self, plan: Plan, config: ProcessConfig, tag: str | None) -> Process:
-        """Raises InvalidArgumentError or PermissionDeniedError if it cannot start."""
+        """Raises InvalidArgument-, PermissionDenied- or LimitReachedError if it cannot start."""
+        if self._running >= MAX_PROCESSES:
+            raise LimitReachedError(f"{MAX_PROCESSES} processes run: end some of them first")
+        self._listeners.check_room()  # whoever starts it will follow it
         child = self._spawner.start(plan)
-        process = Process(child, config, tag, lambda: self._ended(child, process))
+        self._running += 1
+        process = Process(child, config, tag, self._listeners, lambda: self._ended(child, process))
         self._by_pid[process.pid] = process
         self._logbook.started(process.pid, plan, tag)
         asyncio.get_running_loop().call_later(_REFILL_DELAY, self._spawner.refill)
+        return process
+
+    def find_running(self, *, pid: int | None = None, tag: str | None = None) -> Process:
+        """By pid or tag. Raises NotFoundError."""
+        process = self.find(pid=pid, tag=tag)
+        if process.end is not None:
+            raise _not_found(pid, tag)
         return process
 
     def find(self, *, pid: int | None = None, tag: str | None = None) -> Process:
@@ -268,17 +338,29 @@ class Processes:
         if pid is not None:
             if found := self._by_pid.get(pid):
                 return found
-            raise NotFoundError(f"process with pid {pid} not found")
+            raise _not_found(pid, tag)
         tagged = [process for process in self._by_pid.values() if process.tag == tag]
         if not tagged:
-            raise NotFoundError(f"process with tag {tag} not found")
+            raise _not_found(pid, tag)
         return next((process for process in tagged if process.end is None), tagged[-1])
 
     def _ended(self, child: Child, process: Process) -> None:
+        self._running -= 1
         self._spawner.release(child)
         self._logbook.ended(process.pid, process.end)
-        asyncio.get_running_loop().call_later(_EXITS_REMEMBERED, self._forget, process)
+        later = asyncio.get_running_loop().call_later(_EXITS_REMEMBERED, self._forget, process)
+        self._exits[process] = later
+        if len(self._exits) > MAX_EXITS_REMEMBERED:
+            oldest = next(iter(self._exits))
+            self._exits[oldest].cancel()
+            self._forget(oldest)
 
     def _forget(self, process: Process) -> None:
+        del self._exits[process]
         if self._by_pid.get(process.pid) is process:
             del self._by_pid[process.pid]
+
+
+def _not_found(pid: int | None, tag: str | None) -> NotFoundError:
+    named = f"pid {pid}" if pid is not None else f"tag {tag}"
+    return NotFoundError(f"process with {named} not found")

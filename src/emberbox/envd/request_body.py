@@ -7,6 +7,7 @@ that was cut off for no message.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 
 from connectrpc.code import Code
@@ -24,6 +25,10 @@ MAX_HELD_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 PATIENCE: Final = 60.0
 """Seconds without a byte of a body that is not a client's stream."""
 
+MAX_DEPTH: Final = 100
+"""Of arrays and objects in JSON."""
+
+_JSON_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _PREFIX_BYTES = 5
 _COMPRESSED = 1
 
@@ -172,3 +177,21 @@ def _too_large() -> ConnectError:
         Code.RESOURCE_EXHAUSTED,
         f"message is larger than the {MAX_MESSAGE_BYTES} bytes that a call may send",
     )
+
+
+def too_deep(json: bytes | bytearray) -> bool:
+    """Whether JSON, which may be broken, is nested so deeply that decoding it ends envd.
+
+    The decoder's own limit does not hold for a value where the schema wants another kind.
+    """
+    if json.count(b"[") + json.count(b"{") <= MAX_DEPTH:  # as in nearly every message
+        return False
+    depth = 0
+    for found in _JSON_STRUCTURE.finditer(json):
+        if found[0] in {b"[", b"{"}:
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif found[0] in {b"]", b"}"}:
+            depth -= 1
+    return False

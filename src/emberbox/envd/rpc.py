@@ -28,7 +28,7 @@ from emberbox._gen.envd.filesystem.filesystem_connect import FilesystemASGIAppli
 from emberbox._gen.envd.process.process_connect import ProcessASGIApplication
 from emberbox.envd.connection import Peer, peer_of
 from emberbox.envd.errors import EnvdError, UnauthenticatedError
-from emberbox.envd.request_body import MAX_MESSAGE_BYTES, Bodies
+from emberbox.envd.request_body import MAX_MESSAGE_BYTES, Bodies, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
@@ -213,6 +213,8 @@ class _StrictCodec:
         return self._codec.encode(message)
 
     def decode(self, data: bytes | bytearray, message_class: type[Message]) -> Message:
+        if self._codec.name() == "json" and too_deep(data):
+            raise ConnectError(Code.INVALID_ARGUMENT, "cannot decode message: nested too deeply")
         try:
             return self._codec.decode(data, message_class)
         except Exception as error:

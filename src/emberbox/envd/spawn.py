@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emberbox.envd import cgroups
-from emberbox.envd.errors import InvalidArgumentError, PermissionDeniedError
+from emberbox.envd.errors import (
+    EnvdError,
+    InvalidArgumentError,
+    LimitReachedError,
+    PermissionDeniedError,
+)
 from emberbox.envd.identity import acting_as
 
 if TYPE_CHECKING:
@@ -26,6 +31,12 @@ if TYPE_CHECKING:
     from emberbox.envd.users import User
 
 logger = logging.getLogger(__name__)
+
+_MAX_DESCRIPTORS = 65536
+"""Every process costs us four, every connection one."""
+
+_EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+"""Of processes, memory, descriptors, or terminals."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -60,16 +71,18 @@ class Spawner:
     def __init__(self, groups: cgroups.Cgroups | None = None) -> None:
         self._groups = groups
         self._inherits_protection = cgroups.own_oom_score() < 0
-        # Every process costs us four descriptors; programs expect the usual limit.
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
-        hard = self._descriptors[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        """What programs expect; they are given it back."""
+        _raise_limit(self._descriptors[1])
 
     def start(self, plan: Plan) -> Child:
-        """Raises InvalidArgumentError or PermissionDeniedError if it cannot start."""
+        """Raises InvalidArgument-, PermissionDenied- or LimitReachedError if it cannot start."""
         with ExitStack() as ours:  # closed if anything fails
-            pid, stdin, outputs = _execute(plan, ours)
-            pidfd = _open_pidfd(pid)
+            try:
+                pid, stdin, outputs = _execute(plan, ours)
+                pidfd = _open_pidfd(pid)
+            except (OSError, ValueError) as error:
+                raise _cannot_start(plan, error) from error
             ours.pop_all()
         return Child(pid, pidfd, stdin, outputs, self._place(pid))
 
@@ -101,6 +114,13 @@ class Spawner:
             logger.warning("cannot make a cgroup: %s", error)
 
 
+def _raise_limit(hard: int) -> None:
+    for limit in (max(hard, _MAX_DESCRIPTORS), hard):
+        with suppress(ValueError, PermissionError):  # root of a container may not
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            return
+
+
 def keep_descriptors() -> None:
     """Nothing that we were started with reaches user processes."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
@@ -122,22 +142,19 @@ def _execute(plan: Plan, ours: ExitStack) -> tuple[int, int | None, dict[int, st
         # Opened as the user, who may then open /dev/stdout or the terminal by name.
         ends = _terminal(plan.terminal, ours, theirs) if plan.terminal else None
         stdin, outputs, (fd0, fd1, fd2) = ends or _pipes(plan.stdin, ours, theirs)
-        try:
-            popen = subprocess.Popen(
-                plan.argv,
-                stdin=fd0,
-                stdout=fd1,
-                stderr=fd2,
-                cwd=plan.cwd,
-                env=plan.env,
-                start_new_session=True,
-                # Every descriptor of ours is close-on-exec; looking for others costs time.
-                close_fds=False,
-                # With it, subprocess falls back from vfork to fork. Safe: it takes no lock.
-                preexec_fn=_take_terminal if plan.terminal else None,  # noqa: PLW1509
-            )
-        except (OSError, ValueError) as error:
-            raise _cannot_start(plan, error) from error
+        popen = subprocess.Popen(
+            plan.argv,
+            stdin=fd0,
+            stdout=fd1,
+            stderr=fd2,
+            cwd=plan.cwd,
+            env=plan.env,
+            start_new_session=True,
+            # Every descriptor of ours is close-on-exec; looking for others costs time.
+            close_fds=False,
+            # With it, subprocess falls back from vfork to fork. Safe: it takes no lock.
+            preexec_fn=_take_terminal if plan.terminal else None,  # noqa: PLW1509
+        )
     popen.returncode = 0  # who holds the pidfd waits for it; Popen need not
     return popen.pid, stdin, outputs
 
@@ -204,8 +221,13 @@ def _check_cwd(cwd: str) -> None:
         raise InvalidArgumentError(f"cwd '{cwd}' is not a directory")
 
 
-def _cannot_start(plan: Plan, error: OSError | ValueError) -> InvalidArgumentError:
+def _cannot_start(plan: Plan, error: OSError | ValueError) -> EnvdError:
     command = plan.argv[0]
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return LimitReachedError(
+            f"cannot start '{command}': {error.strerror}:"
+            " too many processes run, or memory is short"
+        )
     if isinstance(error, PermissionError) and error.filename == plan.cwd:
         return InvalidArgumentError(f"permission denied: cwd '{plan.cwd}'")
     if isinstance(error, OSError) and error.errno is not None:

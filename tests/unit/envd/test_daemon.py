@@ -9,43 +9,16 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 
-from tests.unit.envd.conftest import START, Client, output, start_request
+from tests.unit.envd.conftest import START, output, start_request
+from tests.unit.envd.daemons import daemon, open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@contextmanager
-def daemon(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "emberbox.envd", "--address", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen([*command, *options]) as process:
-        try:
-            with Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-                wait_until_ready(process, client)
-                yield process, client
-        finally:
-            process.terminate()
-            assert process.wait(10) == 0
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], client: Client) -> None:
-    while process.poll() is None:
-        try:
-            assert client.get("/health").status_code == 204
-        except httpx2.ConnectError:
-            time.sleep(0.01)
-        else:
-            return
-    raise AssertionError("the daemon ended")
 
 
 def test_serves_and_ends_on_sigterm_with_clients_connected() -> None:
@@ -78,10 +51,6 @@ def test_needs_only_the_wheels_of_its_group() -> None:
     site.add("cython_runtime")  # a name that httptools makes, of no file
     modules = {m for m in found.stdout.decode().split() if not m.startswith("_")}
     assert modules - allowed - site == set()
-
-
-def open_descriptors(process: subprocess.Popen[bytes]) -> int:
-    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 def test_nothing_is_left_of_what_came_and_went(tmp_path: Path) -> None:

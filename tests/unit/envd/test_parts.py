@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox.envd.errors import InvalidArgumentError, UnauthenticatedError
+from emberbox.envd.errors import InvalidArgumentError, LimitReachedError, UnauthenticatedError
 from emberbox.envd.events import data_event, end_event
 from emberbox.envd.files.multipart import PartEnd, Parts, PartStart, boundary_of
 from emberbox.envd.identity import acting_as
 from emberbox.envd.init import parse_timestamp
-from emberbox.envd.listener import Listener
+from emberbox.envd.listener import ALL_QUEUES_BYTES, MAX_STREAMS, Listener, Listeners
 from emberbox.envd.paths import resolve
 from emberbox.envd.users import User, Users
 
@@ -111,7 +111,7 @@ def test_boundary() -> None:
 
 async def test_queue_of_a_client_is_bounded_also_for_tiny_events() -> None:
     space = []
-    listener = Listener(lambda: space.append(True))
+    listener = Listener(Listeners(), lambda: space.append(True))
     put = 0
     while not listener.full:
         listener.put(data_event("stdout", b"x"), 1)
@@ -121,6 +121,35 @@ async def test_queue_of_a_client_is_bounded_also_for_tiny_events() -> None:
     assert space == [True]
     listener.close()
     assert await listener.next(0) is None
+
+
+def test_queues_of_all_clients_together_are_bounded() -> None:
+    everyone = Listeners()
+    listeners = [Listener(everyone, lambda: None) for _ in range(MAX_STREAMS)]
+    held = 0
+    for listener in listeners:
+        while not listener.full:
+            listener.put(data_event("stdout", b"x"), 4096)
+            held += 4096
+    assert held < 2 * ALL_QUEUES_BYTES
+    with pytest.raises(LimitReachedError, match="close some of them first"):
+        Listener(everyone, lambda: None)
+    listeners[0].close()
+    listeners[0].close()
+    Listener(everyone, lambda: None).close()
+    assert everyone.open == MAX_STREAMS - 1
+
+
+async def test_client_whose_share_grew_makes_room() -> None:
+    everyone, space = Listeners(), []
+    others = [Listener(everyone, lambda: None) for _ in range(MAX_STREAMS - 1)]
+    listener = Listener(everyone, lambda: space.append(True))
+    while not listener.full:
+        listener.put(data_event("stdout", b"x"), 4096)
+    for other in others:
+        other.close()
+    assert await listener.next(0) is not None
+    assert space == [True]
 
 
 def test_identity_is_of_one_thread_and_ends() -> None:

@@ -301,8 +301,6 @@ def test_unary_errors_have_the_unary_form(client: Client) -> None:
     assert (broken.status_code, broken.json()["code"]) == (400, "invalid_argument")
     other = client.post("/process.Process/List", content="x", headers={"content-type": "text/x"})
     assert (other.status_code, other.json()["code"]) == (415, "invalid_argument")
-    watch = client.call("filesystem.Filesystem/CreateWatcher", {"path": "/"})
-    assert (watch.status_code, watch.json()["code"]) == (501, "unimplemented")
 
 
 def test_oversize_message_is_refused(client: Client) -> None:

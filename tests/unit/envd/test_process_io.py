@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import concurrent.futures
 import hashlib
 import json
 import os
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,13 +23,10 @@ from tests.unit.envd.conftest import (
     output,
     start_request,
 )
+from tests.unit.envd.peers import bytes_written, to_stdin, wait_until_blocked
 
 CONNECT = "process.Process/Connect"
 SEND = "process.Process/SendInput"
-
-
-def to_stdin(pid: int, data: bytes, kind: str = "stdin") -> dict[str, Any]:
-    return {"process": {"pid": pid}, "input": {kind: base64.b64encode(data).decode()}}
 
 
 def test_stdin_until_closed(client: Client) -> None:
@@ -39,10 +34,21 @@ def test_stdin_until_closed(client: Client) -> None:
         pid = stream.next().event["start"]["pid"]
         assert client.call(SEND, to_stdin(pid, b"one ")).json() == {}
         assert client.call(SEND, to_stdin(pid, b"two")).json() == {}
+        closed = client.call("process.Process/CloseStdin", {"process": {"pid": pid}})
+        assert closed.status_code == 200
+        assert output(stream.rest()) == b"one two"
+
+
+def test_stdin_may_be_closed_twice(client: Client) -> None:
+    with client.open_stream(START, start_request("/bin/sleep", "600", stdin=True)) as stream:
+        pid = stream.next().event["start"]["pid"]
         for _ in range(2):
             closed = client.call("process.Process/CloseStdin", {"process": {"pid": pid}})
             assert closed.status_code == 200
-        assert output(stream.rest()) == b"one two"
+        refused = client.call(SEND, to_stdin(pid, b"x"))
+        assert refused.json()["message"] == "stdin is not enabled or closed"
+        client.call("process.Process/SendSignal", {"process": {"pid": pid}, "signal": 9})
+        stream.rest()
 
 
 def test_stdin_is_enabled_when_nothing_is_said(client: Client) -> None:
@@ -187,24 +193,6 @@ def test_time_limit_of_connect_leaves_the_process(client: Client) -> None:
         first.rest()
 
 
-def written_so_far(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
-        if line.startswith("wchar:"):
-            return int(line.split()[1])
-    raise AssertionError("no wchar")
-
-
-def wait_until_still(pid: int) -> int:
-    """Until the process has stopped writing: it is blocked on its pipe."""
-    deadline = time.monotonic() + 20
-    before = -1
-    while (now := written_so_far(pid)) != before:
-        assert time.monotonic() < deadline, "the process never stops writing"
-        before = now
-        time.sleep(0.3)
-    return now
-
-
 def test_slow_reader_stops_the_process_and_loses_nothing(client: Client) -> None:
     total = 50_000_000
     with client.open_stream(
@@ -212,16 +200,16 @@ def test_slow_reader_stops_the_process_and_loses_nothing(client: Client) -> None
     ) as s:
         pid = s.next().event["start"]["pid"]
         # Socket buffers on both sides take some MB; a daemon without limit would take all.
-        assert wait_until_still(pid) < total * 0.8
+        assert wait_until_blocked(pid) < total * 0.8
         assert len(output(s.rest())) == total
 
 
 def test_process_goes_on_when_its_slow_reader_leaves(client: Client) -> None:
     with client.open_stream(START, start_request("/usr/bin/yes")) as stream:
         pid = stream.next().event["start"]["pid"]
-        stuck = wait_until_still(pid)
+        stuck = wait_until_blocked(pid)
     deadline = time.monotonic() + 20
-    while written_so_far(pid) < stuck + 50_000_000:
+    while bytes_written(pid) < stuck + 50_000_000:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     client.call("process.Process/SendSignal", {"process": {"pid": pid}, "signal": 9})
