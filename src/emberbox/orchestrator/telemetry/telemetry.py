@@ -47,7 +47,7 @@ class Timing:
     first: float = 1.0
     sample: float = 5.0
     logs: float = 1.0
-    last_words: float = 0.5
+    last_words: float = 0.25
 
 
 @dataclass(slots=True)

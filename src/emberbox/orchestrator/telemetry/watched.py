@@ -136,7 +136,8 @@ class Watched:
                     report = await self._take_all(guest)
         except (OrchestratorError, OSError, TimeoutError) as error:
             if self._answers:
-                _log.warning("no telemetry", sandbox_id=self.sandbox_id, reason=str(error))
+                reason = str(error) or f"no answer within {seconds} s"
+                _log.warning("no telemetry", sandbox_id=self.sandbox_id, reason=reason)
             self._answers = False
             return None
         self._answers = True
