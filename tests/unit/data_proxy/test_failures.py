@@ -68,3 +68,11 @@ def test_an_ipv6_network_is_one_peer(clock: Clock) -> None:
     waits = [failures.failed(f"2001:db8::{n}") for n in range(1, 5)]
     assert waits == [0, 0, 0, 2]
     assert failures.failed("2001:db8:0:1::1") == 0
+
+
+def test_ipv4_addresses_are_peers_of_their_own_in_either_form(clock: Clock) -> None:
+    failures = limit(clock)
+    assert [failures.failed("::ffff:10.0.0.1") for _ in range(3)] == [0, 0, 0]
+    assert failures.failed("10.0.0.1") == 2
+    assert failures.failed("::ffff:10.0.0.2") == 0
+    assert failures.failed("") == 0

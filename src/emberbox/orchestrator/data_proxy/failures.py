@@ -89,11 +89,16 @@ class _Bucket:
 
 
 def _network_of(peer: str) -> str:
-    """An IPv6 client has a whole /64 to take addresses from."""
+    """An IPv6 client has a whole /64 to take addresses from; an IPv4 one has its own.
+
+    An address written in either form is the same, as a socket for both gives the IPv6 form.
+    """
     try:
         address = ipaddress.ip_address(peer)
     except ValueError:
         return peer
-    if address.version == 4:
-        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((int(address), 64), strict=False))
