@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
+from emberbox.envd.connection import peer_of
 from emberbox.envd.errors import EnvdError, InvalidArgumentError, TooLargeError
 
 # ASGI's own types: messages and scopes are dictionaries whose values depend on their "type".
@@ -50,6 +51,11 @@ class Request:
         text = self._scope["query_string"].decode("latin-1")
         pairs = parse_qsl(text, keep_blank_values=True)
         return dict(reversed(pairs))
+
+    @property
+    def client_gone(self) -> bool:
+        """Whether the connection has ended: what is sent then is dropped without a word."""
+        return peer_of(self._scope).gone
 
     async def receive_chunk(self) -> bytes | None:
         """The next piece of the body, None at its end. Raises ClientGoneError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from protobuf.wkt.google.protobuf.timestamp_pb import Timestamp
@@ -31,9 +32,14 @@ def describe(path: str, users: Users) -> EntryInfo:
         owner=users.user_name(found.st_uid),
         group=users.group_name(found.st_gid),
         modified_time=_timestamp(found.st_mtime_ns),
-        symlink_target=readable(os.path.realpath(path)) if link else None,
+        symlink_target=_target(path) if link else None,
         metadata=metadata.read(path),
     )
+
+
+def unreadable(path: str) -> EntryInfo:
+    """For an entry whose directory may be listed but not entered."""
+    return EntryInfo(name=readable(os.path.basename(path)), path=readable(path))  # noqa: PTH119
 
 
 def walk(root: str, depth: int) -> Iterator[str]:
@@ -42,14 +48,21 @@ def walk(root: str, depth: int) -> Iterator[str]:
     Directories that cannot be read are listed without what is in them; not so `root`, for which
     OSError is raised.
     """
-    for name in sorted(os.listdir(root)):  # noqa: PTH208 - names, and paths as they were asked for
-        path = os.path.join(root, name)  # noqa: PTH118
+    levels = [iter(_children(root))]  # no recursion: a tree may be deeper than Python's stack
+    while levels:
+        path = next(levels[-1], None)
+        if path is None:
+            levels.pop()
+            continue
         yield path
-        if depth > 1 and not os.path.islink(path) and os.path.isdir(path):  # noqa: PTH114, PTH112
-            try:
-                yield from walk(path, depth - 1)
-            except OSError:
-                continue
+        if len(levels) < depth and not os.path.islink(path) and os.path.isdir(path):  # noqa: PTH114, PTH112
+            with suppress(OSError):
+                levels.append(iter(_children(path)))
+
+
+def _children(path: str) -> list[str]:
+    # Names, and paths as they were asked for.
+    return [os.path.join(path, name) for name in sorted(os.listdir(path))]  # noqa: PTH118, PTH208
 
 
 def readable(path: str) -> str:
@@ -68,6 +81,13 @@ def _target_type(path: str) -> FileType:
         return _type(os.stat(path).st_mode)  # noqa: PTH116
     except OSError:
         return FileType.SYMLINK
+
+
+def _target(path: str) -> str | None:
+    try:
+        return readable(os.path.realpath(path))
+    except OSError:  # links of /proc may be seen but not read
+        return None
 
 
 def _permissions(mode: int) -> str:

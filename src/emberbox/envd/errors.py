@@ -128,6 +128,11 @@ _BY_ERRNO: dict[int, tuple[type[EnvdError], str]] = {
     errno.ENAMETOOLONG: (InvalidArgumentError, "path '{path}' is too long"),
     errno.ELOOP: (InvalidArgumentError, "too many symbolic links in '{path}'"),
     errno.EINVAL: (InvalidArgumentError, "invalid path '{path}'"),
+    errno.EAGAIN: (InvalidArgumentError, "'{path}' has nothing to read now and would wait"),
+    errno.EBUSY: (
+        InvalidArgumentError,
+        "'{path}' is in use: it is a mount point, or of the system",
+    ),
     errno.ENXIO: (InvalidArgumentError, "path '{path}' is not a regular file"),
     errno.ENOSPC: (NoSpaceError, "not enough disk space to write '{path}'"),
     errno.EDQUOT: (NoSpaceError, "disk quota exceeded writing '{path}'"),

@@ -183,8 +183,10 @@ def _list_dir(path: str, depth: int, users: Users) -> list[EntryInfo]:
 def _describe_if_there(path: str, users: Users) -> EntryInfo | None:
     try:
         return entries.describe(path, users)
-    except FileNotFoundError:  # removed meanwhile
+    except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
         return None
+    except OSError:
+        return entries.unreadable(path)
 
 
 async def _follow(

@@ -25,4 +25,5 @@ def resolve(path: str, user: User, default: str = "") -> str:
             raise InvalidArgumentError(f"cannot expand '{head}' in path '{path}': use '~' alone")
         path = os.path.join(user.home, rest)  # noqa: PTH118 - text in, text out
     # Not realpath: clients expect the path that they asked for.
-    return os.path.normpath(os.path.join(user.home, path))  # noqa: PTH118
+    full = os.path.normpath(os.path.join(user.home, path))  # noqa: PTH118
+    return full[1:] if full.startswith("//") else full  # normpath keeps two, as POSIX allows

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from emberbox.envd.asgi import HeaderList, respond
+from emberbox.envd.asgi import ClientGoneError, HeaderList, respond
 from emberbox.envd.errors import InvalidArgumentError, from_os_error
 from emberbox.envd.files.access import authorize
 from emberbox.envd.files.encoding import accepted
@@ -155,6 +155,8 @@ class _Download:
             raise from_os_error(error, self._path) from error
 
     async def _send_piece(self, piece: bytes, *, more: bool) -> None:
+        if self._request.client_gone:
+            raise ClientGoneError
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
 

@@ -123,7 +123,7 @@ def _check_space(path: str, announced: int) -> None:
         return
     free = os.statvfs(os.path.dirname(path))  # noqa: PTH120
     available = free.f_bavail * free.f_frsize + _given_back(path)
-    if announced > available:
+    if free.f_blocks and announced > available:  # /proc and its like have no size
         raise NoSpaceError(
             f"not enough disk space: {announced} bytes required, {available} bytes available"
         )
