@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import IO, TYPE_CHECKING, TypeAlias, TypedDict, TypeGuard
+from typing import IO, TYPE_CHECKING, TypeAlias, TypedDict, TypeGuard, TypeVar
 
 from .errors import InvalidArgumentException
 from .json_fields import (
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 << 10
 OCTET_STREAM = "application/octet-stream"
+FILES_OF_A_FORM = 1000
+"""Well below the 10 000 that the daemon takes in one request."""
 
 FormFile: TypeAlias = tuple[str, tuple[str, IO[bytes], str]]
 """Field, then path, content and media type."""
@@ -68,6 +70,9 @@ class AsyncWriteEntry(TypedDict):
 
     path: str
     data: AsyncWriteData
+
+
+EntryT = TypeVar("EntryT", WriteEntry, AsyncWriteEntry)
 
 
 @dataclass
@@ -195,8 +200,24 @@ def sends_form(data: Sequence[object], *, gzip: bool, use_octet_stream: bool | N
     return True
 
 
-def fits_form(path: str) -> bool:
-    """Whether the path survives as the file name of a form part, which escapes some characters."""
+def forms_of(files: Sequence[EntryT]) -> Iterator[list[EntryT]]:
+    """The files in their order, in groups that one form takes each."""
+    group: list[EntryT] = []
+    for file in files:
+        alone = not _survives_as_file_name(file["path"])
+        if group and (alone or len(group) == FILES_OF_A_FORM):
+            yield group
+            group = []
+        group.append(file)
+        if alone:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _survives_as_file_name(path: str) -> bool:
+    """Some characters are escaped in a form; the path of a single file is in the query."""
     return path.isprintable() and not set(path) & set('"\\')
 
 

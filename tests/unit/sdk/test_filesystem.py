@@ -267,12 +267,30 @@ async def test_a_form_of_one_file(sdk: Flavour, server: StandIn, sandbox: Any, d
 async def test_names_that_a_form_would_change_are_sent_one_by_one(
     sdk: Flavour, server: StandIn, sandbox: Any
 ) -> None:
-    server.on("POST", "/files", echo_path)
-    names = ['quo"te', "back\\slash", "line\nbreak"]
+    server.on("POST", "/files", lambda r: echo_path(r) if "path" in r.query else echo_form(r))
+    names = ["a", "b", 'quo"te', "back\\slash", "c", "d", "line\nbreak"]
     files = [{"path": name, "data": name} for name in names]
     infos = await sdk.do(sandbox.files.write_files, files)
     assert [info.path for info in infos] == names
-    assert [request.query["path"] for request in server.sent("/files")] == names
+    assert [request.query.get("path") for request in server.sent("/files")] == [
+        None,
+        'quo"te',
+        "back\\slash",
+        None,
+        "line\nbreak",
+    ]
+
+
+async def test_many_files_are_several_forms(
+    sdk: Flavour, server: StandIn, sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emberbox.sdk.file_models.FILES_OF_A_FORM", 2)
+    server.on("POST", "/files", lambda r: echo_path(r) if "path" in r.query else echo_form(r))
+    names = ["a", "b", "c", "d", "e"]
+    files = [{"path": name, "data": name} for name in names]
+    infos = await sdk.do(sandbox.files.write_files, files)
+    assert [info.path for info in infos] == names
+    assert [len(request.form) for request in server.sent("/files")] == [2, 2, 1]
 
 
 async def test_what_a_form_cannot_carry(sdk: Flavour, sandbox: Any) -> None:

@@ -12,7 +12,7 @@ from emberbox.sdk.file_models import (
     OCTET_STREAM,
     WriteInfo,
     file_parameters,
-    fits_form,
+    forms_of,
     metadata_headers,
     sends_form,
 )
@@ -52,9 +52,7 @@ class Upload:
         data = [file["data"] for file in files]
         if not sends_form(data, gzip=gzip, use_octet_stream=use_octet_stream):
             return [self._send_octets(file, gzip=gzip) for file in files]
-        if all(fits_form(file["path"]) for file in files):
-            return self._send_form(files) if files else []
-        return [info for file in files for info in self._send_form([file])]
+        return [info for form in forms_of(files) for info in self._send_form(form)]
 
     def _send_octets(self, file: WriteEntry, *, gzip: bool) -> WriteInfo:
         data = file["data"]
