@@ -78,7 +78,9 @@ class LogQuery:
             if self._in_time(entry) and entry.level in wanted and self.search in entry.message
         ]
         # The host's own come as they happen, a guest's when they are fetched.
-        found.sort(key=lambda entry: entry.at, reverse=self.newest_first)
+        found.sort(key=lambda entry: entry.at)
+        if self.newest_first:
+            found.reverse()  # those of one moment as well
         return found[: self.limit]
 
     def _in_time(self, entry: Entry) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,26 +9,11 @@ import pytest
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.telemetry.guest import parse
 
-USAGE = {
-    "cpu_count": 2,
-    "cpu_busy": 1,
-    "cpu_ticks": 2,
-    "mem_used": 3,
-    "mem_total": 4,
-    "mem_cache": 5,
-    "disk_used": 6,
-    "disk_total": 7,
-}
-ENTRY: list[Any] = [1, 100.0, "info", "process", "started", {"pid": "1"}]
-
-
-def answer(**changes: Any) -> bytes:
-    whole = {"metrics": USAGE, "stream": "ab12", "more": False, "entries": [ENTRY], **changes}
-    return json.dumps(whole).encode()
+from .standin import ANSWERED_ENTRY, ANSWERED_USAGE, answer
 
 
 def entry(place: int, value: object) -> dict[str, Any]:
-    return {"entries": [[*ENTRY[:place], value, *ENTRY[place + 1 :]]]}
+    return {"entries": [[*ANSWERED_ENTRY[:place], value, *ANSWERED_ENTRY[place + 1 :]]]}
 
 
 def test_a_good_answer() -> None:
@@ -48,10 +32,10 @@ def test_a_good_answer() -> None:
         b"[" * 100_000,
         answer(stream="not/hex&x"),
         answer(stream=""),
-        answer(metrics={**USAGE, "mem_used": -1}),
-        answer(metrics={**USAGE, "mem_used": 1 << 64}),
-        answer(metrics={**USAGE, "mem_used": float("nan")}),
-        answer(metrics={**USAGE, "cpu_count": 0}),
+        answer(metrics={**ANSWERED_USAGE, "mem_used": -1}),
+        answer(metrics={**ANSWERED_USAGE, "mem_used": 1 << 64}),
+        answer(metrics={**ANSWERED_USAGE, "mem_used": float("nan")}),
+        answer(metrics={**ANSWERED_USAGE, "cpu_count": 0}),
         answer(metrics={}),
         answer(entries={}),
         answer(**entry(0, -1)),
