@@ -32,7 +32,7 @@ from emberbox._gen.envd.filesystem.filesystem_pb import (
     WatchDirResponse,
 )
 from emberbox.envd import entries, rpc, tree
-from emberbox.envd.errors import DeadlineExceededError, InvalidArgumentError
+from emberbox.envd.errors import DeadlineExceededError, InvalidArgumentError, LimitReachedError
 from emberbox.envd.paths import resolve
 from emberbox.envd.watching.changes import Options
 from emberbox.envd.watching.watchers import Watchers
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+
+_MAX_LISTED = 100_000
+"""Entries of one answer, which is made in memory: beyond it envd itself would be in danger."""
 
 _STARTED: Oneof[Literal["start"], WatchDirResponse.StartEvent]
 _STARTED = Oneof("start", WatchDirResponse.StartEvent())
@@ -171,13 +174,20 @@ def _move(source: str, destination: str, users: Users) -> EntryInfo:
 
 
 def _list_dir(path: str, depth: int, users: Users) -> list[EntryInfo]:
+    found: list[EntryInfo] = []
     try:
-        paths = entries.walk(path, depth)
-        return [entry for entry in (_describe_if_there(p, users) for p in paths) if entry]
+        for each in entries.walk(path, depth):
+            if entry := _describe_if_there(each, users):
+                found.append(entry)
+            if len(found) > _MAX_LISTED:
+                raise LimitReachedError(
+                    f"there are more than {_MAX_LISTED} entries below '{path}': list fewer levels"
+                )
     except NotADirectoryError as error:
         if os.path.lexists(path):
             raise InvalidArgumentError(f"path '{path}' is not a directory") from error
         raise
+    return found
 
 
 def _describe_if_there(path: str, users: Users) -> EntryInfo | None:

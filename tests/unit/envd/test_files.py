@@ -10,6 +10,7 @@ import os
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,13 +157,30 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_client_that_leaves_a_download(client: Client, tmp_path: Path) -> None:
-    with (tmp_path / "big").open("wb") as file:
-        file.truncate(100_000_000)
-    for _ in range(3):
-        with client.stream("GET", "/files", params={"path": f"{tmp_path}/big"}) as answer:
-            next(answer.iter_raw())
-    assert client.get("/health").status_code == 204
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_client_that_leaves_a_download_ends_it(
+    client: Client, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "big"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    request = {"params": {"path": str(path)}, "headers": {"accept-encoding": encoding}}
+    with client.stream("GET", "/files", **request) as answer:  # type: ignore[arg-type]
+        next(answer.iter_raw())
+        assert is_open(path)
+    deadline = time.monotonic() + 20
+    while is_open(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_open(path: Path) -> bool:
+    """In this process, where the daemon of the tests runs."""
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if os.readlink(link) == str(path):  # noqa: PTH115
+                return True
+    return False
 
 
 # Uploads

@@ -32,11 +32,12 @@ def upload(client: Client, path: Path, content: bytes = b"x", **params: str) -> 
     assert client.post("/files", params=query, content=content, headers=OCTETS).status_code == 200
 
 
+@pytest.mark.parametrize("content", [b"x", b""])
 def test_upload_of_a_new_file_is_create_chmod_write(
-    client: Client, tmp_path: Path, watching: Watching
+    client: Client, tmp_path: Path, watching: Watching, content: bytes
 ) -> None:
     with watching(client, tmp_path) as watched:
-        upload(client, tmp_path / "f")
+        upload(client, tmp_path / "f", content)
         assert watched.now() == [("CREATE", "f"), ("CHMOD", "f"), ("WRITE", "f")]
 
 

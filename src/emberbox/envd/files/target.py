@@ -43,6 +43,7 @@ class Target:
         self._workers = workers
         self._announced = announced
         self._fd = -1
+        self._written = False
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -67,6 +68,7 @@ class Target:
 
     async def write(self, data: bytes | memoryview) -> None:
         """Raises NoSpaceError when the disk is full."""
+        self._written = True
         try:
             await self._workers.run(_write_all, self._fd, data)
         except OSError as error:
@@ -74,8 +76,14 @@ class Target:
 
     async def close(self) -> None:
         """The upload is complete."""
-        fd, self._fd = self._fd, -1
-        os.close(fd)
+        try:
+            if not self._written:
+                # Nothing to write is an upload, too: watchers expect the WRITE event of it.
+                with suppress(OSError):  # of devices
+                    await self._workers.run(os.ftruncate, self._fd, 0)
+        finally:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     async def discard(self) -> None:
         """The upload failed. Devices and pipes stay, of course."""
