@@ -79,7 +79,7 @@ def test_what_a_busy_sandbox_uses(create: Callable[..., Sandbox], stack: Stack) 
         assert 0 < sample.mem_used < sample.mem_total <= 512 << 20
         assert 0 < sample.mem_cache < sample.mem_total
         assert 0 < sample.disk_used < sample.disk_total <= 11 * GIB
-    assert timedelta(seconds=-1) < idle.timestamp - began < timedelta(seconds=30)
+    assert began < idle.timestamp < datetime.now(UTC)
     assert (
         sandbox.get_metrics(start=began - timedelta(hours=2), end=began - timedelta(hours=1)) == []
     )
