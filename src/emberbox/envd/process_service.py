@@ -240,8 +240,10 @@ async def _follow(
                 return
             if now() >= deadline and process.end is None:
                 raise DeadlineExceededError("the time limit of the call is over")
-            yield event or _KEEPALIVE
             if event is not None and event is process.end:
+                rpc.last_message_follows()
+                yield event
                 return
+            yield event or _KEEPALIVE
     finally:
         process.forget(listener)

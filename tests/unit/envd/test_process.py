@@ -39,6 +39,16 @@ def test_stream_is_start_output_end_and_end_of_stream(client: Client) -> None:
     assert messages[-1] == Message(2, {})
 
 
+def test_end_comes_in_one_piece_with_the_end_of_the_stream(client: Client) -> None:
+    headers = {"content-type": "application/connect+json"}
+    request = envelope(start_request("/bin/true"))
+    with client.stream("POST", f"/{START}", content=request, headers=headers) as answer:
+        pieces = list(answer.iter_raw())
+    assert b'"start"' in pieces[0]
+    assert b'"end"' in pieces[-1]
+    assert pieces[-1].endswith(b"\x02\x00\x00\x00\x02{}")
+
+
 def test_exit_code_is_told_with_an_error(client: Client) -> None:
     end = client.run("/bin/sh", "-c", "exit 3")[-2].event["end"]
     assert end == {"exitCode": 3, "exited": True, "status": "exit status 3", "error": end["status"]}
