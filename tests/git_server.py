@@ -44,6 +44,7 @@ class GitHandler(BaseHTTPRequestHandler):
             "QUERY_STRING": target.query,
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
         }
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         ran = subprocess.run(

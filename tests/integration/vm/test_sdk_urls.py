@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
 from emberbox.sdk.config import ENVD_PORT
@@ -37,3 +38,12 @@ def test_signed_urls(create: Callable[..., Sandbox]) -> None:
     assert anyone.get("/files?path=/root/x&username=root").status_code == 401
     expired = target(sandbox.download_url("/root/a b+ü.txt", "root", -10))
     assert anyone.get(expired).json() == {"code": 401, "message": "signature is already expired"}
+
+
+def test_a_signed_url_works_as_it_is(create: Callable[..., Sandbox]) -> None:
+    sandbox, other = create(), create()
+    for each in (sandbox, other):
+        each.files.write("/home/user/mine", each.sandbox_id)
+    for each in (sandbox, other):
+        fetched = httpx2.get(each.download_url("/home/user/mine"), trust_env=False, timeout=30)
+        assert fetched.text == each.sandbox_id
