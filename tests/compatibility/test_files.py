@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.compatibility.flavours import Sdk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 HOME = "/home/user"
 
