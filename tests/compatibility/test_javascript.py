@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-SECONDS = 400
+SECONDS = 600
 """For one file, on a machine that computes slowly and is busy."""
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(SECONDS + 200)]
