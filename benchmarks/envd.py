@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.envd_bare import Bare
+from benchmarks.envd_bare import Bare, build
 from benchmarks.envd_transfer import measure_transfers
 from benchmarks.figures import Clock, at_least_one, percentiles, progress
 from benchmarks.stack import running
@@ -36,7 +36,9 @@ _STREAM_SECONDS = 240
 def main(arguments: list[str]) -> dict[str, Any]:
     """Measure."""
     options = _parse(arguments)
-    with running(), Sandbox.create(timeout=_LIFE_SECONDS) as sandbox, Bare.put(sandbox) as bare:
+    program = build()
+    with running(), Sandbox.create(timeout=_LIFE_SECONDS) as sandbox:
+        bare = Bare.put(sandbox, program)
         commands = measure_commands(sandbox, bare, options.commands)
         terminals = measure_terminals(sandbox, bare, options.terminals)
         transfers = measure_transfers(sandbox, bare, options.small, options.large)
