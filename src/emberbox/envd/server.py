@@ -15,6 +15,7 @@ import uvicorn
 from emberbox.envd.app import Application
 from emberbox.envd.bridge import Bridges
 from emberbox.envd.connection import Connection
+from emberbox.envd.cors import Cors
 from emberbox.envd.filesystem_service import FilesystemService
 from emberbox.envd.init import Initializer
 from emberbox.envd.logbook import Logbook, LogbookHandler
@@ -108,7 +109,7 @@ class Envd:
         )
         self._server = _IdleServer(
             uvicorn.Config(
-                self.app,
+                Cors(self.app),
                 host=self.settings.address,
                 port=self.settings.port,
                 http=Connection,

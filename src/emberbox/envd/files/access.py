@@ -36,7 +36,8 @@ def authorize(state: State, request: Request, operation: str, users: Users) -> U
 
 
 def _check_signature(query: Mapping[str, str], operation: str, token: str) -> None:
-    given = query.get("signature")
+    # A "+" of base64 that was not encoded arrives as a blank.
+    given = query.get("signature", "").replace(" ", "+")
     if not given:
         raise UnauthenticatedError("missing signature query parameter")
     expiration = query.get("signature_expiration")

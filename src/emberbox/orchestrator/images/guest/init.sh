@@ -88,6 +88,8 @@ ip link set lo up &&
     ip route add default via 169.254.0.22 || die "cannot configure eth0"
 
 echo "$hostname" >/root/proc/sys/kernel/hostname
+# The kernel's own figure for this little memory is used up by one watched node_modules.
+echo 65536 >/root/proc/sys/fs/inotify/max_user_watches
 # Later boots of the same scratch disk keep what the user has made of these files.
 if [ -n "$first_boot" ]; then
     chmod 1777 /root/tmp
