@@ -48,10 +48,10 @@ def main(arguments: list[str]) -> dict[str, Any]:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks envd")
-    parser.add_argument("--commands", type=at_least_one, default=100)
-    parser.add_argument("--terminals", type=at_least_one, default=20)
-    parser.add_argument("--small", type=at_least_one, default=15, help="transfers of 1 MiB")
-    parser.add_argument("--large", type=at_least_one, default=3, help="transfers of 100 MiB")
+    parser.add_argument("--commands", type=at_least_one, default=60)
+    parser.add_argument("--terminals", type=at_least_one, default=10)
+    parser.add_argument("--small", type=at_least_one, default=10, help="transfers of 1 MiB")
+    parser.add_argument("--large", type=at_least_one, default=2, help="transfers of 100 MiB")
     parser.add_argument("--streams", type=at_least_one, default=200, help="commands at once")
     return parser.parse_args(arguments)
 
