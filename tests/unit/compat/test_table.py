@@ -100,6 +100,14 @@ def test_a_method_that_there_is_not(
     assert "Sandbox.none was tested but is no public method" in capsys.readouterr().err
 
 
+def test_a_group_that_there_is_not(
+    page: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(results, "cli", "sandbox dance", NORMAL, group="D")
+    assert compat_table.main() == 1
+    assert "cli: sandbox dance is in group 'D'" in capsys.readouterr().err
+
+
 def test_a_suite_that_left_nothing(
     page: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
