@@ -67,7 +67,7 @@ covers(
   },
 );
 
-covers(["Git.init", "Git.add", "Git.commit", "Git.status"], "from nothing to a commit", async () => {
+covers(["Git.init", "Git.add", "Git.commit", "Git.status"], "a first commit", async () => {
   const path = "/home/user/fresh";
   await git().init(path, { initialBranch: "trunk" });
   await file.box.files.write(`${path}/file`, "x");
