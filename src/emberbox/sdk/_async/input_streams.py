@@ -47,35 +47,43 @@ class TakesInputStream:
 class AsyncCommandInputHandle:
     """A stream of input to a command or PTY; made by `stream_input`.
 
-    As a context manager it is closed at the end of the block, and given up after an error.
+    As a context manager it is closed at the end of the block, and given up after an error or
+    when closing is cancelled.
     """
 
     def __init__(self, processes: AsyncProcesses, pid: int, timeout: float | None) -> None:
         self._processes = processes
         self._pid = pid
         self._queue: asyncio.Queue[Mapping[str, object] | None] = asyncio.Queue(QUEUED_PIECES)
+        self._sending = asyncio.Lock()
         self._closed = False
+        self._end_is_queued = False
         self._failure: Exception | None = None
         self._task = asyncio.create_task(self._run(timeout or None))
 
     async def send(self, data: str | bytes) -> None:
         """Queue input; waits while the process is behind in reading its input.
 
+        What is sent at the same time by others comes before or after it, not in between.
+
         Raises what has ended the stream, and SandboxException when it was closed.
         """
         if self._closed:
             raise SandboxException("the input stream is closed: open another with stream_input")
-        for message in input_stream_data(self._processes.kind, data):
-            await self._put(message)
+        async with self._sending:
+            for message in input_stream_data(self._processes.kind, data):
+                await self._put(message)
 
     async def close(self) -> None:
         """Wait until all input is written, and end the stream; the process's input stays open.
 
         Raises what has ended the stream before that. Can be called again.
         """
-        if not self._closed:
-            self._closed = True
-            await self._put(None)
+        self._closed = True
+        async with self._sending:
+            if not self._end_is_queued:
+                await self._put(None)
+                self._end_is_queued = True
         await asyncio.wait([self._task])
         self._raise_failure()
 
@@ -83,12 +91,13 @@ class AsyncCommandInputHandle:
         return self
 
     async def __aexit__(self, error: type[BaseException] | None, *_more: object) -> None:
-        if error is None:
-            await self.close()
-            return
-        self._closed = True
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        try:
+            if error is None:
+                await self.close()
+        finally:
+            self._closed = True
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _put(self, message: Mapping[str, object] | None) -> None:
         self._raise_failure()
@@ -107,6 +116,9 @@ class AsyncCommandInputHandle:
         try:
             async with asyncio.timeout(timeout):
                 await self._processes.stream_input(self._messages(), timeout)
+        except asyncio.CancelledError:
+            self._failure = SandboxException("the input stream was given up")
+            raise
         except TimeoutError:
             self._failure = request_timed_out("timeout")
         except Exception as error:  # noqa: BLE001 (raised by `send` and `close`, whatever it is)
