@@ -35,6 +35,8 @@ _REFUSALS = (
     "terminal prompts disabled",
     "invalid username or password",
     "access denied",
+    "not authorized",
+    "the requested url returned error: 403",
     "permission denied (",  # of ssh; a directory that may not be written is something else
 )
 _NO_UPSTREAM = (
@@ -53,9 +55,8 @@ class Credentials:
     password: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        for what, value in (("username", self.username), ("password", self.password)):
-            if {"\n", "\r", "\0"} & set(value):
-                raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
+        _check_line("username", self.username)
+        _check_line("password", self.password)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -154,8 +155,9 @@ def authenticate(credentials: Credentials, host: str, protocol: str) -> str:
     Raises InvalidArgumentException.
     """
     for what, value in (("host", host), ("protocol", protocol)):
-        if {"\n", "\r", "\0"} & set(value):
-            raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
+        if not value:
+            raise InvalidArgumentException(f"{what} must not be empty")
+        _check_line(what, value)
     lines = shlex.join([r"protocol=%s\nhost=%s\nusername=%s\npassword=%s\n\n", protocol, host])
     store = git("config", "--global", "credential.helper", "store")
     approve = git("credential", "approve")
@@ -197,6 +199,12 @@ def environment(
         **(asked or {}),
         **(more or {}),
     }
+
+
+def _check_line(what: str, value: str) -> None:
+    """What is handed over on a line of its own cannot hold the end of one."""
+    if {"\n", "\r", "\0"} & set(value):
+        raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
 
 
 def _split(url: str) -> tuple[str, Credentials | None]:

@@ -107,8 +107,8 @@ async def test_what_is_no_input(sdk: Flavour, server: StandIn, sandbox: Any) -> 
         await send(sdk, sandbox.commands, ["x", bad])
 
 
-@pytest.mark.parametrize("data", ["text", b"bytes"])
-async def test_a_sync_stream_is_not_a_single_piece(server: StandIn, data: str | bytes) -> None:
+@pytest.mark.parametrize("data", ["text", b"bytes", bytearray(b"bytes"), memoryview(b"bytes")])
+async def test_a_sync_stream_is_not_a_single_piece(server: StandIn, data: Any) -> None:
     sandbox: Any = await asyncio.to_thread(emberbox.Sandbox.create)
     for group in (sandbox.commands, sandbox.pty):
         with pytest.raises(emberbox.InvalidArgumentException, match="list"):

@@ -45,7 +45,7 @@ class TakesInputStream:
             SandboxException: the process takes no input.
             InvalidArgumentException: `data` is one `str` or `bytes`, or yields something else.
         """
-        if isinstance(data, str | bytes):
+        if isinstance(data, str | bytes | bytearray | memoryview):
             raise InvalidArgumentException(
                 "data must be an iterable of str or bytes: put a single piece into a list"
             )
