@@ -81,7 +81,7 @@ class Access:
     url: str
     """Without credentials."""
     credentials: Credentials | None = None
-    original_url: str | None = None
+    original_url: str | None = field(default=None, repr=False)
     """The URL of the remote, if it carries credentials that are not to be used."""
 
     @property
@@ -105,11 +105,12 @@ class Access:
         return {**(self.credentials.environment if self.credentials else {}), **embedded}
 
     def redact(self, text: str) -> str:
-        """The text without the password, as it is and as it is written in URLs."""
-        if self.credentials is None:
+        """The text without passwords, as they are and as they are written in URLs."""
+        unused = _split(self.original_url)[1] if self.original_url else None
+        passwords = [known.password for known in (self.credentials, unused) if known]
+        if not passwords:
             return text
-        password = self.credentials.password
-        forms = {password, quote(password, safe=""), quote(password)}
+        forms = {form for each in passwords for form in (each, quote(each, safe=""), quote(each))}
         longest_first = sorted(forms, key=len, reverse=True)
         # Without regard to case: git writes the hexadecimal digits of an escape small.
         return re.sub("|".join(map(re.escape, longest_first)), "***", text, flags=re.IGNORECASE)

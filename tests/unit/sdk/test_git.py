@@ -22,7 +22,7 @@ from emberbox import (
 )
 from emberbox.sdk import git_commands
 from emberbox.sdk._async.git import AsyncGit
-from emberbox.sdk.git_credentials import Credentials, access, explain
+from emberbox.sdk.git_credentials import Credentials, access, access_to_remote, explain
 from tests.git_server import serve
 
 if TYPE_CHECKING:
@@ -376,6 +376,16 @@ def test_redaction_covers_every_way_to_write_a_password() -> None:
         "***",
     )
     assert PASSWORD not in repr(used)
+
+
+def test_a_password_that_is_not_used_is_not_shown_either() -> None:
+    url = "https://tester:stale%40@h/x"
+    used = access_to_remote(url, Credentials("tester", PASSWORD))
+    said = CommandExitException(f"at {url}", "is stale@", 128, None)
+    shown = explain("push", said, used)
+    assert isinstance(shown, CommandExitException)
+    assert (shown.stderr, shown.stdout) == ("at https://tester:***@h/x", "is ***")
+    assert "stale" not in repr(used)
 
 
 async def test_git_keeps_credentials_for_a_host(git: Git, remote: Remote, tmp_path: Path) -> None:

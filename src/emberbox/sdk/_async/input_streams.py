@@ -39,7 +39,8 @@ class TakesInputStream:
 
         `timeout` limits the whole stream, in seconds; 0 or None for no limit. Errors are raised
         by the handle: NotFoundException when there is no such process, TimeoutException after
-        `timeout`, SandboxException when the process takes no input.
+        `timeout`, SandboxException when the process takes no input. What the sandbox refuses is
+        heard at the end: `close` raises it.
         """
         return AsyncCommandInputHandle(self._processes, pid, timeout)
 

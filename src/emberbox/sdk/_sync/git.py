@@ -41,7 +41,8 @@ class Git:
     when git fails, InvalidArgumentException, and what `commands.run` raises.
 
     `username` and `password` (or a token) reach the server through the environment of the one
-    command. They are stored nowhere, except by what is called `dangerously_…`.
+    command, where programs of the same user and `commands.list` can read them while it runs. They
+    are stored nowhere and are in no command line, except by what is called `dangerously_…`.
     """
 
     def __init__(self, commands: Commands) -> None:

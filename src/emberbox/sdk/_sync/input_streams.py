@@ -37,7 +37,7 @@ class TakesInputStream:
 
         The process's input stays open. `timeout` limits the whole, in seconds; 0 or None for
         no limit. It is looked at when `data` yields, so it does not interrupt an iterable that
-        waits.
+        waits. What the sandbox refuses is heard at the end of `data`.
 
         Raises:
             NotFoundException: there is no such process.
