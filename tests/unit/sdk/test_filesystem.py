@@ -302,7 +302,7 @@ async def test_names_that_a_form_would_change_are_sent_one_by_one(
 async def test_many_files_are_several_forms(
     sdk: Flavour, server: StandIn, sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emberbox.sdk.file_models.FILES_OF_A_FORM", 2)
+    monkeypatch.setattr("emberbox.sdk.upload_data.FILES_OF_A_FORM", 2)
     server.on("POST", "/files", lambda r: echo_path(r) if "path" in r.query else echo_form(r))
     names = ["a", "b", "c", "d", "e"]
     files = [{"path": name, "data": name} for name in names]

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from emberbox.sdk.config import Username
-    from emberbox.sdk.file_models import AsyncWriteData, AsyncWriteEntry, WriteInfo
+    from emberbox.sdk.file_models import WriteInfo
     from emberbox.sdk.json_fields import JsonObject
+    from emberbox.sdk.upload_data import AsyncWriteData, AsyncWriteEntry
 
     from .envd import AsyncEnvd
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emberbox.sdk.command_models import (
+from emberbox.sdk.connect_protocol import KEEPALIVE_SECONDS
+from emberbox.sdk.error_mapping import request_timed_out
+from emberbox.sdk.errors import SandboxException
+from emberbox.sdk.process_messages import (
     INPUT_STREAM_SECONDS,
     input_stream_data,
     input_stream_start,
 )
-from emberbox.sdk.connect_protocol import KEEPALIVE_SECONDS
-from emberbox.sdk.error_mapping import request_timed_out
-from emberbox.sdk.errors import SandboxException
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from emberbox.sdk.config import Username
-    from emberbox.sdk.file_models import WriteData, WriteEntry, WriteInfo
+    from emberbox.sdk.file_models import WriteInfo
     from emberbox.sdk.json_fields import JsonObject
+    from emberbox.sdk.upload_data import WriteData, WriteEntry
 
     from .envd import Envd
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emberbox.sdk.command_models import (
+from emberbox.sdk.errors import InvalidArgumentException
+from emberbox.sdk.process_messages import (
     INPUT_STREAM_SECONDS,
     InputKind,
     input_stream_data,
     input_stream_start,
 )
-from emberbox.sdk.errors import InvalidArgumentException
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
