@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from .command_models import CommandExitException
-from .errors import GitAuthException, GitUpstreamException, InvalidArgumentException
+from .errors import InvalidArgumentException
 from .git_commands import git
 
 if TYPE_CHECKING:
@@ -26,25 +25,6 @@ _EMBEDDED_URL = "EMBERBOX_GIT_EMBEDDED_URL"
 
 _ANSWER = rf'printf "username=%s\npassword=%s\n" "${_USERNAME}" "${_PASSWORD}"'
 _HELPER = f'!f() {{ if test "$1" = get; then {_ANSWER}; fi; }}; f'
-
-# Lower case; what git and the usual servers say, with messages in English.
-_REFUSALS = (
-    "authentication failed",
-    "could not read username",
-    "could not read password",
-    "terminal prompts disabled",
-    "invalid username or password",
-    "access denied",
-    "not authorized",
-    "the requested url returned error: 403",
-    "permission denied (",  # of ssh; a directory that may not be written is something else
-)
-_NO_UPSTREAM = (
-    "no upstream branch",
-    "no upstream configured",
-    "no tracking information",
-    "not currently on a branch",
-)
 
 
 @dataclass(frozen=True)
@@ -165,35 +145,10 @@ def authenticate(credentials: Credentials, host: str, protocol: str) -> str:
     return f'{store} && printf {lines} "${_USERNAME}" "${_PASSWORD}" | {approve}'
 
 
-def explain(operation: str, failure: CommandExitException, used: Access) -> Exception:
-    """What to raise for a failed clone, push or pull; no text of it holds the password."""
-    said = used.redact(f"{failure.stderr}\n{failure.stdout}").strip()
-    lowered = said.lower()
-    if any(text in lowered for text in _REFUSALS):
-        remedy = "check username and password" if used.credentials else "pass username and password"
-        return GitAuthException(f"git {operation} was refused, {remedy}: {said}")
-    if operation != "clone" and any(text in lowered for text in _NO_UPSTREAM):
-        return GitUpstreamException(
-            f"git {operation} does not know which branch is meant: pass remote and branch;"
-            f" push with set_upstream=True remembers them: {said}"
-        )
-    return redacted(failure, used)
-
-
-def redacted(failure: CommandExitException, used: Access) -> CommandExitException:
-    """The failure without the password."""
-    return CommandExitException(
-        stderr=used.redact(failure.stderr),
-        stdout=used.redact(failure.stdout),
-        exit_code=failure.exit_code,
-        error=failure.error and used.redact(failure.error),
-    )
-
-
 def environment(
     asked: Mapping[str, str] | None, more: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Variables of a git command: it asks nothing, and speaks English for `explain`."""
+    """Variables of a git command: it asks nothing, and speaks English for `git_failures`."""
     return {
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C.UTF-8",

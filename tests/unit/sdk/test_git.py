@@ -22,7 +22,8 @@ from emberbox import (
 )
 from emberbox.sdk import git_commands
 from emberbox.sdk._async.git import AsyncGit
-from emberbox.sdk.git_credentials import Credentials, access, access_to_remote, explain
+from emberbox.sdk.git_credentials import Credentials, access, access_to_remote
+from emberbox.sdk.git_failures import explain
 from tests.git_server import serve
 
 if TYPE_CHECKING:

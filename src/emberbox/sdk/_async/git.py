@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emberbox.sdk import git_commands, git_credentials
+from emberbox.sdk import git_commands, git_credentials, git_failures
 from emberbox.sdk.command_models import CommandExitException
 from emberbox.sdk.errors import InvalidArgumentException
 from emberbox.sdk.git_parsing import parse_branches, parse_status
@@ -417,7 +417,7 @@ class AsyncGit:
         try:
             return await self._run(command, how, used.environment)
         except CommandExitException as failure:
-            raise git_credentials.redacted(failure, used) from None
+            raise git_failures.redacted(failure, used) from None
 
     async def configure_user(  # noqa: PLR0917
         self,
@@ -470,7 +470,7 @@ class AsyncGit:
             return await self._run(command, how, used.environment)
         except CommandExitException as failure:
             # The cause would show the text that may hold the password.
-            raise git_credentials.explain(operation, failure, used) from None
+            raise git_failures.explain(operation, failure, used) from None
 
     async def _run(
         self, command: str, how: _HowToRun, more: Mapping[str, str] | None = None
