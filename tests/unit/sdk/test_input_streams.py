@@ -232,6 +232,16 @@ class TestHandle:
         with pytest.raises(emberbox.SandboxException, match="given up"):
             await asyncio.wait_for(handles[0].close(), 5)
 
+    async def test_a_block_that_fails_at_once_gives_up_the_stream(
+        self, sandbox: emberbox.AsyncSandbox
+    ) -> None:
+        handle = sandbox.commands.stream_input(7)
+        with pytest.raises(KeyError):
+            async with handle:
+                raise KeyError
+        with pytest.raises(emberbox.SandboxException, match="given up"):
+            await handle.close()
+
     async def test_closing_can_be_tried_again(
         self, server: StandIn, sandbox: emberbox.AsyncSandbox
     ) -> None:

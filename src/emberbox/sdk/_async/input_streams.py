@@ -112,14 +112,13 @@ class AsyncCommandInputHandle:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+        if self._task.cancelled():
+            raise SandboxException("the input stream was given up")
 
     async def _run(self, timeout: float | None) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._processes.stream_input(self._messages(), timeout)
-        except asyncio.CancelledError:
-            self._failure = SandboxException("the input stream was given up")
-            raise
         except TimeoutError:
             self._failure = request_timed_out("timeout")
         except Exception as error:  # noqa: BLE001 (raised by `send` and `close`, whatever it is)
