@@ -145,7 +145,10 @@ class Envd:
         return self._server.started
 
     def _serve(self, sockets: list[socket.socket] | None) -> None:
-        asyncio.run(self._serve_until_stopped(sockets))
+        try:
+            asyncio.run(self._serve_until_stopped(sockets))
+        finally:
+            self.processes.close()
 
     async def _serve_until_stopped(self, sockets: list[socket.socket] | None) -> None:
         _envd_logger.addHandler(self._log_handler)
