@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.orchestrator import envd_client
+from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.images.disks import copy_sparse, make_scratch
 from emberbox.orchestrator.machines.driver import BootFiles, Surroundings
@@ -143,6 +144,7 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
         await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
     for command in WARM_UP:
         await _run(slot, command)
+    await _sample(slot)
     _log.info(
         "template warm",
         template=spec.names[0],
@@ -171,6 +173,18 @@ async def _run(slot: Slot, command: str) -> None:
     )
     if answer.status != 200 or b'"end"' not in answer.body:
         raise GuestUnreachable(f"envd could not run {command!r}: {answer.body!r}")
+
+
+async def _sample(slot: Slot) -> None:
+    """Ask as for the first sample of a sandbox, which is then not the first of its envd."""
+    connection = EnvdConnection(slot)
+    try:
+        async with asyncio.timeout(_WARM_UP_SECONDS):
+            answer = await connection.get("/telemetry")
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise GuestUnreachable(f"envd refused /telemetry: {answer.status}")
 
 
 def _nobody(spec: TemplateSpec) -> envd_client.Identity:
