@@ -50,7 +50,10 @@ class TelemetryStore:
         return bool(_SANDBOX_ID.fullmatch(sandbox_id)) and (self._root / sandbox_id).is_dir()
 
     def sweep(self, live: Collection[str]) -> None:
-        """Remove what is left of sandboxes that ended too long ago, or before too many others."""
+        """Remove what is left of sandboxes that ended too long ago, or before too many others.
+
+        `live` may change meanwhile: who is in it when its turn comes is left alone.
+        """
         if not self._root.is_dir():
             return
         ended = [path for path in self._root.iterdir() if path.name not in live]
@@ -58,7 +61,8 @@ class TelemetryStore:
         ended.sort(key=_written, reverse=True)
         oldest = time.time() - self._retention.days * _DAY
         for place, directory in enumerate(ended):
-            if place >= self._retention.sandboxes or _written(directory) < oldest:
+            too_old = place >= self._retention.sandboxes or _written(directory) < oldest
+            if too_old and directory.name not in live:
                 shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from emberbox.orchestrator.errors import SandboxMissing
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
-from emberbox.orchestrator.telemetry.store import Retention
+from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
 from emberbox.orchestrator.telemetry.telemetry import Telemetry
 
 from .standin import ALL, FAST, SELDOM, World, messages, record, until
@@ -309,6 +309,22 @@ async def test_old_logs_are_swept_and_those_of_living_sandboxes_never(world: Wor
         telemetry.start()
         left = {"i0", "i1", "i4"}
         await until(lambda: {path.name for path in world.directory.iterdir()} == left)
+
+
+class BeginsMeanwhile(set[str]):
+    """Who lives, of whom one begins once it was looked who lives."""
+
+    looked = False
+
+    def __contains__(self, sandbox_id: object) -> bool:
+        looked, self.looked = self.looked, True
+        return looked
+
+
+def test_a_sandbox_that_begins_beside_the_sweep_keeps_its_log(tmp_path: Path) -> None:
+    (tmp_path / "iabc").mkdir()
+    TelemetryStore(tmp_path, Retention(sandboxes=0)).sweep(BeginsMeanwhile())
+    assert (tmp_path / "iabc").is_dir()
 
 
 class FailingTelemetry(Telemetry):
