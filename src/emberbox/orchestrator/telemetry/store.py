@@ -34,6 +34,7 @@ class TelemetryStore:
     """One directory for each sandbox, beside the run directories: it outlives them."""
 
     def __init__(self, root: Path, retention: Retention) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._root = root
         self._retention = retention
 
@@ -54,8 +55,6 @@ class TelemetryStore:
 
         `live` may change meanwhile: who is in it when its turn comes is left alone.
         """
-        if not self._root.is_dir():
-            return
         ended = [path for path in self._root.iterdir() if path.name not in live]
         # The last thing written is the end; its rename or creation touches the directory only.
         ended.sort(key=_written, reverse=True)

@@ -311,6 +311,15 @@ async def test_old_logs_are_swept_and_those_of_living_sandboxes_never(world: Wor
         await until(lambda: {path.name for path in world.directory.iterdir()} == left)
 
 
+async def test_nobody_but_root_reads_them(world: World) -> None:
+    async with world.program() as telemetry:
+        await telemetry.begin(record())
+        await until(lambda: telemetry.latest(["iabc"]) != {})
+    made = [world.directory, *world.directory.rglob("*")]
+    assert {path.name for path in made} == {"telemetry", "iabc", "log", "metrics"}
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
+
+
 class BeginsMeanwhile(set[str]):
     """Who lives, of whom one begins once it was looked who lives."""
 
