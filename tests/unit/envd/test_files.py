@@ -85,7 +85,8 @@ def test_ranges(client: Client, tmp_path: Path, header: str, expected: bytes) ->
 
 def test_ranges_that_are_not_honoured(client: Client, tmp_path: Path) -> None:
     (tmp_path / "ten").write_bytes(b"0123456789")
-    for header in ("bytes=0-1,3-4", "items=0-1", "bytes=x", "bytes=5-2"):
+    too_long = f"bytes={'1' * 5000}-"
+    for header in ("bytes=0-1,3-4", "items=0-1", "bytes=x", "bytes=5-2", too_long):
         answer = client.get("/files", params={"path": f"{tmp_path}/ten"}, headers={"range": header})
         assert (answer.status_code, len(answer.content)) == (200, 10), header
     answer = client.get(
@@ -462,7 +463,8 @@ def test_signature_in_place_of_the_token(secured: Running, tmp_path: Path) -> No
         "invalid signature",
     )
     assert refused(query("read", None) | {"username": "root"}) == (401, "invalid signature")
-    assert refused(query("read", "soon")) == (401, "invalid signature")
+    for nonsense in ("soon", "9" * 5000):
+        assert refused(query("read", nonsense)) == (401, "invalid signature")
     past = str(int(time.time()) - 1)
     assert refused(query("read", past)) == (401, "signature is already expired")
 
