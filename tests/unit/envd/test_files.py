@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
 import gzip
@@ -11,6 +12,7 @@ import os
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -19,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emberbox.envd.files.access import sign
+from emberbox.envd.files.multipart import PartEvent, Parts
+from emberbox.envd.files.upload import _unzipped
 from tests.unit.envd.conftest import OTHER, Client, Running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     import httpx2
 
@@ -496,3 +500,48 @@ def test_upload_while_others_work(running: Running, tmp_path: Path) -> None:
         stop.set()
         thread.join()
     assert slowest < 5, "only a hang is a failure; figures are for benchmarks"
+
+
+def test_parsing_many_parts_stops_nobody(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsing, go_on, feed = threading.Event(), threading.Event(), Parts.feed
+
+    def slow(parts: Parts, piece: bytes) -> list[PartEvent]:
+        parsing.set()
+        assert go_on.wait(20)
+        return feed(parts, piece)
+
+    monkeypatch.setattr(Parts, "feed", slow)
+    file = ('name="file"; filename="x"', bytes(300_000))
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            params = {"path": f"{tmp_path}/x"}
+            body = multipart(file)
+            post = running.client.post
+            sent = threads.submit(post, "/files", params=params, content=body, headers=FORM)
+            assert parsing.wait(20)
+            assert running.client.get("/health", timeout=10).status_code == 204
+        finally:
+            go_on.set()
+        assert sent.result(20).status_code == 200
+
+
+async def test_inflating_lets_others_run() -> None:
+    turns, done = 0, False
+
+    async def other() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield gzip.compress(bytes(8 * 1024 * 1024))
+
+    beside = asyncio.create_task(other())
+    pieces = [len(piece) async for piece in _unzipped(body())]
+    done = True
+    await beside
+    assert sum(pieces) == 8 * 1024 * 1024
+    assert turns >= len(pieces) > 8
