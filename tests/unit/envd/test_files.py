@@ -22,7 +22,10 @@ import pytest
 
 from emberbox.envd.files.access import sign
 from emberbox.envd.files.multipart import PartEvent, Parts
+from emberbox.envd.files.target import Target
 from emberbox.envd.files.upload import _unzipped
+from emberbox.envd.users import Users
+from emberbox.envd.workers import Workers
 from tests.unit.envd.conftest import OTHER, Client, Running
 
 if TYPE_CHECKING:
@@ -349,6 +352,18 @@ def test_client_that_leaves_an_upload_leaves_no_file(running: Running, tmp_path:
     while (tmp_path / "half").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+async def test_failed_upload_leaves_alone_what_took_its_place(tmp_path: Path) -> None:
+    path, newer = tmp_path / "file", tmp_path / "newer"
+    newer.write_text("whole")
+    workers = Workers(Users())
+    target = Target(str(path), workers.users.find("root"), {}, workers)
+    await target.open()
+    newer.rename(path)
+    await target.discard()
+    workers.close()
+    assert path.read_text() == "whole"
 
 
 def test_metadata(client: Client, tmp_path: Path) -> None:

@@ -156,11 +156,12 @@ def _finish(fd: int, written: bool) -> None:
 
 
 def _discard(path: str, fd: int) -> None:
-    regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    written = os.fstat(fd)
     with suppress(OSError):  # it failed already
         os.close(fd)
-    if regular:
-        _unlink_target(path)
+    with suppress(FileNotFoundError):  # or another file's name by now
+        if stat.S_ISREG(written.st_mode) and os.path.samestat(written, os.stat(path)):  # noqa: PTH116
+            _unlink_target(path)
 
 
 def _unlink_target(path: str) -> None:
