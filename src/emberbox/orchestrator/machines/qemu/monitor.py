@@ -26,7 +26,11 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
 def listen(directory: Path) -> socket.socket:
-    """The socket that QEMU inherits. Connections wait in its backlog until QEMU serves them."""
+    """The socket that QEMU inherits. Connections wait in its backlog until QEMU serves them.
+
+    That of an earlier QEMU in the directory, which has ended, is replaced.
+    """
+    (directory / SOCKET_NAME).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with _short_name(directory) as name:
         listener.bind(name)
