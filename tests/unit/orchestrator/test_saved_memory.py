@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
-from emberbox.orchestrator.machines.qemu import guest_memory, saved_memory
-from emberbox.orchestrator.machines.qemu.guest_memory import PAGE, Run
+from emberbox.orchestrator.machines.qemu import guest_memory, page_map, saved_memory
+from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run
 from emberbox.orchestrator.machines.qemu.saved_memory import Contents, SavedMemory, merge, save
 from tests.unit.orchestrator.vmm_standin import PAGES, SIZE, StandInVmm, digest, ram_file
 
@@ -58,12 +58,42 @@ def load(path: Path, vmm: StandInVmm) -> None:
         memory.load(target.write)
 
 
+@pytest.fixture(params=["scan", "read"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what this kernel can do, and as on a kernel before 6.7."""
+    if request.param == "read":
+
+        def missing(*_arguments: object) -> list[Run]:
+            raise OSError(errno.ENOTTY, "no such call")
+
+        monkeypatch.setattr(page_map, "scanned", missing)
+
+
+@pytest.mark.usefixtures("_way")
 def test_a_clone_owns_what_it_has_written_and_nothing_that_it_read(vmm: StandInVmm) -> None:
     vmm.read(3)
     assert own_pages(vmm) == []
-    for page in (1, 5, 6, PAGES - 1):
+    for page in (0, 1, 5, 6, PAGES - 1):
         vmm.write(page, 200)
-    assert own_pages(vmm) == [1, 5, 6, PAGES - 1]
+    assert own_pages(vmm) == [0, 1, 5, 6, PAGES - 1]
+
+
+@pytest.mark.usefixtures("_way")
+def test_a_vmm_that_ends_has_no_pages(vmm: StandInVmm) -> None:
+    with guest_memory.opened(vmm.identity) as memory:
+        vmm.end()
+        with pytest.raises(MachineGone):
+            memory.own_runs()
+
+
+def test_a_scan_goes_on_where_its_answer_was_full(
+    vmm: StandInVmm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_map, "_REGIONS", 2)
+    pages = list(range(1, PAGES, 3))
+    for page in pages:
+        vmm.write(page, 200)
+    assert own_pages(vmm) == pages
 
 
 def test_a_page_that_is_again_as_it_was_is_saved_as_well(vmm: StandInVmm) -> None:
@@ -77,7 +107,7 @@ def test_a_page_that_is_again_as_it_was_is_saved_as_well(vmm: StandInVmm) -> Non
     [(0x80, True), (0x81, True), (0x40, True), (0xA0, False), (0x60, False), (0, False)],
 )
 def test_swapped_pages_are_own_and_file_pages_are_not(flags: int, own: bool) -> None:
-    assert guest_memory._IS_PRIVATE[flags] == own
+    assert page_map._IS_OWN[flags] == own
 
 
 def test_memory_of_its_own_is_all_that_was_touched() -> None:

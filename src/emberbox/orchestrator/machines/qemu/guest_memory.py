@@ -8,15 +8,14 @@ no part in this and no guest page passes through it.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.images.disks import data_extents
+from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run, own_runs
 from emberbox.orchestrator.machines.qemu.ram import RAM_NAME
 from emberbox.orchestrator.processes import is_alive
 
@@ -25,24 +24,7 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.processes import ProcessIdentity
 
-PAGE = mmap.PAGESIZE
-
-_ENTRY_BYTES = 8
-_PRESENT, _SWAPPED, _FILE = 0x80, 0x40, 0x20
-"""The highest byte of an entry of /proc/PID/pagemap, proc(5)."""
-
-_IS_PRIVATE = bytes(
-    bool(flags & (_PRESENT | _SWAPPED)) and not flags & _FILE for flags in range(256)
-)
-_PRIVATE_RUN = re.compile(rb"\x01+")
 _LINK_NAME = f"/memfd:{RAM_NAME} (deleted)"
-
-
-class Run(NamedTuple):
-    """Consecutive pages of guest memory, in bytes."""
-
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +54,13 @@ class GuestMemory:
                 return [
                     Run(start, end - start) for start, end in data_extents(ram, self.mapping.size)
                 ]
-        flags = self._page_flags().translate(_IS_PRIVATE)
-        return [
-            Run(found.start() * PAGE, (found.end() - found.start()) * PAGE)
-            for found in _PRIVATE_RUN.finditer(flags)
-        ]
+        pagemap = _open_proc(self._identity, "pagemap", os.O_RDONLY)
+        try:
+            return own_runs(pagemap, self.mapping.address, self.mapping.size)
+        except (OSError, EOFError) as error:
+            raise MachineGone(f"QEMU's page map cannot be read any more: {error}") from error
+        finally:
+            os.close(pagemap)
 
     def read(self, offset: int, into: memoryview) -> None:
         """Fill `into` from guest memory. Raises MachineError."""
@@ -94,18 +78,6 @@ class GuestMemory:
             yield fd
         finally:
             os.close(fd)
-
-    def _page_flags(self) -> bytes:
-        first = self.mapping.address // PAGE * _ENTRY_BYTES
-        wanted = self.mapping.size // PAGE * _ENTRY_BYTES
-        pagemap = _open_proc(self._identity, "pagemap", os.O_RDONLY)
-        try:
-            entries = os.pread(pagemap, wanted, first)
-        finally:
-            os.close(pagemap)
-        if len(entries) < wanted:
-            raise MachineGone("QEMU ended while its page map was read")
-        return entries[_ENTRY_BYTES - 1 :: _ENTRY_BYTES]
 
     def _copy(
         self,

@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Self
 
 from emberbox.orchestrator.errors import SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
-from emberbox.orchestrator.machines.qemu.guest_memory import PAGE, GuestMemory, Run
+from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from emberbox.orchestrator.machines.qemu.guest_memory import GuestMemory
 
 _MAGIC = b"EMBERMEM"
 _VERSION = 1
