@@ -93,7 +93,8 @@ class QemuDriver:
         with contextlib.ExitStack() as stack:
             made_with, changes = snapshot.made_with, None
             if saved is not None:
-                changes = stack.enter_context(SavedMemory.opened(saved / MEMORY_FILE))
+                opening = SavedMemory.opened(saved / MEMORY_FILE)
+                changes = await threads.run_to_end(partial(stack.enter_context, opening))
                 made_with = changes.contents.made_with
             self._require_same(made_with)
             machine = await self._start(snapshot, place, changes)

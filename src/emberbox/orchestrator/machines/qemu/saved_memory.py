@@ -5,10 +5,10 @@
     index    (first page, number of pages), 32 bits each, for every run, in ascending order
     data     the pages of all runs one after the other, from the next multiple of the page size
 
-Numbers are little-endian, as on every host that runs these VMs. Checksums cover header with
-VMM and index, the data, and the device state in the file beside. The
-base is the snapshot that the VM was cloned from, or nothing (memory that is all zero) for a VM
-that was booted. A file is cumulative: base and file together are the whole memory.
+Numbers are little-endian, as on every host that runs these VMs. Checksums cover header with VMM
+and index, the data, and the device state in the file beside. The base is the snapshot that the VM
+was cloned from, or nothing (memory that is all zero) for a VM that was booted. A file is
+cumulative: base and file together are the whole memory.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ def save(memory: GuestMemory, made_with: str, state: bytes, path: Path) -> int:
     """Write a stopped VM's memory to a new file, fsynced; the file's size.
 
     `state` is the device state at the same moment: one is good for nothing without the other.
-
     Raises MachineGone, MachineError, or OSError (ENOSPC before anything was copied).
     """
     runs = tuple(memory.own_runs())
