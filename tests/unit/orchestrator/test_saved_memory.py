@@ -86,6 +86,18 @@ def test_a_vmm_that_ends_has_no_pages(vmm: StandInVmm) -> None:
             memory.own_runs()
 
 
+def test_a_vmm_that_ends_while_its_pages_are_listed_has_not_none(
+    vmm: StandInVmm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_arguments: object) -> list[Run]:
+        vmm.end()
+        return []
+
+    monkeypatch.setattr(guest_memory, "own_runs", ends)
+    with guest_memory.opened(vmm.identity) as memory, pytest.raises(MachineGone):
+        memory.own_runs()
+
+
 def test_a_scan_goes_on_where_its_answer_was_full(
     vmm: StandInVmm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +271,7 @@ def test_a_full_disk_is_told_before_memory_is_copied(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    monkeypatch.setattr(guest_memory.GuestMemory, "read", None)
+    monkeypatch.setattr(saved_memory, "_copy_out", None)
     vmm.write(3, 200)
     with pytest.raises(OSError, match="No space left"):
         saved(vmm, tmp_path / "memory")

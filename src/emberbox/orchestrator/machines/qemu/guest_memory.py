@@ -56,11 +56,15 @@ class GuestMemory:
                 ]
         pagemap = _open_proc(self._identity, "pagemap", os.O_RDONLY)
         try:
-            return own_runs(pagemap, self.mapping.address, self.mapping.size)
+            runs = own_runs(pagemap, self.mapping.address, self.mapping.size)
         except (OSError, EOFError) as error:
             raise MachineGone(f"QEMU's page map cannot be read any more: {error}") from error
         finally:
             os.close(pagemap)
+        # The memory of a process that ended meanwhile has no pages: that is no clone that wrote
+        # none. What can be read now was there all the time.
+        self.read(0, memoryview(bytearray(1)))
+        return runs
 
     def read(self, offset: int, into: memoryview) -> None:
         """Fill `into` from guest memory. Raises MachineError."""
