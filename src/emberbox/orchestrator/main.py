@@ -30,7 +30,7 @@ from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.readiness import Readiness
 from emberbox.orchestrator.routes import FeedRoutes
-from emberbox.orchestrator.sandboxes.admission import Limits
+from emberbox.orchestrator.sandboxes.admission import Limits, pause_reserve_mb
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
@@ -40,6 +40,7 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
+from emberbox.orchestrator.snapshots.store import SnapshotStore
 from emberbox.orchestrator.telemetry.guest import SlotGuest
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
 from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
@@ -117,6 +118,7 @@ class Orchestrator:
             feed,
         )
         telemetry = _telemetry(settings)
+        store = TemplateStore(paths.templates)
         host = Host(
             node=network.tag,
             uid_base=settings.first_uid,
@@ -125,10 +127,13 @@ class Orchestrator:
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(paths.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
+            snapshots=SnapshotStore(paths.snapshots),
+            builds=store,
             starts=asyncio.Semaphore(settings.concurrent_starts),
+            pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
-        store = TemplateStore(paths.templates)
+        sandboxes = Sandboxes(host, templates, _limits(settings))
         preparation = Preparation(
             spec=base_template(
                 Hardware(settings.template_vcpu, settings.template_ram_mb),
@@ -139,6 +144,7 @@ class Orchestrator:
             catalog=templates,
             builder=Builder(network.tag, settings.first_uid, driver, slots, store),
             readiness=readiness,
+            in_use=sandboxes.builds_in_use,
             own_kernel=settings.own_kernel,
         )
         return cls(
@@ -148,7 +154,7 @@ class Orchestrator:
             slots=slots,
             feed=feed,
             data_proxy=data_proxy,
-            sandboxes=Sandboxes(host, templates, _limits(settings)),
+            sandboxes=sandboxes,
             templates=templates,
             preparation=preparation,
             readiness=readiness,

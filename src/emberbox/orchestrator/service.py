@@ -14,7 +14,7 @@ from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
 from emberbox.orchestrator.sandboxes import admission
-from emberbox.orchestrator.sandboxes.host import CreateRequest
+from emberbox.orchestrator.sandboxes.beginning import CreateRequest
 from emberbox.orchestrator.telemetry.entries import LEVELS, LogQuery
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.readiness import Readiness
     from emberbox.orchestrator.sandboxes.host import Sandboxes
     from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+    from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.telemetry.entries import Entry
     from emberbox.orchestrator.telemetry.samples import Sample
     from emberbox.orchestrator.telemetry.telemetry import Telemetry
@@ -36,6 +37,7 @@ _OUTCOMES = {
     "killed": pb.OUTCOME_KILLED,
     "expired": pb.OUTCOME_EXPIRED,
     "crashed": pb.OUTCOME_CRASHED,
+    "paused": pb.OUTCOME_PAUSED,
 }
 
 
@@ -54,7 +56,9 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Start one sandbox."""
         sandbox = await self._sandboxes.create(_create_request(request))
         steps = [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
-        return pb.SandboxCreateResponse(sandbox=_running_sandbox(sandbox), steps=steps)
+        return pb.SandboxCreateResponse(
+            sandbox=_running_sandbox(sandbox), steps=steps, notice=sandbox.record.notice
+        )
 
     @answering
     async def Get(self, request: pb.SandboxGetRequest, _context: Context) -> pb.SandboxGetResponse:
@@ -79,6 +83,30 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         self._sandboxes.update(request.sandbox_id, end_time, execution_id)
         self._telemetry.deadline_moved(request.sandbox_id, end_time)
         return pb.SandboxUpdateResponse()
+
+    @answering
+    async def Pause(
+        self, request: pb.SandboxPauseRequest, _context: Context
+    ) -> pb.SandboxPauseResponse:
+        """Write a sandbox to disk."""
+        # It goes on when the caller has given up: the outbox tells how it ended.
+        snapshot = await asyncio.shield(
+            self._sandboxes.pause(
+                request.sandbox_id,
+                request.execution_id,
+                "asked",
+                files_only=request.filesystem_only,
+            )
+        )
+        return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
+
+    @answering
+    async def ListPaused(
+        self, _request: pb.ListPausedRequest, _context: Context
+    ) -> pb.ListPausedResponse:
+        """What is paused here."""
+        snapshots = await self._sandboxes.paused()
+        return pb.ListPausedResponse(sandboxes=map(_paused_sandbox, snapshots))
 
     @answering
     async def Delete(
@@ -225,6 +253,9 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
             config.traffic_access_token if config.HasField("traffic_access_token") else None
         ),
         cold=request.filesystem_boot,
+        snapshot=config.snapshot,
+        auto_pause=config.auto_pause,
+        auto_pause_files_only=config.auto_pause_filesystem_only,
     )
 
 
@@ -243,6 +274,24 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         start_time=_time(record.start_time),
         end_time=_time(record.end_time),
         metadata=record.metadata,
+    )
+
+
+def _paused_sandbox(snapshot: Snapshot) -> pb.PausedSandbox:
+    return pb.PausedSandbox(
+        sandbox_id=snapshot.sandbox_id,
+        execution_id=snapshot.execution_id,
+        template_id=snapshot.template_id,
+        build_id=snapshot.build_id,
+        vcpu=snapshot.vcpu,
+        ram_mb=snapshot.ram_mb,
+        disk_mb=snapshot.disk_mb,
+        envd_version=snapshot.envd_version,
+        metadata=snapshot.metadata,
+        paused_at=_time(snapshot.paused_at),
+        memory=snapshot.memory,
+        memory_bytes=snapshot.memory_bytes,
+        disk_bytes=snapshot.disk_bytes,
     )
 
 

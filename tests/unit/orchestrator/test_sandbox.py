@@ -21,7 +21,8 @@ from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.processes import ProcessIdentity, identify
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.holdings import Host
-from emberbox.orchestrator.sandboxes.host import CreateRequest, Sandboxes
+from emberbox.orchestrator.sandboxes.beginning import CreateRequest
+from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
 from emberbox.orchestrator.templates.catalog import TemplateCatalog

@@ -136,6 +136,13 @@ class Machine(Protocol):
         """Let go of a machine that shall live on without this process."""
 
 
+class BeforeRunning(Protocol):
+    """What is to be done while a continued machine still stands still."""
+
+    async def __call__(self, machine: Machine) -> None:
+        """The last moment at which nothing of the saved machine has changed."""
+
+
 class Driver(Protocol):
     """Starts machines with one VMM."""
 
@@ -151,7 +158,11 @@ class Driver(Protocol):
         """Start a VM from its kernel. Returns when the vCPUs run. Raises MachineError."""
 
     async def restore(
-        self, snapshot: MachineSnapshot, place: Surroundings, saved: Path | None = None
+        self,
+        snapshot: MachineSnapshot,
+        place: Surroundings,
+        saved: Path | None = None,
+        before_running: BeforeRunning | None = None,
     ) -> Machine:
         """Start a clone of a snapshot, or continue a saved machine. Returns when the vCPUs run.
 
@@ -159,6 +170,9 @@ class Driver(Protocol):
         of. Of a machine that was booted, hardware and boot files of `snapshot` are used alone.
         The guest continues where it was; its wall clock is for the caller to correct. Nothing
         is changed: after an error it can be tried again.
+        `before_running` is awaited when all is loaded and before the guest runs; when it raises,
+        the machine is stopped. Once it has returned the machine is the caller's, also when an
+        error follows.
         Raises MachineError, of it SnapshotUnusable when trying again cannot help; OSError.
         """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +15,8 @@ from emberbox.orchestrator.templates.store import TemplateSpec
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emberbox.orchestrator.images import ImageSet, ImageStore, OwnKernel
     from emberbox.orchestrator.machines.driver import Hardware
     from emberbox.orchestrator.readiness import Readiness
@@ -36,7 +37,11 @@ def base_template(hardware: Hardware, disk_mb: int) -> TemplateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Brings the template of this host up to date and offers it."""
+    """Brings the template of this host up to date and offers it.
+
+    `in_use` names the builds that sandboxes, running or paused, need: they stay, and with them
+    the images they were built on, though no new sandbox starts from them.
+    """
 
     spec: TemplateSpec
     images: ImageStore
@@ -44,6 +49,7 @@ class Preparation:
     catalog: TemplateCatalog
     builder: Builder
     readiness: Readiness
+    in_use: Callable[[], set[str]]
     own_kernel: OwnKernel | None = None
 
     async def run(self) -> None:
@@ -69,7 +75,7 @@ class Preparation:
         await asyncio.to_thread(self._pin, template)
         self.catalog.offer(template)
         self.readiness.done()
-        await self._drop_others(template)
+        await self.drop_unused(template)
 
     def _ensure_images(self) -> ImageSet:
         progress = _Reported(self.readiness)
@@ -79,8 +85,7 @@ class Preparation:
         usable = [
             template
             for template in self.templates.builds(self.spec)
-            if template.manifest.made_with == self.builder.driver.made_with
-            and all(Path(file).exists() for file in template.manifest.files.values())
+            if template.manifest.made_with == self.builder.driver.made_with and template.bootable
         ]
         if usable:
             self.catalog.offer(max(usable, key=lambda build: build.directory.stat().st_mtime))
@@ -90,21 +95,23 @@ class Preparation:
         for image in template.manifest.images.values():
             self.images.pin(image, _pin_name(template))
 
-    async def _drop_others(self, kept: Template) -> None:
-        """Running clones hold what they need of an older build open; no new one will start."""
-        others = [b for b in self.templates.builds(self.spec) if b.build_id != kept.build_id]
-        for other in others:
+    async def drop_unused(self, offered: Template) -> None:
+        """Remove older builds of the template that nothing stands on."""
+        builds = await asyncio.to_thread(self.templates.builds, self.spec)
+        needed = {offered.build_id} | await asyncio.to_thread(self.in_use)
+        for other in (build for build in builds if build.build_id not in needed):
             _log.info("removing an older build", template=self.spec.names[0], build=other.build_id)
             self.builder.driver.forget(other.snapshot)
             # Unlinking gigabytes, like waiting for the store's lock, is not for the event loop.
             await asyncio.to_thread(self.templates.remove, other)
-        await asyncio.to_thread(self._unpin_all_but, _pin_name(kept))
+        kept = {_pin_name(build) for build in builds if build.build_id in needed}
+        await asyncio.to_thread(self._unpin_all_but, kept | {_pin_name(offered)})
 
-    def _unpin_all_but(self, kept: str) -> None:
+    def _unpin_all_but(self, kept: set[str]) -> None:
         """By what is pinned, not by what was removed: a crash may have come between the two."""
         for image in self.images.images():
             for holder in self.images.pins(image.hash):
-                if holder.startswith(_PIN_PREFIX) and holder != kept:
+                if holder.startswith(_PIN_PREFIX) and holder not in kept:
                     self.images.unpin(image.hash, holder)
 
 

@@ -78,6 +78,11 @@ class Template:
         return BootFiles(*(Path(files[kind]) for kind in ("kernel", "initrd", "root", "runtime")))
 
     @property
+    def bootable(self) -> bool:
+        """Whether all images that it was built on are still there."""
+        return all(Path(file).exists() for file in self.manifest.files.values())
+
+    @property
     def snapshot(self) -> MachineSnapshot:
         """What clones start from."""
         return MachineSnapshot(
@@ -125,6 +130,15 @@ class TemplateStore:
                 return template
         return None
 
+    def get(self, template_id: str, build_id: str) -> Template | None:
+        """A build by its ids, offered or not, if it is here and whole."""
+        return _load(self._root / template_id / build_id)
+
+    def all(self) -> list[Template]:
+        """Every whole build of every template."""
+        found = (_load(directory) for directory in sorted(self._root.glob("*/[!.]*")))
+        return [template for template in found if template is not None]
+
     def builds(self, spec: TemplateSpec) -> list[Template]:
         """All whole builds of a template."""
         found = []
@@ -153,6 +167,15 @@ class TemplateStore:
         """Remove a build that nothing uses; the manifest goes first."""
         (template.directory / MANIFEST_FILE).unlink(missing_ok=True)
         shutil.rmtree(template.directory, ignore_errors=True)
+
+
+def _load(directory: Path) -> Template | None:
+    manifest = _read_manifest(directory / MANIFEST_FILE)
+    if manifest is None:
+        return None
+    hardware = Hardware(manifest.vcpu, manifest.ram_mb)
+    spec = TemplateSpec(directory.parent.name, (), hardware, manifest.disk_mb)
+    return Template(spec, directory, manifest)
 
 
 def _read_manifest(path: Path) -> Manifest | None:

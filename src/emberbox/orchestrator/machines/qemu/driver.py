@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import (
+        BeforeRunning,
         BootFiles,
         DriverReport,
         MachineSnapshot,
@@ -86,7 +87,11 @@ class QemuDriver:
         return QemuMachine(identity, monitor, place.directory)
 
     async def restore(
-        self, snapshot: MachineSnapshot, place: Surroundings, saved: Path | None = None
+        self,
+        snapshot: MachineSnapshot,
+        place: Surroundings,
+        saved: Path | None = None,
+        before_running: BeforeRunning | None = None,
     ) -> QemuMachine:
         """Start a clone: the snapshot's RAM is mapped privately, what was saved is written over
         it, and the device state loaded."""
@@ -101,10 +106,17 @@ class QemuDriver:
             try:
                 state = (saved or snapshot.directory) / STATE_FILE
                 await unless_ended(machine, machine.load(state, changes))
-                await machine.resume()
+                if before_running is not None:
+                    await before_running(machine)
             except BaseException:
                 await machine.stop()
                 raise
+        try:
+            await machine.resume()
+        except BaseException:
+            if before_running is None:
+                await machine.stop()
+            raise
         return machine
 
     async def materialise(
