@@ -76,6 +76,7 @@ def preparation(
         catalog=TemplateCatalog(),
         builder=cast("Any", builder),
         readiness=Readiness(),
+        in_use=set,
     )
 
 
