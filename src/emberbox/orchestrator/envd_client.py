@@ -77,7 +77,8 @@ async def initialize(slot: Slot, identity: Identity, seconds: float, present: st
         if answer.status != _UNAUTHENTICATED:
             break
     if answer.status != 204:
-        raise GuestUnreachable(f"envd refused /init: {answer.status} {answer.body.decode(errors="replace")}")
+        told = answer.body.decode(errors="replace")
+        raise GuestUnreachable(f"envd refused /init: {answer.status} {told}")
     return answer.headers.get("x-envd-version", "")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from emberbox.orchestrator.images.clock import software_clock_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -144,7 +144,12 @@ class Guest:
             connection.close()
 
 
-def run_by_envd(connection: http.client.HTTPConnection, script: str, user: str) -> Finished:
+def run_by_envd(
+    connection: http.client.HTTPConnection,
+    script: str,
+    user: str,
+    headers: Mapping[str, str] | None = None,
+) -> Finished:
     """Run a script by bash over a connection to envd, which is closed; both outputs together."""
     request = {"process": {"cmd": "/bin/bash", "args": ["-c", f"exec 2>&1; {script}"]}}
     body = json.dumps(request).encode()
@@ -156,6 +161,7 @@ def run_by_envd(connection: http.client.HTTPConnection, script: str, user: str) 
             {
                 "Content-Type": "application/connect+json",
                 "Authorization": f"Basic {base64.b64encode(f'{user}:'.encode()).decode()}",
+                **(headers or {}),
             },
         )
         return _finished(connection.getresponse().read())
