@@ -354,6 +354,17 @@ async def test_a_caller_that_leaves_does_not_break_a_pause_off(setting: Setting)
 # After a restart
 
 
+async def test_what_was_adopted_can_be_paused_and_joined(
+    setting: Setting, live: ProcessIdentity
+) -> None:
+    (setting.host.directories.create(record(process=live)) / SCRATCH_FILE).write_bytes(b"disk")
+    await setting.sandboxes.adopt_all()
+    sandbox = await asyncio.wait_for(setting.sandboxes.create(request()), 5)
+    assert sandbox.state is State.RUNNING
+    snapshot = await asyncio.wait_for(pause(setting), 5)
+    assert snapshot.execution_id == "e-1"
+
+
 async def test_a_machine_that_stood_still_to_be_saved_runs_on(
     setting: Setting, live: ProcessIdentity
 ) -> None:

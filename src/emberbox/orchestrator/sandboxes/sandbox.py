@@ -176,6 +176,14 @@ class Sandbox:
                 await let_run(self._holdings.machine, self._life.note)
                 await self._open()
                 await self._drop_consumed()
+        self._settle_adopted()
+
+    def _settle_adopted(self) -> None:
+        """Whoever asks for the same start again joins what has come of it."""
+        if self.state is State.RUNNING:
+            self._settle(None)
+        elif self.state is not State.STARTING:
+            self._settle(MachineError("the sandbox ended while its host was restarted"))
 
     async def _known_end(self) -> EndRequested | None:
         if self.record.ended is not None:
