@@ -8,6 +8,7 @@ OrchestratorError
 │   └── SnapshotUnusable  a saved machine cannot be loaded: made by another VMM, or damaged
 ├── BadRequest            the caller's request cannot be meant
 ├── TemplateMissing       this host has no such template build
+├── BuildInUse            sandboxes, running or paused, stand on the template build
 ├── SandboxMissing        this host runs no such sandbox
 ├── RunConflict           the sandbox id lives with another execution id
 └── NetworkError          see emberbox.orchestrator.network.errors
@@ -60,6 +61,10 @@ class BadRequest(OrchestratorError):  # noqa: N818 - names what happened, like g
 
 class TemplateMissing(OrchestratorError):  # noqa: N818 - names what happened
     """No build of this template is on this host."""
+
+
+class BuildInUse(OrchestratorError):  # noqa: N818 - names what happened
+    """A template build cannot be removed: a sandbox could not go on without it."""
 
 
 class SandboxMissing(OrchestratorError):  # noqa: N818 - names what happened

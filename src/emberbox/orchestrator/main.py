@@ -47,6 +47,7 @@ from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
 from emberbox.orchestrator.telemetry.telemetry import Telemetry, Timing
 from emberbox.orchestrator.templates.build import Builder
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
+from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateStore
 from emberbox.shared import internal_secret, logs
@@ -94,6 +95,7 @@ class Orchestrator:
     data_proxy: DataProxySupervisor
     sandboxes: Sandboxes
     templates: TemplateCatalog
+    checkpoints: Checkpoints
     preparation: Preparation
     readiness: Readiness
     telemetry: Telemetry
@@ -133,13 +135,15 @@ class Orchestrator:
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
-        sandboxes = Sandboxes(host, templates, _limits(settings))
+        images = ImageStore(paths.images)
+        checkpoints = Checkpoints(driver, images, store, templates)
+        sandboxes = Sandboxes(host, templates, checkpoints, _limits(settings))
         preparation = Preparation(
             spec=base_template(
                 Hardware(settings.template_vcpu, settings.template_ram_mb),
                 settings.template_disk_mb,
             ),
-            images=ImageStore(paths.images),
+            images=images,
             templates=store,
             catalog=templates,
             builder=Builder(network.tag, settings.first_uid, driver, slots, store),
@@ -156,6 +160,7 @@ class Orchestrator:
             data_proxy=data_proxy,
             sandboxes=sandboxes,
             templates=templates,
+            checkpoints=checkpoints,
             preparation=preparation,
             readiness=readiness,
             telemetry=telemetry,
@@ -179,6 +184,8 @@ class Orchestrator:
     async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
         """VMs first, then their slots, then the data proxy, which must not see a table without
         the routes of VMs that live. What is taken is let go in reverse order."""
+        await asyncio.to_thread(self.host.builds.sweep)
+        await asyncio.to_thread(self.checkpoints.load)
         await self.slots.start()
         stack.push_async_callback(self._close_slots)
         stack.push_async_callback(self.telemetry.close)
@@ -238,7 +245,9 @@ class Orchestrator:
             ),
             server,
         )
-        pb_grpc.add_TemplateServiceServicer_to_server(TemplateService(self.templates), server)
+        pb_grpc.add_TemplateServiceServicer_to_server(
+            TemplateService(self.templates, self.sandboxes), server
+        )
         pb_grpc.add_HostServiceServicer_to_server(
             HostService(lambda keep: self._shut_down(stop, keep=keep)), server
         )

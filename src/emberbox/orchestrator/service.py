@@ -15,6 +15,8 @@ from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import CreateRequest
+from emberbox.orchestrator.sandboxes.copying import Wanted
+from emberbox.orchestrator.sandboxes.lifecycle import State
 from emberbox.orchestrator.telemetry.entries import LEVELS, LogQuery
 
 if TYPE_CHECKING:
@@ -99,6 +101,21 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
             )
         )
         return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
+
+    @answering
+    async def Checkpoint(
+        self, request: pb.SandboxCheckpointRequest, _context: Context
+    ) -> pb.SandboxCheckpointResponse:
+        """Make a template build of a sandbox that runs on."""
+        wanted = Wanted(request.template_id, request.build_id, request.filesystem_only)
+        kept = await asyncio.shield(
+            self._sandboxes.checkpoint(request.sandbox_id, request.execution_id, wanted)
+        )
+        return pb.SandboxCheckpointResponse(
+            template=_template(kept.template),
+            memory_bytes=kept.memory_bytes,
+            disk_bytes=kept.disk_bytes,
+        )
 
     @answering
     async def ListPaused(
@@ -210,15 +227,26 @@ class InfoService(pb_grpc.InfoServiceServicer):
 class TemplateService(pb_grpc.TemplateServiceServicer):
     """The templates that sandboxes can be made from here."""
 
-    def __init__(self, templates: TemplateCatalog) -> None:
+    def __init__(self, templates: TemplateCatalog, sandboxes: Sandboxes) -> None:
         self._templates = templates
+        self._sandboxes = sandboxes
 
     @answering
     async def List(
         self, _request: pb.TemplateListRequest, _context: Context
     ) -> pb.TemplateListResponse:
-        """Every offered build."""
+        """Every offered build of the host's own templates."""
         return pb.TemplateListResponse(templates=[_template(t) for t in self._templates.all()])
+
+    @answering
+    async def Delete(
+        self, request: pb.TemplateDeleteRequest, _context: Context
+    ) -> pb.TemplateDeleteResponse:
+        """Remove what a checkpoint made."""
+        await asyncio.shield(
+            self._sandboxes.remove_checkpoint(request.template_id, request.build_id)
+        )
+        return pb.TemplateDeleteResponse()
 
 
 class HostService(pb_grpc.HostServiceServicer):
@@ -266,7 +294,8 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         execution_id=record.execution_id,
         template_id=record.template_id,
         build_id=record.build_id,
-        state=sandbox.state.value,
+        # A copy is over in a moment and nobody else need know.
+        state=(State.RUNNING if sandbox.state is State.COPYING else sandbox.state).value,
         vcpu=record.vcpu,
         ram_mb=record.ram_mb,
         disk_mb=record.disk_mb,

@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     from tests.stack import Stack
 
 ANSWER_SECONDS = 120.0
+# Every line is the one before plus one: a line that was lost or written twice shows.
+APPENDER = """
+import os, time
+number = 0
+with open("/root/appended", "a") as file:
+    while True:
+        number += 1
+        file.write(f"{number}\\n")
+        file.flush()
+        time.sleep(0.02)
+"""
 
 
 @dataclass
@@ -37,12 +48,22 @@ class Orchestrator:
 
     def call(self, method: str, request: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """One call of the sandbox service. Raises grpc.RpcError."""
+        return self._call(pb_grpc.SandboxServiceStub, method, request, seconds)
+
+    def _call(self, service: Any, method: str, request: Any, seconds: float) -> Any:
         with grpc.insecure_channel(f"127.0.0.1:{self.stack.ports.orchestrator}") as channel:
-            stub = pb_grpc.SandboxServiceStub(channel)
+            stub = service(channel)
             secret = [(GRPC_SECRET_KEY, self.stack.home.internal_secret.read_text().strip())]
             return getattr(stub, method)(
                 request, metadata=secret, timeout=seconds, wait_for_ready=True
             )
+
+    def delete_build(self, template: Any) -> None:
+        """Remove what a checkpoint made. Raises grpc.RpcError."""
+        request = pb.TemplateDeleteRequest(
+            template_id=template.template_id, build_id=template.build_id
+        )
+        self._call(pb_grpc.TemplateServiceStub, "Delete", request, ANSWER_SECONDS)
 
     def paused(self) -> dict[str, Any]:
         """What is paused, by sandbox id."""
@@ -66,8 +87,8 @@ class PausableSandbox:
     seconds: float = 600.0
 
     def create(self, **config: Any) -> Any:
-        """Start it from the base template."""
-        return self._start(template_id=BASE_TEMPLATE_ID, **config)
+        """Start it, from the base template if no other is named."""
+        return self._start(**{"template_id": BASE_TEMPLATE_ID, **config})
 
     def resume(self, **config: Any) -> Any:
         """Continue it."""
@@ -82,6 +103,17 @@ class PausableSandbox:
         )
         return self.orchestrator.call("Pause", request).sandbox
 
+    def checkpoint(self, *, files_only: bool = False) -> Any:
+        """A template build of it, with its own ids."""
+        request = pb.SandboxCheckpointRequest(
+            sandbox_id=self.sandbox_id,
+            execution_id=self.execution_id,
+            template_id=new_sandbox_id(),
+            build_id=new_run_id(),
+            filesystem_only=files_only,
+        )
+        return self.orchestrator.call("Checkpoint", request)
+
     def kill(self) -> None:
         """End it, however it is; nothing when there is none."""
         try:
@@ -89,14 +121,14 @@ class PausableSandbox:
         except grpc.RpcError as error:
             assert error.code() is grpc.StatusCode.NOT_FOUND, error  # noqa: PT017
 
-    def run(self, script: str) -> str:
+    def run(self, script: str, token: str | None = None) -> str:
         """What a script prints that must succeed, run as root in the guest."""
         port = self.orchestrator.stack.ports.proxy
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
         headers = {
             "E2b-Sandbox-Id": self.sandbox_id,
             "E2b-Sandbox-Port": str(ENVD_PORT),
-            "X-Access-Token": self.token,
+            "X-Access-Token": self.token if token is None else token,
         }
         ended = run_by_envd(connection, script, "root", headers)
         assert ended.succeeded, f"{script}: {ended}"
@@ -140,3 +172,53 @@ class PausableSandbox:
 def failpoint_file(stack: Stack) -> Path:
     """Where the orchestrator of the stack looks for the step at which it is to fail."""
     return Path(stack.environment["EMBERBOX_FAILPOINTS"])
+
+
+@dataclass
+class Life:
+    """What must survive in a guest: a process, files in memory and on the disk."""
+
+    sandbox: PausableSandbox
+    boot_id: str = ""
+    pid: str = ""
+    sums: str = ""
+    lines: int = 0
+
+    def begin(self, mib: int) -> None:
+        """Start the process and write the files."""
+        self.boot_id = self.sandbox.run("cat /proc/sys/kernel/random/boot_id")
+        self.pid = self.sandbox.run(
+            f"cat > /root/appender.py <<'END'\n{APPENDER}\nEND\n"
+            f"head -c {mib}M /dev/urandom > /dev/shm/data\n"
+            f"head -c {mib}M /dev/urandom > /root/data\n"
+            "setsid python3 /root/appender.py > /dev/null 2>&1 < /dev/null & echo $!"
+        )
+        self.sums = self.sandbox.run("sha256sum /dev/shm/data /root/data")
+
+    def check(self) -> None:
+        """It goes on where it was."""
+        assert self.sandbox.run("cat /proc/sys/kernel/random/boot_id") == self.boot_id
+        assert self.sandbox.run("sha256sum /dev/shm/data /root/data") == self.sums
+        wait_until(self._has_gone_on, 60)
+        assert self.sandbox.run(f"cat /proc/{self.pid}/comm").startswith("python3")
+
+    def check_files(self) -> None:
+        """Another boot with every file."""
+        assert self.sandbox.run("cat /proc/sys/kernel/random/boot_id") != self.boot_id
+        disk_sum = self.sums.splitlines()[1]
+        assert self.sandbox.run("sha256sum /root/data") == disk_sum
+        assert self._count_lines() >= self.lines
+
+    def _has_gone_on(self) -> bool:
+        before, self.lines = self.lines, self._count_lines()
+        assert self.lines >= before
+        return self.lines > before
+
+    def _count_lines(self) -> int:
+        """All whole lines, each with the number that it must have."""
+        return int(
+            self.sandbox.run(
+                'python3 -c \'lines = open("/root/appended").read().split("\\n")[:-1];'
+                " assert lines == [str(i + 1) for i in range(len(lines))]; print(len(lines))'"
+            )
+        )

@@ -230,7 +230,7 @@ async def test_a_saved_clone_becomes_a_snapshot_of_many(host: MachineHost) -> No
 
 
 async def test_a_booted_machine_is_saved_whole_and_goes_on_twice(host: MachineHost) -> None:
-    place = await host.place(host.template.blank_scratch)
+    place = await host.place(host.template.boot_scratch)
     machine = await host.driver.boot(host.template.hardware, host.template.boot, place)
     guest = Guest(host, machine, place)
     async with guest.running():

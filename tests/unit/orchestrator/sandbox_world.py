@@ -23,6 +23,7 @@ from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
 from emberbox.orchestrator.snapshots.store import SnapshotStore
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
+from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.store import Manifest, Template, TemplateSpec, TemplateStore
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class World:
         self.taken: set[str] = set()
         self.machine: StandInMachine | None = None
         self.made_with = "vmm"
+        self.pinned: set[tuple[str, str]] = set()
         self.report = DriverReport("stand-in", True, "none", "1", "")
         self.presented: list[tuple[str, Identity]] = []
         self.held: dict[str, asyncio.Event] = {}
@@ -146,6 +148,21 @@ class World:
     async def boot(self, _hardware: object, _files: object, _place: object) -> StandInMachine:
         self.did("boot")
         return self._new_machine()
+
+    async def materialise(self, _snapshot: object, saved: Path, directory: Path) -> None:
+        await self.wait_at("materialise")
+        self.did("materialise")
+        (directory / "ram").write_bytes((saved / "memory").read_bytes())
+
+    def forget(self, _snapshot: object) -> None:
+        self.did("forget")
+
+    # ImageStore
+    def pin(self, image: str, by: str) -> None:
+        self.pinned.add((image, by))
+
+    def unpin(self, image: str, by: str) -> None:
+        self.pinned.discard((image, by))
 
     # Routes
     async def open(self, _record: object, _address: str) -> None:
@@ -207,7 +224,8 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     templates = TemplateCatalog()
     templates.offer(template(host.builds))
     limits = admission.Limits(10, 100.0, 0, 0)
-    yield Setting(world, host, Sandboxes(host, templates, limits), outbox)
+    checkpoints = Checkpoints(host.driver, cast("Any", world), host.builds, templates)
+    yield Setting(world, host, Sandboxes(host, templates, checkpoints, limits), outbox)
     outbox.close()
 
 

@@ -39,11 +39,21 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a snapshot is continued. `notice` says so when it is not as the caller would expect."""
+    """How a sandbox starts. `notice` says so when it is not as the caller would expect."""
 
     template: Template
     cold: bool
     notice: str = ""
+
+
+def choose_start(host: Host, template: Template, *, cold: bool) -> Way:
+    """From the memory of a template, or else from its files."""
+    if cold or not template.manifest.memory:
+        return Way(template, cold=True)
+    if template.manifest.made_with != host.driver.made_with:
+        why = _another_vmm(template.manifest.made_with, host)
+        return Way(template, cold=True, notice=booted_from_files(why))
+    return Way(template, cold=False)
 
 
 def choose_way(host: Host, snapshot: Snapshot, *, cold: bool) -> Way:
@@ -68,11 +78,15 @@ def _why_from_files(host: Host, snapshot: Snapshot, build: Template | None) -> s
     if build is None or not build.bootable or build.manifest.images != snapshot.images:
         return "the images that it ran on are not on this host any more"
     if snapshot.made_with != host.driver.made_with:
-        return (
-            "its memory was saved by another VMM than this host's:"
-            f" {snapshot.made_with}; here: {host.driver.made_with}"
-        )
+        return _another_vmm(snapshot.made_with, host)
     return ""
+
+
+def _another_vmm(made_with: str, host: Host) -> str:
+    return (
+        f"its memory was saved by another VMM than this host's: {made_with};"
+        f" here: {host.driver.made_with}"
+    )
 
 
 def _bootable(host: Host, snapshot: Snapshot, build: Template | None) -> Template:
@@ -89,9 +103,9 @@ def _bootable(host: Host, snapshot: Snapshot, build: Template | None) -> Templat
     return max(fitting, key=lambda b: b.directory.stat().st_mtime)
 
 
-def new_record(request: CreateRequest, template: Template) -> SandboxRecord:
+def new_record(request: CreateRequest, way: Way) -> SandboxRecord:
     """The record of a sandbox that is made from a template."""
-    identity = request.identity
+    identity, template = request.identity, way.template
     return SandboxRecord(
         sandbox_id=identity.sandbox_id,
         execution_id=identity.execution_id,
@@ -110,6 +124,7 @@ def new_record(request: CreateRequest, template: Template) -> SandboxRecord:
         metadata=request.metadata,
         auto_pause=request.auto_pause,
         auto_pause_files_only=request.auto_pause_files_only,
+        notice=way.notice,
     )
 
 

@@ -105,6 +105,14 @@ class Beginning:
     cold: bool = False
     snapshot: Snapshot | None = None
 
+    @property
+    def present_token(self) -> str:
+        """What envd has for a token in the memory that is loaded, before it is told another."""
+        if self.cold:
+            return ""
+        source = self.snapshot or self.template.manifest
+        return source.envd_token or ""
+
 
 @dataclass(slots=True)
 class Holdings:
@@ -133,24 +141,24 @@ class Holdings:
             record = await self._start(record, beginning, self._surroundings(record, slot))
         failpoints.reach("resume-continued")
         with steps.measure("init"):
-            record = await self.introduce(record, beginning.identity, beginning.snapshot)
+            seconds = CLONE_READY_SECONDS if beginning.snapshot is None else RESUME_READY_SECONDS
+            record = await self.introduce(
+                record, beginning.identity, beginning.present_token, seconds
+            )
         failpoints.reach("resume-initialized")
         return record
 
     async def introduce(
-        self, record: SandboxRecord, identity: Identity, snapshot: Snapshot | None
+        self, record: SandboxRecord, identity: Identity, present_token: str, seconds: float
     ) -> SandboxRecord:
-        """Tell the machine who it is; the record with what it answers.
+        """Tell the machine who it is; the record with what it answers. A boot has its own time.
 
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
         if self.slot is None or self.machine is None:
             raise MachineError("the sandbox holds no machine")
-        seconds = CLONE_READY_SECONDS if snapshot is None else RESUME_READY_SECONDS
-        if record.booted:
-            seconds = BOOT_READY_SECONDS
-        present = (snapshot.envd_token or "") if snapshot else ""
-        answer = envd_client.initialize(self.slot, identity, seconds, present)
+        limit = BOOT_READY_SECONDS if record.booted else seconds
+        answer = envd_client.initialize(self.slot, identity, limit, present_token)
         version = await unless_ended(self.machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
@@ -190,7 +198,7 @@ class Holdings:
     def _provide_disk(self, beginning: Beginning, scratch: Path) -> None:
         if beginning.snapshot is None:
             template = beginning.template
-            copy_sparse(template.blank_scratch if beginning.cold else template.scratch, scratch)
+            copy_sparse(template.boot_scratch if beginning.cold else template.scratch, scratch)
             return
         failpoints.reach("resume-begun")
         os.link(self.host.snapshots.place(beginning.snapshot.sandbox_id).scratch, scratch)

@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator.errors import AdmissionRefused, BadRequest, RunConflict, SandboxMissing
+from emberbox.orchestrator.errors import (
+    AdmissionRefused,
+    BadRequest,
+    RunConflict,
+    SandboxMissing,
+    TemplateMissing,
+)
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.processes import identify, kill_and_wait
 from emberbox.orchestrator.sandboxes import admission
-from emberbox.orchestrator.sandboxes.beginning import choose_way, new_record, resumed_record
+from emberbox.orchestrator.sandboxes.beginning import (
+    choose_start,
+    choose_way,
+    new_record,
+    resumed_record,
+)
 from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 from emberbox.orchestrator.snapshots.store import is_execution_id
+from emberbox.orchestrator.templates.checkpoints import measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,25 +40,36 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.envd_client import Identity
     from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
+    from emberbox.orchestrator.sandboxes.copying import Wanted
     from emberbox.orchestrator.sandboxes.holdings import Host
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.templates.catalog import TemplateCatalog
+    from emberbox.orchestrator.templates.checkpoints import Checkpoints, Kept
 
 _log = structlog.get_logger(__name__)
 
 # It names a directory, a process and a host: nothing else may be in it.
 _SANDBOX_ID = re.compile(r"[a-z0-9]{1,63}")
+_RUNS = (State.RUNNING, State.COPYING)
 
 
 class Sandboxes:
     """Creates, finds and ends the sandboxes of one host."""
 
-    def __init__(self, host: Host, templates: TemplateCatalog, limits: admission.Limits) -> None:
+    def __init__(
+        self,
+        host: Host,
+        templates: TemplateCatalog,
+        checkpoints: Checkpoints,
+        limits: admission.Limits,
+    ) -> None:
         self._host = host
+        self._checkpoints = checkpoints
         self._templates = templates
         self._limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
+        self._making: dict[str, asyncio.Lock] = {}
         self._closing = False
 
     async def create(self, request: CreateRequest) -> Sandbox:
@@ -75,9 +98,8 @@ class Sandboxes:
     def _clone(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
         template = self._templates.get(identity.template_id, request.build_id)
-        record = new_record(request, template)
-        beginning = Beginning(template, identity, cold=request.cold)
-        return self._admit(record, beginning)
+        way = choose_start(self._host, template, cold=request.cold)
+        return self._admit(new_record(request, way), Beginning(template, identity, way.cold))
 
     def _resume(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
@@ -108,7 +130,7 @@ class Sandboxes:
 
     def running(self) -> list[Sandbox]:
         """Those that run."""
-        return [s for s in self._sandboxes.values() if s.state is State.RUNNING]
+        return [s for s in self._sandboxes.values() if s.state in _RUNS]
 
     def __iter__(self) -> Iterator[Sandbox]:
         """All that are not wholly gone."""
@@ -117,7 +139,7 @@ class Sandboxes:
     def update(self, sandbox_id: str, end_time: float, execution_id: str | None) -> None:
         """Move a deadline. Raises SandboxMissing or RunConflict."""
         sandbox = self.get(sandbox_id)
-        if sandbox.state is not State.RUNNING:
+        if sandbox.state not in _RUNS:
             raise SandboxMissing(f"sandbox {sandbox_id} is not running")
         if execution_id is not None and sandbox.record.execution_id != execution_id:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
@@ -138,6 +160,41 @@ class Sandboxes:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
         await known.settled()
         return await known.pause(reason, files_only=files_only)
+
+    async def checkpoint(self, sandbox_id: str, execution_id: str, wanted: Wanted) -> Kept:
+        """Make a template build of a running sandbox, which goes on; the same twice is one.
+
+        Raises SandboxMissing, RunConflict, BadRequest, AdmissionRefused, MachineError or OSError.
+        """
+        self._check_wanted(wanted)
+        sandbox = self.get(sandbox_id)
+        if sandbox.record.execution_id != execution_id:
+            raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
+        making = self._making.setdefault(wanted.build_id, asyncio.Lock())
+        async with making:
+            try:
+                return await self._made_before(wanted)
+            except TemplateMissing:
+                await sandbox.settled()
+                return await self._checkpoints.keep(await sandbox.checkpoint(wanted))
+            finally:
+                self._making.pop(wanted.build_id, None)
+
+    async def _made_before(self, wanted: Wanted) -> Kept:
+        found = self._templates.checkpoint(wanted.template_id, wanted.build_id)
+        return await asyncio.to_thread(measured, found)
+
+    def _check_wanted(self, wanted: Wanted) -> None:
+        for name in ("template_id", "build_id"):
+            if not is_execution_id(value := getattr(wanted, name)):
+                raise BadRequest(f"{name} {value!r} must be letters, digits and dashes")
+        if any(wanted.template_id == own.spec.template_id for own in self._templates.all()):
+            raise BadRequest(f"template_id {wanted.template_id!r} is a template of the host's own")
+
+    async def remove_checkpoint(self, template_id: str, build_id: str) -> None:
+        """Remove what `checkpoint` made. Raises TemplateMissing or BuildInUse."""
+        # No await between the look and its withdrawal: no sandbox begins with it in between.
+        await self._checkpoints.remove(template_id, build_id, self.builds_in_use())
 
     def _paused_before(self, sandbox_id: str, execution_id: str) -> Snapshot:
         snapshot = self._find_snapshot(sandbox_id)

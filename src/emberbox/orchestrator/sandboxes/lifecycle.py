@@ -8,6 +8,9 @@
         └──StartFailed──▶ ENDING ◀─────────────────────┘
            EndRequested    └──Reclaimed──▶ ENDED
 
+A checkpoint copies what runs and lets it go on: RUNNING ──CheckpointRequested──▶ COPYING
+──Copied──▶ RUNNING; what is asked for meanwhile waits for its end.
+
 A pause ends the run: its snapshot is what a later run begins with. Such a run is `resumed`, and
 when it fails to start the sandbox is paused as before.
 
@@ -34,6 +37,7 @@ class State(enum.Enum):
 
     STARTING = "starting"
     RUNNING = "running"
+    COPYING = "copying"
     PAUSING = "pausing"
     ENDING = "ending"
     ENDED = "ended"
@@ -78,6 +82,16 @@ class PauseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRequested:
+    """Somebody wants a copy of the running sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The copy is made, or could not be; the machine runs again, if it lives."""
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """The snapshot of this run is whole and durable; the machine stands still."""
 
@@ -106,11 +120,18 @@ Event = (
     | StartFailed
     | EndRequested
     | PauseRequested
+    | CheckpointRequested
+    | Copied
     | Saved
     | PauseFailed
     | MachineGone
     | Reclaimed
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Stop the machine, copy its memory and disk, let it run; Copied follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +169,7 @@ class Forget:
     discard: bool = False
 
 
-Instruction = Suspend | Record | Reclaim | Report | Forget
+Instruction = Copy | Suspend | Record | Reclaim | Report | Forget
 
 
 class InvalidTransition(Exception):  # noqa: N818 - a defect of ours, not a condition to handle
@@ -209,6 +230,33 @@ class Lifecycle:
         self.pause, self.gone = event, None
         self.state = State.PAUSING
         return [Suspend(event.files_only)]
+
+    def _running_checkpoint_requested(self, _event: CheckpointRequested) -> list[Instruction]:
+        self.pause, self.gone = None, None
+        self.state = State.COPYING
+        return [Copy()]
+
+    def _copying_pause_requested(self, event: PauseRequested) -> list[Instruction]:
+        self.pause = self.pause or event
+        return []
+
+    def _copying_end_requested(self, event: EndRequested) -> list[Instruction]:
+        self.end = event
+        self.state = State.ENDING  # once copying has come to its end
+        return [Record(event.outcome, event.reason)]
+
+    def _copying_machine_gone(self, event: MachineGone) -> list[Instruction]:
+        self.gone = event
+        return []
+
+    def _copying_copied(self, _event: Copied) -> list[Instruction]:
+        if self.gone is not None:
+            return self._end(EndRequested(Outcome.CRASHED, self.gone.reason))
+        self.state = State.RUNNING
+        return [] if self.pause is None else self._running_pause_requested(self.pause)
+
+    def _ending_copied(self, _event: Copied) -> list[Instruction]:
+        return [Reclaim()]
 
     # Who wants the same joins; a sandbox that is being paused does not expire.
     def _pausing_pause_requested(self, _event: PauseRequested) -> list[Instruction]:

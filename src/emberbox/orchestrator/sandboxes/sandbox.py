@@ -13,8 +13,12 @@ import structlog
 from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SandboxMissing
-from emberbox.orchestrator.sandboxes.holdings import Holdings
+from emberbox.orchestrator.sandboxes.copying import Copying
+from emberbox.orchestrator.sandboxes.holdings import RESUME_READY_SECONDS, Holdings
 from emberbox.orchestrator.sandboxes.lifecycle import (
+    CheckpointRequested,
+    Copied,
+    Copy,
     EndRequested,
     Event,
     Forget,
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from emberbox.orchestrator.machines.driver import Machine
+    from emberbox.orchestrator.network.addresses import Slot
+    from emberbox.orchestrator.sandboxes.copying import Draft, Wanted
     from emberbox.orchestrator.sandboxes.holdings import Beginning, Host
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
     from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -67,6 +73,8 @@ class Sandbox:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._suspended: asyncio.Future[Snapshot] | None = None
+        self._copies = asyncio.Lock()
+        self._copy: tuple[Wanted, asyncio.Future[Draft]] | None = None
         self._ended = asyncio.Event()
         self._keep_directory = False
         self._on_ended: Callable[[], object] = lambda: None
@@ -123,7 +131,8 @@ class Sandbox:
         )
         if self._holdings.machine is not None:
             await let_run(self._holdings.machine, self._life.note)
-        self.record = await self._holdings.introduce(run, identity, snapshot)
+        token = snapshot.envd_token or ""
+        self.record = await self._holdings.introduce(run, identity, token, RESUME_READY_SECONDS)
 
     async def _drop_consumed(self) -> None:
         """A run that is recorded as running needs the snapshot no more that it began with."""
@@ -146,9 +155,7 @@ class Sandbox:
         self._settle(error)
 
     async def _open(self) -> None:
-        slot, machine = self._holdings.slot, self._holdings.machine
-        if slot is None or machine is None:
-            raise MachineError("the sandbox holds no machine")
+        machine, slot = self._held()
         self._save(dataclasses.replace(self.record, running=True))
         failpoints.reach("resume-running")
         await self._host.routes.open(self.record, slot.address)
@@ -214,7 +221,7 @@ class Sandbox:
 
     async def _watch(self, machine: Machine) -> None:
         reason = await machine.wait()
-        if self.state in (State.STARTING, State.RUNNING, State.PAUSING):
+        if self.state not in (State.ENDING, State.ENDED):
             console = await machine.console()
             self._feed(MachineGone(MachineError(reason, console).explain()))
 
@@ -244,7 +251,8 @@ class Sandbox:
         A second caller joins the first. Raises SandboxMissing when it ends otherwise; else what
         writing failed with, and it runs on.
         """
-        self._feed(PauseRequested(reason, files_only))
+        async with self._copies:
+            self._feed(PauseRequested(reason, files_only))
         if self._suspended is None:
             raise SandboxMissing(f"sandbox {self.record.sandbox_id} has ended")
         return await asyncio.shield(self._suspended)
@@ -261,7 +269,9 @@ class Sandbox:
 
     async def _suspend(self, *, files_only: bool) -> None:
         try:
-            snapshot = await self._suspension().run(files_only=files_only)
+            held = self._held()
+            attempt = Suspension(self._host, self.record, *held, self._life.note)
+            snapshot = await attempt.run(files_only=files_only)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
             await self._suspend_failed(error)
         else:
@@ -269,12 +279,6 @@ class Sandbox:
             await self._ended.wait()
             paused = self._life.end is not None and self._life.end.outcome is Outcome.PAUSED
             self._settle_suspended(snapshot if paused else _killed_while_pausing())
-
-    def _suspension(self) -> Suspension:
-        slot, machine = self._holdings.slot, self._holdings.machine
-        if slot is None or machine is None:
-            raise MachineError("the sandbox holds no machine")
-        return Suspension(self._host, self.record, machine, slot, self._life.note)
 
     async def _suspend_failed(self, error: Exception) -> None:
         _log.warning("pause failed", sandbox_id=self.record.sandbox_id, reason=str(error))
@@ -296,6 +300,40 @@ class Sandbox:
             self._suspended = None if self.state is State.RUNNING else suspended
         else:
             suspended.set_result(result)
+
+    # Copying
+
+    async def checkpoint(self, wanted: Wanted) -> Draft:
+        """Copy it while it stands still; it runs on. One copy after the other.
+
+        Raises SandboxMissing when it does not run, else what copying failed with.
+        """
+        async with self._copies:
+            if self.state is not State.RUNNING:
+                raise SandboxMissing(f"sandbox {self.record.sandbox_id} is {self.state.value}")
+            copied: asyncio.Future[Draft] = asyncio.get_running_loop().create_future()
+            self._copy = wanted, copied
+            self._feed(CheckpointRequested())
+            return await asyncio.shield(copied)
+
+    async def _make_copy(self, wanted: Wanted, copied: asyncio.Future[Draft]) -> None:
+        try:
+            held = self._held()
+            draft = await Copying(self._host, self.record, *held, self._life.note).run(wanted)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
+            _log.warning("copy failed", sandbox_id=self.record.sandbox_id, reason=str(error))
+            self._feed(Copied())
+            copied.set_exception(error)
+            copied.exception()  # who asked may have gone
+        else:
+            self._feed(Copied())
+            copied.set_result(draft)
+
+    def _held(self) -> tuple[Machine, Slot]:
+        slot, machine = self._holdings.slot, self._holdings.machine
+        if slot is None or machine is None:
+            raise MachineError("the sandbox holds no machine")
+        return machine, slot
 
     # Ending
 
@@ -353,6 +391,9 @@ class Sandbox:
                 self._spawn(self._reclaim())
             case Report(outcome, reason):
                 self._report(outcome, reason)
+            case Copy():
+                if self._copy is not None:
+                    self._spawn(self._make_copy(*self._copy))
             case Suspend(files_only):
                 self._suspended = asyncio.get_running_loop().create_future()
                 self._spawn(self._suspend(files_only=files_only))

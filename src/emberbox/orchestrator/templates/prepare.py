@@ -11,6 +11,7 @@ import structlog
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import OrchestratorError
 from emberbox.orchestrator.images import ensure_images
+from emberbox.orchestrator.templates import pins
 from emberbox.orchestrator.templates.store import TemplateSpec
 from emberbox.shared.errors import StartupError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_PIN_PREFIX = "template-"
 BASE_TEMPLATE_ID = "emberboxbasetemplate"
 
 
@@ -58,7 +58,6 @@ class Preparation:
         A build that still fits the VMM goes on serving while a newer one is made, and when that
         fails. Raises StartupError, OrchestratorError or OSError when there is none to offer.
         """
-        await asyncio.to_thread(self.templates.sweep)
         self._offer_present()
         try:
             await self._renew()
@@ -72,7 +71,7 @@ class Preparation:
         # half made is swept by the next build.
         images = await asyncio.wrap_future(threads.start(self._ensure_images, "emberbox-images"))
         template = await self.builder.ensure(self.spec, images, self.readiness.report)
-        await asyncio.to_thread(self._pin, template)
+        await asyncio.to_thread(pins.pin, self.images, template)
         self.catalog.offer(template)
         self.readiness.done()
         await self.drop_unused(template)
@@ -91,10 +90,6 @@ class Preparation:
             self.catalog.offer(max(usable, key=lambda build: build.directory.stat().st_mtime))
             self.readiness.done()
 
-    def _pin(self, template: Template) -> None:
-        for image in template.manifest.images.values():
-            self.images.pin(image, _pin_name(template))
-
     async def drop_unused(self, offered: Template) -> None:
         """Remove older builds of the template that nothing stands on."""
         builds = await asyncio.to_thread(self.templates.builds, self.spec)
@@ -104,15 +99,9 @@ class Preparation:
             self.builder.driver.forget(other.snapshot)
             # Unlinking gigabytes, like waiting for the store's lock, is not for the event loop.
             await asyncio.to_thread(self.templates.remove, other)
-        kept = {_pin_name(build) for build in builds if build.build_id in needed}
-        await asyncio.to_thread(self._unpin_all_but, kept | {_pin_name(offered)})
-
-    def _unpin_all_but(self, kept: set[str]) -> None:
-        """By what is pinned, not by what was removed: a crash may have come between the two."""
-        for image in self.images.images():
-            for holder in self.images.pins(image.hash):
-                if holder.startswith(_PIN_PREFIX) and holder not in kept:
-                    self.images.unpin(image.hash, holder)
+        whole = await asyncio.to_thread(self.templates.all)
+        kept = {pins.pin_name(build) for build in whole}
+        await asyncio.to_thread(pins.unpin_all_but, self.images, kept)
 
 
 class _Reported:
@@ -125,7 +114,3 @@ class _Reported:
         """Say what is being made."""
         percent = f" {fraction:.0%}" if fraction else ""
         self._readiness.report(f"images: {name}{percent}")
-
-
-def _pin_name(template: Template) -> str:
-    return f"{_PIN_PREFIX}{template.build_id}"
