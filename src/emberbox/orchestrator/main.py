@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before grpc is imported: its fork handlers are of no use to a program that starts its children
 # by exec only, and can hang one that has many threads.
@@ -202,15 +202,17 @@ class Orchestrator:
         """Serve until told to stop. Raises what preparing fails with when nothing is offered."""
         preparing = asyncio.create_task(self.preparation.run())
         stopping = asyncio.create_task(stop.wait())
+        tasks: list[asyncio.Task[Any]] = [preparing, stopping]
         try:
             await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 await preparing
+                tasks.append(asyncio.create_task(self.preparation.keep_tidy()))
                 await stopping
         finally:
-            preparing.cancel()
-            stopping.cancel()
-            await asyncio.gather(preparing, stopping, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _leave_data_proxy(self) -> None:
         """It serves on for VMs that live on; without any it has nothing to do."""

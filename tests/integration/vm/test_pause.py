@@ -44,7 +44,7 @@ def with_patience(stack: Stack, *steps: str) -> Iterator[str]:
     """The steps, with another `up` now and then: each gives up on a program that dies so often."""
     for number, step in enumerate(steps, 1):
         yield step
-        if number % DEATHS == 0:
+        if number % DEATHS == 0 or number == len(steps):
             stack.kill_up()
             stack.start()
 

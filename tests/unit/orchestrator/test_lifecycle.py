@@ -6,6 +6,9 @@ import pytest
 
 from emberbox.orchestrator.sandboxes.lifecycle import (
     STORY_LINES,
+    CheckpointRequested,
+    Copied,
+    Copy,
     EndRequested,
     Event,
     Forget,
@@ -231,3 +234,37 @@ def test_what_was_found_paused_after_a_crash_is_ended_as_paused() -> None:
     found = EndRequested(Outcome.PAUSED, "its snapshot was whole")
     life, _ = after(found, Started())
     assert life.handle(Reclaimed()) == [Report(Outcome.PAUSED, "its snapshot was whole"), Forget()]
+
+
+# Copying
+
+COPY = CheckpointRequested()
+
+
+def test_a_checkpoint_copies_and_it_runs_on() -> None:
+    life, instructions = after(Started(), COPY)
+    assert instructions == [Copy()]
+    assert life.handle(Copied()) == []
+    assert life.state is State.RUNNING
+
+
+@pytest.mark.parametrize("end", [KILL, EXPIRE])
+def test_an_end_while_copying_waits_for_the_copy(end: EndRequested) -> None:
+    life, instructions = after(Started(), COPY, end)
+    assert instructions == [Record(end.outcome, end.reason)]
+    assert life.handle(PAUSE) == []
+    assert life.handle(Copied()) == [Reclaim()]
+
+
+def test_a_pause_while_copying_follows_it_once() -> None:
+    life, instructions = after(Started(), COPY, AUTO_PAUSE)
+    assert instructions == []
+    life.handle(PAUSE)
+    assert life.handle(Copied()) == [Suspend(files_only=True)]
+    assert life.state is State.PAUSING
+
+
+def test_a_machine_that_dies_while_copying_has_crashed() -> None:
+    life, instructions = after(Started(), COPY, MachineGone("panic"))
+    assert instructions == []
+    assert life.handle(Copied()) == [Record(Outcome.CRASHED, "panic"), Reclaim()]

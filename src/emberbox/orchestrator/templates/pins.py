@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emberbox.orchestrator.images import ImageStore
-    from emberbox.orchestrator.templates.store import Template
+    from emberbox.orchestrator.templates.store import Template, TemplateStore
 
 PREFIX = "template-"
 
@@ -22,9 +22,19 @@ def pin(images: ImageStore, template: Template) -> None:
         images.pin(image, pin_name(template))
 
 
-def unpin_all_but(images: ImageStore, kept: set[str]) -> None:
-    """By what is pinned, not by what was removed: a crash may have come between the two."""
-    for image in images.images():
-        for holder in images.pins(image.hash):
-            if holder.startswith(PREFIX) and holder not in kept:
-                images.unpin(image.hash, holder)
+def unpin_gone(images: ImageStore, builds: TemplateStore) -> None:
+    """Drop the pins of builds that are gone.
+
+    By what is pinned, not by what was removed: a crash may have come between the two. A build is
+    whole before it pins, so the pins are listed first.
+    """
+    held = [
+        (image.hash, holder)
+        for image in images.images()
+        for holder in images.pins(image.hash)
+        if holder.startswith(PREFIX)
+    ]
+    kept = {pin_name(build) for build in builds.all()}
+    for image, holder in held:
+        if holder not in kept:
+            images.unpin(image, holder)

@@ -51,6 +51,7 @@ class Preparation:
     readiness: Readiness
     in_use: Callable[[], set[str]]
     own_kernel: OwnKernel | None = None
+    tidy_seconds: float = 60.0
 
     async def run(self) -> None:
         """Offer what is there at once; then make what this installation wants.
@@ -65,6 +66,16 @@ class Preparation:
             if not self.readiness.ready:
                 raise
             _log.error("the template cannot be renewed, an older build goes on", reason=str(error))
+
+    async def keep_tidy(self) -> None:
+        """After `run`: remove older builds when the last sandbox that stands on one is gone."""
+        while True:
+            await asyncio.sleep(self.tidy_seconds)
+            try:
+                for offered in self.catalog.all():
+                    await self.drop_unused(offered)
+            except OSError as error:
+                _log.error("older builds were not removed", reason=str(error))
 
     async def _renew(self) -> None:
         # A thread that the program does not wait for: building takes minutes, and what is left
@@ -99,9 +110,7 @@ class Preparation:
             self.builder.driver.forget(other.snapshot)
             # Unlinking gigabytes, like waiting for the store's lock, is not for the event loop.
             await asyncio.to_thread(self.templates.remove, other)
-        whole = await asyncio.to_thread(self.templates.all)
-        kept = {pins.pin_name(build) for build in whole}
-        await asyncio.to_thread(pins.unpin_all_but, self.images, kept)
+        await asyncio.to_thread(pins.unpin_gone, self.images, self.templates)
 
 
 class _Reported:
