@@ -187,7 +187,9 @@ class Life:
     def begin(self, mib: int) -> None:
         """Start the process and write the files."""
         self.boot_id = self.sandbox.run("cat /proc/sys/kernel/random/boot_id")
+        self.lines = 0
         self.pid = self.sandbox.run(
+            "rm -f /root/appended\n"
             f"cat > /root/appender.py <<'END'\n{APPENDER}\nEND\n"
             f"head -c {mib}M /dev/urandom > /dev/shm/data\n"
             f"head -c {mib}M /dev/urandom > /root/data\n"

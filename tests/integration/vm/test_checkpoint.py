@@ -48,6 +48,7 @@ def test_children_begin_where_the_source_was_and_it_goes_on(
     life = Life(source)
     life.begin(16)
     life.check()
+    then = dataclasses.replace(life)
     made = source.checkpoint()
     assert made.memory_bytes > 16 << 20
     life.check()
@@ -56,14 +57,14 @@ def test_children_begin_where_the_source_was_and_it_goes_on(
     children = [new() for _ in range(2)]
     for child in children:
         assert child.create(**build).notice == ""
-        dataclasses.replace(life, sandbox=child).check()
+        dataclasses.replace(then, sandbox=child).check()
         assert child.run("hostname") == child.sandbox_id
         assert refused(child, source.token)
     life.check()
 
     stack.kill_program("orchestrator")
     # What a child has made its own is saved over the checkpoint that it is a clone of.
-    life_of_child = dataclasses.replace(life, sandbox=children[0])
+    life_of_child = dataclasses.replace(then, sandbox=children[0])
     children[0].pause()
     with pytest.raises(grpc.RpcError) as used:
         source.orchestrator.delete_build(made.template)
@@ -73,7 +74,7 @@ def test_children_begin_where_the_source_was_and_it_goes_on(
 
     late = new()
     late.create(**build)
-    dataclasses.replace(life, sandbox=late).check()
+    dataclasses.replace(then, sandbox=late).check()
     for child in (*children, late):
         child.kill()
     source.orchestrator.delete_build(made.template)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,6 +26,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 ROUNDS = 10
 MIB = 100
 DEATHS = 4
+KILLS = 20
+LONGEST_CALL = 0.6
 
 
 @pytest.fixture
@@ -107,6 +111,32 @@ def test_an_orchestrator_killed_at_any_step_of_resume_loses_nothing(
             assert sandbox.resume().notice == ""
         life.check()
         wait_until(lambda: not snapshots_of(stack, sandbox), 20)
+
+
+def test_an_orchestrator_killed_at_any_instant_loses_nothing(
+    stack: Stack, sandbox: PausableSandbox
+) -> None:
+    seed = time.time_ns()
+    instants = random.Random(seed)
+    sandbox.create()
+    life = Life(sandbox)
+    life.begin(1)
+    state = "running"
+    for number in with_patience(stack, *map(str, range(KILLS))):
+        call = sandbox.pause if state == "running" else sandbox.resume
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(call)
+            time.sleep(instants.uniform(0, LONGEST_CALL))
+            stack.kill_program("orchestrator")
+            told = answer.exception()
+        assert told is None or isinstance(told, grpc.RpcError)
+        state = sandbox.settle()
+        if state == "running":
+            life.check()
+        assert sandbox.orchestrator.paused().keys() <= {sandbox.sandbox_id}, (seed, number)
+    if state == "paused":
+        assert sandbox.resume().notice == "", seed
+    life.check()
 
 
 def test_a_step_that_fails_is_told_and_changes_nothing(

@@ -158,6 +158,8 @@ class SnapshotStore:
         """Remove the snapshot of a sandbox, taken by a run or not; whether there was one."""
         paths = [self._root / sandbox_id, *self._root.glob(f"{sandbox_id}{_CONSUMED}*")]
         removed = [self._remove(path) for path in paths]
+        if any(removed):
+            sync_directory(self._root)  # what was killed does not come back after a loss of power
         return any(removed)
 
     def sweep(self, running: Collection[tuple[str, str]]) -> None:

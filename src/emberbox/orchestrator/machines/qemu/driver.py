@@ -207,10 +207,14 @@ class QemuDriver:
 
 
 class RamImages:
-    """The RAM images that clones of this process's snapshots share, each loaded once."""
+    """The RAM images that clones share, loaded once for as long as they are in use.
 
-    def __init__(self) -> None:
-        self._descriptors: dict[Path, int] = {}
+    Each takes memory of the host as long as it is kept here: those used last are, `limit` of them.
+    """
+
+    def __init__(self, limit: int = 4) -> None:
+        self._limit = limit
+        self._descriptors: dict[Path, int] = {}  # the one used last is the last
         self._lock = asyncio.Lock()
 
     async def get(self, path: Path) -> int:
@@ -225,6 +229,9 @@ class RamImages:
                     self._descriptors[path] = await asyncio.to_thread(load_sealed, path)
                 except OSError as error:
                     raise MachineError(f"the RAM image {path} cannot be read: {error}") from error
+                if len(self._descriptors) > self._limit:
+                    self.forget(next(iter(self._descriptors)))
+            self._descriptors[path] = self._descriptors.pop(path)
             return os.dup(self._descriptors[path])
 
     def forget(self, path: Path) -> None:
