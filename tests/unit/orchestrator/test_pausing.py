@@ -223,7 +223,9 @@ async def test_a_kill_while_resuming_leaves_nothing(setting: Setting) -> None:
     killing = asyncio.ensure_future(setting.sandboxes.delete("iabc", "asked"))
     await asyncio.sleep(0)
     go.set()
+    sandbox = setting.sandboxes.get("iabc")
     await killing
+    assert sandbox.record.ended == ("killed", "asked")
     with pytest.raises(MachineError, match="killed while it was starting"):
         await starting
     assert (setting.left(), files(setting)) == ([], [])

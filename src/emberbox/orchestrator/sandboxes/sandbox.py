@@ -15,6 +15,7 @@ from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SandboxMissing
 from emberbox.orchestrator.sandboxes.copying import Copying
 from emberbox.orchestrator.sandboxes.holdings import RESUME_READY_SECONDS, Holdings
+from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.lifecycle import (
     CheckpointRequested,
     Copied,
@@ -71,10 +72,10 @@ class Sandbox:
         self._holdings = Holdings(host, self._life.note)
         self._deadline: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._suspended: asyncio.Future[Snapshot] | None = None
+        self._settled: Joint[None] = Joint()
+        self._suspended: Joint[Snapshot] | None = None
         self._copies = asyncio.Lock()
-        self._copy: tuple[Wanted, asyncio.Future[Draft]] | None = None
+        self._copy: tuple[Wanted, Joint[Draft]] | None = None
         self._ended = asyncio.Event()
         self._keep_directory = False
         self._on_ended: Callable[[], object] = lambda: None
@@ -101,7 +102,7 @@ class Sandbox:
 
     async def settled(self) -> None:
         """Return when it runs. Raises what its start failed with."""
-        await asyncio.shield(self._settled)
+        await self._settled.result()
 
     async def _start(self, bringing_up: Awaitable[None]) -> None:
         try:
@@ -112,16 +113,20 @@ class Sandbox:
             await self._start_failed(error)
         else:
             self._feed(Started())
-            self._settle(None if self.state is State.RUNNING else _killed_while_starting())
+            self._settle()
             await self._drop_consumed()
 
     async def _bring_up(self, beginning: Beginning) -> None:
         with self.steps.measure("queue"):
             await self._host.starts.acquire()
         try:
-            self.record = await self._holdings.bring_up(self.record, beginning, self.steps)
+            self._became(await self._holdings.bring_up(self.record, beginning, self.steps))
         finally:
             self._host.starts.release()
+
+    def _became(self, record: SandboxRecord) -> None:
+        """What a start has found out; an end that was decided meanwhile stays decided."""
+        self.record = dataclasses.replace(record, ended=self.record.ended)
 
     async def _introduce_again(self, snapshot: Snapshot) -> None:
         """The rest of a resume that an orchestrator before this one did not live to see."""
@@ -132,7 +137,7 @@ class Sandbox:
         if self._holdings.machine is not None:
             await let_run(self._holdings.machine, self._life.note)
         token = snapshot.envd_token or ""
-        self.record = await self._holdings.introduce(run, identity, token, RESUME_READY_SECONDS)
+        self._became(await self._holdings.introduce(run, identity, token, RESUME_READY_SECONDS))
 
     async def _drop_consumed(self) -> None:
         """A run that is recorded as running needs the snapshot no more that it began with."""
@@ -152,7 +157,7 @@ class Sandbox:
         self._feed(StartFailed(reason))
         # Who asked gets the error when everything is given back: asking again finds the room.
         await self._ended.wait()
-        self._settle(error)
+        self._settled.fail(error)
 
     async def _open(self) -> None:
         machine, slot = self._held()
@@ -183,14 +188,9 @@ class Sandbox:
                 await let_run(self._holdings.machine, self._life.note)
                 await self._open()
                 await self._drop_consumed()
-        self._settle_adopted()
-
-    def _settle_adopted(self) -> None:
-        """Whoever asks for the same start again joins what has come of it."""
-        if self.state is State.RUNNING:
-            self._settle(None)
-        elif self.state is not State.STARTING:
-            self._settle(MachineError("the sandbox ended while its host was restarted"))
+        # Whoever asks for the same start again joins what has come of it.
+        if self.state is not State.STARTING:
+            self._settle()
 
     async def _known_end(self) -> EndRequested | None:
         if self.record.ended is not None:
@@ -255,51 +255,43 @@ class Sandbox:
             self._feed(PauseRequested(reason, files_only))
         if self._suspended is None:
             raise SandboxMissing(f"sandbox {self.record.sandbox_id} has ended")
-        return await asyncio.shield(self._suspended)
+        return await self._suspended.result()
 
     async def unpaused(self) -> None:
         """Return when it is not being paused: it runs, or nothing of it is left."""
         if self._suspended is not None:
-            await asyncio.wait({self._suspended})
+            await self._suspended.wait()
 
     @property
     def is_pausing(self) -> bool:
         """Whether it is being paused, or is and not all is given back."""
-        return self._suspended is not None and not self._suspended.done()
+        return self._suspended is not None and not self._suspended.over
 
-    async def _suspend(self, *, files_only: bool) -> None:
+    async def _suspend(self, suspended: Joint[Snapshot], *, files_only: bool) -> None:
         try:
             held = self._held()
             attempt = Suspension(self._host, self.record, *held, self._life.note)
             snapshot = await attempt.run(files_only=files_only)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
-            await self._suspend_failed(error)
+            await self._suspend_failed(suspended, error)
         else:
             self._feed(Saved())
             await self._ended.wait()
-            paused = self._life.end is not None and self._life.end.outcome is Outcome.PAUSED
-            self._settle_suspended(snapshot if paused else _killed_while_pausing())
+            if self._life.end is not None and self._life.end.outcome is Outcome.PAUSED:
+                suspended.succeed(snapshot)
+            else:
+                suspended.fail(_killed_while_pausing())
 
-    async def _suspend_failed(self, error: Exception) -> None:
+    async def _suspend_failed(self, suspended: Joint[Snapshot], error: Exception) -> None:
         _log.warning("pause failed", sandbox_id=self.record.sandbox_id, reason=str(error))
         self._feed(PauseFailed(str(error)))
         if self.state is State.RUNNING:
             self._arm(_PAUSE_AGAIN if self.record.auto_pause else 0.0)
-            self._settle_suspended(error)
+            self._suspended = None
+            suspended.fail(error)
         else:
             await self._ended.wait()
-            self._settle_suspended(_killed_while_pausing())
-
-    def _settle_suspended(self, result: Snapshot | Exception) -> None:
-        suspended = self._suspended
-        if suspended is None or suspended.done():
-            return
-        if isinstance(result, Exception):
-            suspended.set_exception(result)
-            suspended.exception()  # a deadline has no caller that would ask for it
-            self._suspended = None if self.state is State.RUNNING else suspended
-        else:
-            suspended.set_result(result)
+            suspended.fail(_killed_while_pausing())
 
     # Copying
 
@@ -311,23 +303,22 @@ class Sandbox:
         async with self._copies:
             if self.state is not State.RUNNING:
                 raise SandboxMissing(f"sandbox {self.record.sandbox_id} is {self.state.value}")
-            copied: asyncio.Future[Draft] = asyncio.get_running_loop().create_future()
+            copied: Joint[Draft] = Joint()
             self._copy = wanted, copied
             self._feed(CheckpointRequested())
-            return await asyncio.shield(copied)
+            return await copied.result()
 
-    async def _make_copy(self, wanted: Wanted, copied: asyncio.Future[Draft]) -> None:
+    async def _make_copy(self, wanted: Wanted, copied: Joint[Draft]) -> None:
         try:
             held = self._held()
             draft = await Copying(self._host, self.record, *held, self._life.note).run(wanted)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
             _log.warning("copy failed", sandbox_id=self.record.sandbox_id, reason=str(error))
             self._feed(Copied())
-            copied.set_exception(error)
-            copied.exception()  # who asked may have gone
+            copied.fail(error)
         else:
             self._feed(Copied())
-            copied.set_result(draft)
+            copied.succeed(draft)
 
     def _held(self) -> tuple[Machine, Slot]:
         slot, machine = self._holdings.slot, self._holdings.machine
@@ -395,8 +386,8 @@ class Sandbox:
                 if self._copy is not None:
                     self._spawn(self._make_copy(*self._copy))
             case Suspend(files_only):
-                self._suspended = asyncio.get_running_loop().create_future()
-                self._spawn(self._suspend(files_only=files_only))
+                self._suspended = Joint()
+                self._spawn(self._suspend(self._suspended, files_only=files_only))
             case Forget(discard):
                 self._spawn(self._forget(discard=discard))
 
@@ -452,14 +443,11 @@ class Sandbox:
                 exc_info=error,
             )
 
-    def _settle(self, error: Exception | None) -> None:
-        if self._settled.done():
-            return
-        if error is None:
-            self._settled.set_result(None)
+    def _settle(self) -> None:
+        if self.state is State.RUNNING:
+            self._settled.succeed(None)
         else:
-            self._settled.set_exception(error)
-            self._settled.exception()  # the caller may have gone: then nobody asks for it
+            self._settled.fail(_killed_while_starting())
 
 
 def _killed_while_starting() -> MachineError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,6 +17,7 @@ from emberbox.orchestrator import envd_client, failpoints, threads
 from emberbox.orchestrator.errors import GuestUnreachable, MachineError, OrchestratorError
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
+from emberbox.orchestrator.sandboxes.steps import Steps
 from emberbox.orchestrator.snapshots.manifest import Snapshot
 from emberbox.orchestrator.snapshots.store import link_durably
 
@@ -46,6 +47,7 @@ class Suspension:
     slot: Slot
     note: Callable[[str], None]
     committed: bool = False
+    steps: Steps = field(default_factory=Steps)
 
     async def run(self, *, files_only: bool) -> Snapshot:
         """Write and commit the snapshot; the machine stands still then.
@@ -57,7 +59,8 @@ class Suspension:
         admission.check_pause(
             self.host.pause_room(self.record, self.machine.identity, files_only=files_only)
         )
-        await sync_guest(self.slot, self.note)
+        with self.steps.measure("sync"):
+            await sync_guest(self.slot, self.note)
         failpoints.reach("pause-synced")
         draft = await asyncio.to_thread(self.host.snapshots.begin, self.record.sandbox_id)
         try:
@@ -74,15 +77,26 @@ class Suspension:
         return build
 
     async def _write(self, draft: Place, build: Template, *, files_only: bool) -> Snapshot:
-        await self.machine.pause()
+        with self.steps.measure("stop"):
+            await self.machine.pause()
         failpoints.reach("pause-stopped")
         saved = None
         if not files_only:
-            await asyncio.to_thread(draft.memory.mkdir, 0o700)
-            saved = await self.machine.save(draft.memory)
+            with self.steps.measure("memory"):
+                await asyncio.to_thread(draft.memory.mkdir, 0o700)
+                saved = await self.machine.save(draft.memory)
         failpoints.reach("pause-saved")
-        # To its end: a rename that comes after the machine was let run would be fatal.
-        return await threads.run_to_end(lambda: self._commit(draft, build, saved))
+        with self.steps.measure("commit"):
+            # To its end: a rename that comes after the machine was let run would be fatal.
+            snapshot = await threads.run_to_end(lambda: self._commit(draft, build, saved))
+        self._tell(snapshot)
+        return snapshot
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        steps = {name: round(milliseconds, 1) for name, milliseconds in self.steps.taken}
+        size = snapshot.memory_bytes >> 20
+        self.note(f"saved with {size} MiB of memory, in ms: {steps}")
+        _log.info("saved", sandbox_id=snapshot.sandbox_id, memory_mib=size, steps=steps)
 
     def _commit(self, draft: Place, build: Template, saved: Saved | None) -> Snapshot:
         scratch = self.host.directories.path(self.record.sandbox_id) / SCRATCH_FILE
