@@ -8,6 +8,7 @@ OrchestratorError
 │   └── SnapshotUnusable  a saved machine cannot be loaded: made by another VMM, or damaged
 ├── BadRequest            the caller's request cannot be meant
 ├── TemplateMissing       this host has no such template build
+├── GuestUnhealthy        envd does not answer, and what was asked for wants that it does
 ├── BuildInUse            sandboxes, running or paused, stand on the template build
 ├── SandboxMissing        this host runs no such sandbox
 ├── RunConflict           the sandbox id lives with another execution id
@@ -61,6 +62,10 @@ class BadRequest(OrchestratorError):  # noqa: N818 - names what happened, like g
 
 class TemplateMissing(OrchestratorError):  # noqa: N818 - names what happened
     """No build of this template is on this host."""
+
+
+class GuestUnhealthy(OrchestratorError):  # noqa: N818 - names what happened
+    """The sandbox was to be paused only when its envd answers, and it does not."""
 
 
 class BuildInUse(OrchestratorError):  # noqa: N818 - names what happened

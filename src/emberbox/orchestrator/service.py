@@ -16,7 +16,7 @@ from emberbox.orchestrator.grpc_support import Context, answering
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import CreateRequest
 from emberbox.orchestrator.sandboxes.copying import Wanted
-from emberbox.orchestrator.sandboxes.lifecycle import State
+from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from emberbox.orchestrator.telemetry.entries import LEVELS, LogQuery
 
 if TYPE_CHECKING:
@@ -91,14 +91,10 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         self, request: pb.SandboxPauseRequest, _context: Context
     ) -> pb.SandboxPauseResponse:
         """Write a sandbox to disk."""
+        wanted = PauseRequested("asked", request.filesystem_only, request.require_healthy_guest)
         # It goes on when the caller has given up: the outbox tells how it ended.
         snapshot = await asyncio.shield(
-            self._sandboxes.pause(
-                request.sandbox_id,
-                request.execution_id,
-                "asked",
-                files_only=request.filesystem_only,
-            )
+            self._sandboxes.pause(request.sandbox_id, request.execution_id, wanted)
         )
         return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
 

@@ -206,8 +206,12 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     async def sync(*_arguments: object) -> None:
         world.did("sync")
 
+    async def wait_healthy(*_arguments: object) -> None:
+        world.did("health")
+
     monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.sync", sync)
+    monkeypatch.setattr("emberbox.orchestrator.envd_client.wait_healthy", wait_healthy)
     outbox = Outbox(tmp_path / "outbox.db")
     host = Host(
         node=NETWORK.tag,

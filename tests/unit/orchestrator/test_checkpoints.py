@@ -18,7 +18,7 @@ from emberbox.orchestrator.errors import (
     TemplateMissing,
 )
 from emberbox.orchestrator.sandboxes.copying import Wanted
-from emberbox.orchestrator.sandboxes.lifecycle import State
+from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from tests.unit.orchestrator.sandbox_world import IDENTITY, ended, request
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ async def test_a_build_in_use_stays_until_nothing_stands_on_it(setting: Setting)
     await setting.sandboxes.create(of_checkpoint())
     with pytest.raises(BuildInUse):
         await setting.sandboxes.remove_checkpoint("copy", "c-1")
-    await setting.sandboxes.pause("ichild", "e-9", "asked", files_only=False)
+    await setting.sandboxes.pause("ichild", "e-9", PauseRequested("asked"))
     with pytest.raises(BuildInUse):
         await setting.sandboxes.remove_checkpoint("copy", "c-1")
     await setting.sandboxes.delete("ichild", "asked")
@@ -134,7 +134,7 @@ async def test_a_kill_while_copying_waits_and_a_pause_follows(setting: Setting) 
         await asyncio.sleep(0.001)
     setting.sandboxes.update("iabc", request().end_time, "e-1")
     pausing = asyncio.ensure_future(
-        setting.sandboxes.pause("iabc", "e-1", "asked", files_only=True)
+        setting.sandboxes.pause("iabc", "e-1", PauseRequested("asked", files_only=True))
     )
     await asyncio.sleep(0)
     go.set()

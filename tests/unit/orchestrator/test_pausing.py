@@ -11,13 +11,14 @@ import pytest
 
 from emberbox.orchestrator.errors import (
     AdmissionRefused,
+    GuestUnhealthy,
     GuestUnreachable,
     MachineError,
     RunConflict,
     SandboxMissing,
     SnapshotUnusable,
 )
-from emberbox.orchestrator.sandboxes.lifecycle import State
+from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 from emberbox.orchestrator.snapshots.store import MEMORY_LOST
 from tests.unit.orchestrator.sandbox_world import IDENTITY, ended, record, request, template
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from tests.unit.orchestrator.sandbox_world import Setting
 
-ASKED = {"reason": "asked", "files_only": False}
-
 
 def resuming(execution_id: str = "e-2", **more: Any) -> CreateRequest:
     identity = dataclasses.replace(IDENTITY, execution_id=execution_id)
@@ -40,7 +39,7 @@ def resuming(execution_id: str = "e-2", **more: Any) -> CreateRequest:
 
 
 async def pause(setting: Setting, execution_id: str = "e-1", **more: Any) -> Snapshot:
-    return await setting.sandboxes.pause("iabc", execution_id, **{**ASKED, **more})
+    return await setting.sandboxes.pause("iabc", execution_id, PauseRequested("asked", **more))
 
 
 async def paused(setting: Setting, **more: Any) -> Snapshot:
@@ -153,6 +152,18 @@ async def test_a_guest_that_hangs_is_paused_all_the_same(setting: Setting) -> No
     setting.world.fails_at, setting.world.failure = "sync", GuestUnreachable("silent")
     await pause(setting)
     assert any("silent" in line for line in sandbox.story())
+
+
+async def test_a_guest_that_hangs_is_not_paused_when_it_is_to_be_healthy(
+    setting: Setting,
+) -> None:
+    sandbox = await setting.sandboxes.create(request())
+    setting.world.fails_at, setting.world.failure = "health", GuestUnreachable("silent")
+    with pytest.raises(GuestUnhealthy, match="silent"):
+        await pause(setting, require_healthy=True)
+    assert sandbox.state is State.RUNNING
+    assert "sync" not in setting.world.done
+    await pause(setting, require_healthy=True)
 
 
 async def test_two_pauses_are_one_and_a_later_one_gets_its_result(setting: Setting) -> None:

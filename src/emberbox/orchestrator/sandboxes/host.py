@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
     from emberbox.orchestrator.sandboxes.holdings import Host
+    from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.templates.catalog import TemplateCatalog
@@ -145,13 +146,12 @@ class Sandboxes:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
         sandbox.set_deadline(end_time)
 
-    async def pause(
-        self, sandbox_id: str, execution_id: str, reason: str, *, files_only: bool
-    ) -> Snapshot:
+    async def pause(self, sandbox_id: str, execution_id: str, wanted: PauseRequested) -> Snapshot:
         """Write a sandbox to disk and end its VM; what is left of it.
 
         For an execution that was paused already its snapshot again. Raises SandboxMissing,
-        RunConflict, AdmissionRefused, MachineError or OSError; it runs on after the last three.
+        RunConflict, GuestUnhealthy, AdmissionRefused, MachineError or OSError; it runs on after the
+        last four.
         """
         known = self._sandboxes.get(sandbox_id)
         if known is None:
@@ -159,7 +159,7 @@ class Sandboxes:
         if known.record.execution_id != execution_id:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
         await known.settled()
-        return await known.pause(reason, files_only=files_only)
+        return await known.pause(wanted)
 
     async def checkpoint(self, sandbox_id: str, execution_id: str, wanted: Wanted) -> Kept:
         """Make a template build of a running sandbox, which goes on; the same twice is one.

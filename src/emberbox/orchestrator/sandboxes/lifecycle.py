@@ -75,10 +75,14 @@ class EndRequested:
 
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
-    """Somebody, or its deadline, wants the sandbox to be paused."""
+    """Somebody, or its deadline, wants the sandbox to be paused.
+
+    require_healthy: only when its envd answers.
+    """
 
     reason: str
     files_only: bool = False
+    require_healthy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class Suspend:
     """Stop the machine and write its snapshot; Saved or PauseFailed follows."""
 
     files_only: bool
+    require_healthy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +234,7 @@ class Lifecycle:
     def _running_pause_requested(self, event: PauseRequested) -> list[Instruction]:
         self.pause, self.gone = event, None
         self.state = State.PAUSING
-        return [Suspend(event.files_only)]
+        return [Suspend(event.files_only, event.require_healthy)]
 
     def _running_checkpoint_requested(self, _event: CheckpointRequested) -> list[Instruction]:
         self.pause, self.gone = None, None

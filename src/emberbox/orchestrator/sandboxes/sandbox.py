@@ -245,14 +245,14 @@ class Sandbox:
 
     # Pausing
 
-    async def pause(self, reason: str, *, files_only: bool) -> Snapshot:
+    async def pause(self, wanted: PauseRequested) -> Snapshot:
         """Write it to disk and return when nothing but its snapshot is left.
 
         A second caller joins the first. Raises SandboxMissing when it ends otherwise; else what
         writing failed with, and it runs on.
         """
         async with self._copies:
-            self._feed(PauseRequested(reason, files_only))
+            self._feed(wanted)
         if self._suspended is None:
             raise SandboxMissing(f"sandbox {self.record.sandbox_id} has ended")
         return await self._suspended.result()
@@ -267,11 +267,11 @@ class Sandbox:
         """Whether it is being paused, or is and not all is given back."""
         return self._suspended is not None and not self._suspended.over
 
-    async def _suspend(self, suspended: Joint[Snapshot], *, files_only: bool) -> None:
+    async def _suspend(self, wanted: Suspend, suspended: Joint[Snapshot]) -> None:
         try:
             held = self._held()
             attempt = Suspension(self._host, self.record, *held, self._life.note)
-            snapshot = await attempt.run(files_only=files_only)
+            snapshot = await attempt.run(wanted)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
             await self._suspend_failed(suspended, error)
         else:
@@ -385,9 +385,9 @@ class Sandbox:
             case Copy():
                 if self._copy is not None:
                     self._spawn(self._make_copy(*self._copy))
-            case Suspend(files_only):
+            case Suspend():
                 self._suspended = Joint()
-                self._spawn(self._suspend(self._suspended, files_only=files_only))
+                self._spawn(self._suspend(instruction, self._suspended))
             case Forget(discard):
                 self._spawn(self._forget(discard=discard))
 

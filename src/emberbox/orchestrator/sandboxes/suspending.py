@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.orchestrator import envd_client, failpoints, threads
-from emberbox.orchestrator.errors import GuestUnreachable, MachineError, OrchestratorError
+from emberbox.orchestrator.errors import (
+    GuestUnhealthy,
+    GuestUnreachable,
+    MachineError,
+    OrchestratorError,
+)
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 from emberbox.orchestrator.sandboxes.steps import Steps
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.machines.driver import Machine, Saved
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.sandboxes.holdings import Host
+    from emberbox.orchestrator.sandboxes.lifecycle import Suspend
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
     from emberbox.orchestrator.snapshots.store import Place
     from emberbox.orchestrator.templates.store import Template
@@ -35,6 +41,9 @@ _log = structlog.get_logger(__name__)
 
 SYNC_SECONDS = 5.0
 """How long a guest may take to write out its disks."""
+
+HEALTH_SECONDS = 5.0
+"""How long a guest may take to answer that is to be paused only when it does."""
 
 
 @dataclass(slots=True)
@@ -49,12 +58,15 @@ class Suspension:
     committed: bool = False
     steps: Steps = field(default_factory=Steps)
 
-    async def run(self, *, files_only: bool) -> Snapshot:
+    async def run(self, wanted: Suspend) -> Snapshot:
         """Write and commit the snapshot; the machine stands still then.
 
-        Raises AdmissionRefused, MachineError or OSError; the machine runs on then.
+        Raises GuestUnhealthy, AdmissionRefused, MachineError or OSError; the machine runs on then.
         """
+        files_only = wanted.files_only
         failpoints.reach("pause-begun")
+        if wanted.require_healthy:
+            await self._require_healthy()
         build = await self._build()
         admission.check_pause(
             self.host.pause_room(self.record, self.machine.identity, files_only=files_only)
@@ -68,6 +80,12 @@ class Suspension:
         except BaseException:
             await self._undo(draft)
             raise
+
+    async def _require_healthy(self) -> None:
+        try:
+            await envd_client.wait_healthy(self.slot, HEALTH_SECONDS)
+        except GuestUnreachable as error:
+            raise GuestUnhealthy(str(error)) from error
 
     async def _build(self) -> Template:
         ids = self.record.template_id, self.record.build_id
