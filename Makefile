@@ -14,8 +14,8 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: check unit ## every check and every test, the soak in short
-	$(BIN)/python -m pytest tests/integration tests/compatibility tests/soak
+test: check unit ## every check and test; of the long suites a smoke
+	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated
 

@@ -184,7 +184,6 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         self.host.acknowledged = max(self.host.acknowledged, request.number)
         return pb.AcknowledgeEventsResponse()
 
-
     async def Metrics(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         self.host.asked.append(request)
         if request.sandbox_id not in self.host.samples:
