@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
 
 WRONG_KEY = "e2b_" + "0" * 40
 NO_SANDBOX = "i00000000000000000000"

@@ -21,7 +21,7 @@ from tests.compatibility.flavours import eventually
 if TYPE_CHECKING:
     from tests.compatibility.flavours import Sdk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
 
 NEW_FILE = [FilesystemEventType.CREATE, FilesystemEventType.CHMOD, FilesystemEventType.WRITE]
 

@@ -72,7 +72,7 @@ mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /root/dev/pt
     die "cannot mount /dev/pts"
 mount -t tmpfs -o nosuid,nodev,mode=1777 shm /root/dev/shm || die "cannot mount /dev/shm"
 mount -t tmpfs -o nosuid,nodev,mode=0755,size=20% run /root/run || die "cannot mount /run"
-mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate cgroup2 /root/sys/fs/cgroup ||
+mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,favordynmods cgroup2 /root/sys/fs/cgroup ||
     die "cannot mount cgroup2"
 ln -sf /proc/self/fd /root/dev/fd
 ln -sf fd/0 /root/dev/stdin
