@@ -244,6 +244,8 @@ async def test_a_kill_while_resuming_leaves_nothing(setting: Setting) -> None:
 
 async def test_what_is_paused_can_be_killed_once_and_not_be_updated(setting: Setting) -> None:
     await paused(setting)
+    with pytest.raises(RunConflict, match="is paused"):
+        await setting.sandboxes.create(request())
     with pytest.raises(SandboxMissing):
         setting.sandboxes.update("iabc", 1.0, None)
     await setting.sandboxes.delete("iabc", "asked")

@@ -98,6 +98,8 @@ class Sandboxes:
 
     def _clone(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
+        if self._host.snapshots.find(identity.sandbox_id) is not None:
+            raise RunConflict(f"sandbox {identity.sandbox_id} is paused")
         template = self._templates.get(identity.template_id, request.build_id)
         way = choose_start(self._host, template, cold=request.cold)
         return self._admit(new_record(request, way), Beginning(template, identity, way.cold))
