@@ -4,7 +4,8 @@ OrchestratorError
 ├── AdmissionRefused      the host will not take one more sandbox; the message is the reason
 ├── MachineError          the VMM or the guest failed
 │   ├── MachineGone       the VMM's process has ended
-│   └── GuestUnreachable  the VM runs but envd does not answer
+│   ├── GuestUnreachable  the VM runs but envd does not answer
+│   └── SnapshotUnusable  a saved machine cannot be loaded: made by another VMM, or damaged
 ├── BadRequest            the caller's request cannot be meant
 ├── TemplateMissing       this host has no such template build
 ├── SandboxMissing        this host runs no such sandbox
@@ -44,6 +45,13 @@ class MachineGone(MachineError):  # noqa: N818 - names what happened
 
 class GuestUnreachable(MachineError):  # noqa: N818 - names what happened
     """The VM runs, but its envd does not answer in time."""
+
+
+class SnapshotUnusable(MachineError):  # noqa: N818 - names what is the matter
+    """A saved machine was made by another VMM than this host's, or is damaged.
+
+    Trying again does not help; its disk is whole and can be booted.
+    """
 
 
 class BadRequest(OrchestratorError):  # noqa: N818 - names what happened, like gRPC's status
