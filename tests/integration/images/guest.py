@@ -142,7 +142,7 @@ class Guest:
                     "Authorization": f"Basic {base64.b64encode(f'{user}:'.encode()).decode()}",
                 },
             )
-            return _finished(connection.getresponse().read())
+            return finished(connection.getresponse().read())
         finally:
             connection.close()
 
@@ -157,7 +157,8 @@ class Guest:
             connection.close()
 
 
-def _finished(stream: bytes) -> Finished:
+def finished(stream: bytes) -> Finished:
+    """What the messages of envd say of how a command ended."""
     output, status = b"", "no end event"
     while stream:
         length = int.from_bytes(stream[1:5], "big")
