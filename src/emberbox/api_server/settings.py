@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(default=2.0, gt=0, description="reaching an orchestrator")
     call_timeout: float = Field(default=10.0, gt=0, description="quick calls to an orchestrator")
     create_timeout: float = Field(default=60.0, gt=0, description="starting one sandbox")
+    pause_timeout: float = Field(
+        default=120.0, gt=0, description="writing one sandbox to disk, or a snapshot of it"
+    )
     reconcile_interval: float = Field(default=5.0, gt=0)
     lost_grace: float = Field(default=10.0, ge=0, description="absent from its host until lost")
     orphan_grace: float = Field(default=60.0, ge=0, description="unknown on a host until ended")

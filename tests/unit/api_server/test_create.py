@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from emberbox.api_server.reconcile import CLUSTER_METADATA
+from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.shared.protocol import CLIENT_ID, ENVD_VERSION
 
 from .harness import eventually

@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.api_server.errors import NodeError
-from emberbox.api_server.reconcile import CLUSTER_METADATA
 
 from .harness import World, eventually, running, settings_for
 from .standin import template

@@ -179,14 +179,16 @@ class SandboxDeleteResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class SandboxPauseRequest(_message.Message):
-    __slots__ = ("sandbox_id", "execution_id", "filesystem_only")
+    __slots__ = ("sandbox_id", "execution_id", "filesystem_only", "require_healthy_guest")
     SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     FILESYSTEM_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_HEALTHY_GUEST_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     execution_id: str
     filesystem_only: bool
-    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ...) -> None: ...
+    require_healthy_guest: bool
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ..., require_healthy_guest: _Optional[bool] = ...) -> None: ...
 
 class SandboxPauseResponse(_message.Message):
     __slots__ = ("sandbox",)
