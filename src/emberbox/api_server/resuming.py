@@ -30,7 +30,6 @@ from emberbox.api_server.records.lifecycle import (
 
 if TYPE_CHECKING:
     from emberbox.api_server.catching_up import CatchUp
-    from emberbox.api_server.clock import Clock
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.living import Living
     from emberbox.api_server.nodes import Nodes
@@ -64,7 +63,6 @@ class Resumer:
         pauser: Pauser,
         catch_up: CatchUp,
         configurer: Configurer,
-        clock: Clock,
         timeout: float,
     ) -> None:
         self._store = store
@@ -74,7 +72,6 @@ class Resumer:
         self._pauser = pauser
         self._catch_up = catch_up
         self._configurer = configurer
-        self._clock = clock
         self._timeout = timeout
         self._resuming: Joint[Sandbox] = Joint()
 
@@ -153,8 +150,8 @@ class Resumer:
             # Its node joins this to the call that began it, whoever sent that.
             await self._start(row, memory)
             return await self._living.extend(team, row.sandbox_id, seconds)
-        end_at = self._clock() + timedelta(seconds=seconds)
-        begun = await self._keeper.resume(row, end_at, auto_pause=auto_pause)
+        life = timedelta(seconds=seconds)
+        begun = await self._keeper.resume(row, life, auto_pause=auto_pause)
         return None if begun is None else await self._start(begun, memory)
 
     async def _start(self, row: Sandbox, memory: bool) -> Sandbox:

@@ -141,7 +141,6 @@ class _Shared:
             pauser=pauser,
             catch_up=self.catch_up,
             configurer=self.configurer,
-            clock=self.clock,
             timeout=self.settings.create_timeout,
         )
 

@@ -213,6 +213,8 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         host.calls.append("pause")
         host.pause_began.set()
         if host.fail_pause is not None:
+            if host.hold_pause is not None:
+                await host.hold_pause.wait()
             await context.abort(*host.fail_pause)
         kept = host.paused.get(request.sandbox_id)
         if kept is None or kept.execution_id != request.execution_id:

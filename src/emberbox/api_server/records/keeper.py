@@ -19,7 +19,7 @@ from emberbox.api_server.records.lifecycle import (
 from emberbox.shared.ids import new_run_id
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import timedelta
 
     from emberbox.api_server.background import Background
     from emberbox.api_server.clock import Clock
@@ -81,7 +81,7 @@ class Keeper:
         self._background.retry(apply, f"{type(event).__name__} of {row.sandbox_id}")
 
     async def resume(
-        self, row: Sandbox, end_at: datetime, *, auto_pause: bool | None = None
+        self, row: Sandbox, life: timedelta, *, auto_pause: bool | None = None
     ) -> Sandbox | None:
         """Begin another run of a paused sandbox: its record, or None when `row` is out of date.
 
@@ -89,6 +89,7 @@ class Keeper:
 
         Raises QuotaExceededError and BadRequestError.
         """
+        now = self._clock()
         event = ResumeAsked(row.execution_id, new_run_id())
         transition = handle(row.record, event)
         if transition.new_execution_id is None:
@@ -97,8 +98,8 @@ class Keeper:
             row,
             execution_id=transition.new_execution_id,
             state=transition.after,
-            started_at=self._clock(),
-            end_at=end_at,
+            started_at=now,
+            end_at=now + life,
             auto_pause=row.auto_pause if auto_pause is None else auto_pause,
         )
         if not await self._store.resume(begun, transition, row.execution_id):
