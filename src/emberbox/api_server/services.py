@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from emberbox.api_server.auth import Authenticator
+from emberbox.api_server.auto_resuming import AutoResumer
 from emberbox.api_server.background import Background
 from emberbox.api_server.catching_up import CatchUp
 from emberbox.api_server.checkpoints import Checkpoints
@@ -49,6 +50,7 @@ class Services:
     resumer: Resumer
     snapshots: Snapshots
     forker: Forker
+    auto_resumer: AutoResumer
     presenter: Presenter
     reconciler: Reconciler
 
@@ -79,6 +81,7 @@ class Services:
         creator = shared.creator()
         living = Living(store.sandboxes, nodes, keeper, clock)
         pauser = Pauser(nodes, keeper, shared.catch_up, settings.pause_timeout)
+        resumer = shared.resumer(living, pauser)
         return cls(
             settings=settings,
             store=store,
@@ -89,9 +92,10 @@ class Services:
             creator=creator,
             living=living,
             pauser=pauser,
-            resumer=shared.resumer(living, pauser),
+            resumer=resumer,
             snapshots=shared.snapshots(),
             forker=Forker(store.builds, creator, checkpoints, shared.catch_up),
+            auto_resumer=AutoResumer(store, resumer, shared.catch_up, tokens),
             presenter=Presenter(tokens, settings.domain),
             reconciler=shared.reconciler(cluster_id),
         )

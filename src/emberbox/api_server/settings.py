@@ -23,6 +23,13 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_API_HOST")
     port: int = Field(default=API_PORT, ge=0, le=65535, validation_alias="EMBERBOX_API_PORT")
+    internal_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        validation_alias="EMBERBOX_API_INTERNAL_PORT",
+        description="gRPC for our own proxies; none: traffic resumes no sandbox",
+    )
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
     orchestrators: str = Field(
         default=f"127.0.0.1:{ORCHESTRATOR_PORT}",
