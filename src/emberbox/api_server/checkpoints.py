@@ -35,6 +35,7 @@ class Checkpoints:
         self._nodes = nodes
         self._clock = clock
         self._timeout = timeout
+        self._told: set[str] = set()
 
     async def make(self, row: Sandbox, *, memory: bool = True, name: str | None = None) -> Build:
         """A build of a running sandbox: written down, on its node, and safe from the sweep until
@@ -95,7 +96,8 @@ class Checkpoints:
             node = await self._nodes.get(build.node_id)
             await node.delete_build(build.template_id, build.build_id)
         except NodeError as error:
-            if error.code is not grpc.StatusCode.UNAVAILABLE:
+            if error.code is not grpc.StatusCode.UNAVAILABLE and build.build_id not in self._told:
+                self._told.add(build.build_id)  # once, not at every sweep
                 log.warning(
                     "build not removed yet",
                     node=error.node,
@@ -104,5 +106,6 @@ class Checkpoints:
                     reason=error.reason,
                 )
             return
+        self._told.discard(build.build_id)
         log.info("build removed", template_id=build.template_id, build_id=build.build_id)
         await self._builds.forget(build)

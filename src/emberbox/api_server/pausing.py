@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from emberbox.api_server.errors import (
     SnapshotFailedError,
 )
 from emberbox.api_server.joining import Joint
-from emberbox.api_server.records.lifecycle import PauseAsked, Paused, PauseRefused, State
+from emberbox.api_server.records.lifecycle import VISIBLE, PauseAsked, Paused, PauseRefused, State
 
 if TYPE_CHECKING:
     from emberbox.api_server.catching_up import CatchUp
@@ -68,7 +69,8 @@ class Pauser:
                 raise SandboxNotFoundError(sandbox_id)
             transition = await self._keeper.apply(row, PauseAsked(row.execution_id))
             if transition.after is State.PAUSING:
-                await self._complete(row, memory, require_healthy_guest)
+                pausing = replace(row, state=transition.after)
+                await self._complete(pausing, memory, require_healthy_guest)
                 return
         raise ConflictError(f"Sandbox {sandbox_id} keeps changing its state")
 
@@ -102,7 +104,7 @@ class Pauser:
             raise await self._failed(row, error) from error
         event = Paused(row.execution_id, kept.paused_at.ToDatetime(UTC), kept.memory)
         transition = await self._keeper.settle(row, event)
-        if transition.after is not State.PAUSED:
+        if transition.after not in VISIBLE:
             raise SandboxNotFoundError(row.sandbox_id)  # killed meanwhile
 
     async def _paused_before(self, row: Sandbox) -> bool:

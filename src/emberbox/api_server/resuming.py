@@ -23,6 +23,7 @@ from emberbox.api_server.joining import Joint
 from emberbox.api_server.pausing import OUTCOME_UNKNOWN
 from emberbox.api_server.records.lifecycle import (
     SHOWN_RUNNING,
+    VISIBLE,
     ResumeFailed,
     Started,
     State,
@@ -166,7 +167,7 @@ class Resumer:
         except NodeError as error:
             raise await self._failed(row, error) from error
         transition = await self._keeper.settle(row, Started(row.execution_id))
-        if transition.after is not State.RUNNING:
+        if transition.after not in VISIBLE:
             raise SandboxNotFoundError(row.sandbox_id)  # killed meanwhile
         self._keeper.note(row, answer.notice)
         return row

@@ -34,7 +34,7 @@ async def calling(world: World, secret: str = SECRET) -> AsyncIterator[Resume]:
     server = InternalServer(world.services.auto_resumer, world.services.nodes, SECRET)
     port = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = pb_grpc.ResumeServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub = pb_grpc.ResumeServiceStub(channel)
 
         async def resume(sandbox_id: str, port: int = 8000, **tokens: str) -> object:
             request = pb.ResumeSandboxRequest(sandbox_id=sandbox_id, port=port, **tokens)

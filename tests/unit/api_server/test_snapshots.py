@@ -297,6 +297,18 @@ async def test_a_host_that_is_away_is_swept_later(world: World) -> None:
     await eventually(swept)
 
 
+async def test_a_team_that_goes_leaves_nothing_on_its_hosts(world: World) -> None:
+    sandbox_id = await world.created()
+    await made(world, sandbox_id, name="tools")
+    await world.http.delete(f"/sandboxes/{sandbox_id}")
+    team = await world.store.teams.find("default")
+    assert team is not None
+    assert await world.store.teams.delete(team.team_id) == 0
+    await world.services.reconciler.tidy()
+    assert world.host.builds == {}
+    assert await world.store.builds.garbage(world.now()) == []
+
+
 async def test_snapshots_at_once_of_one_name(world: World) -> None:
     sandbox_id = await world.created()
     ids = await asyncio.gather(*(made(world, sandbox_id, name="tools") for _ in range(4)))

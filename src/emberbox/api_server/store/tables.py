@@ -126,12 +126,8 @@ template_builds = Table(
     "template_builds",
     metadata,
     Column("build_id", String(36), primary_key=True),
-    Column(
-        "template_id",
-        ForeignKey("templates.template_id", ondelete="CASCADE"),
-        nullable=False,
-        index=True,
-    ),
+    # No foreign key: when a team goes, its builds stay until their nodes have removed them.
+    Column("template_id", String(64), nullable=False, index=True),
     # Where its files are.
     Column("node_id", String(128), nullable=False),
     # making, ready or deleting (`store.rows.BuildState`).

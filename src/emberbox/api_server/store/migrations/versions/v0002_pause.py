@@ -66,7 +66,6 @@ def _builds() -> None:
         sa.Column("disk_bytes", sa.BigInteger(), nullable=False),
         sa.Column("origin_sandbox_id", sa.String(64), nullable=False),
         sa.Column("created_at", _MOMENT, nullable=False),
-        _of_template("template_builds"),
         sa.PrimaryKeyConstraint("build_id", name="pk_template_builds"),
     )
     for column in ("template_id", "state", "origin_sandbox_id"):
@@ -80,7 +79,12 @@ def _tags() -> None:
         sa.Column("tag", sa.String(128), nullable=False),
         sa.Column("build_id", sa.String(36), nullable=False),
         sa.Column("created_at", _MOMENT, nullable=False),
-        _of_template("template_tags"),
+        sa.ForeignKeyConstraint(
+            ["template_id"],
+            ["templates.template_id"],
+            name="fk_template_tags_template_id",
+            ondelete="CASCADE",
+        ),
         sa.ForeignKeyConstraint(
             ["build_id"],
             ["template_builds.build_id"],
@@ -90,12 +94,3 @@ def _tags() -> None:
         sa.PrimaryKeyConstraint("template_id", "tag", name="pk_template_tags"),
     )
     op.create_index("ix_template_tags_build_id", "template_tags", ["build_id"])
-
-
-def _of_template(table: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(
-        ["template_id"],
-        ["templates.template_id"],
-        name=f"fk_{table}_template_id",
-        ondelete="CASCADE",
-    )
