@@ -14,8 +14,8 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: install check ## every check and every test
-	$(BIN)/python -m pytest tests
+test: check unit ## every check and test; of the long suites a smoke
+	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated
 
@@ -34,7 +34,7 @@ generated: install ## code generated from proto/ and from the async SDK
 	$(BIN)/python scripts/unasync.py --check
 
 unit: install   ## the fast tests
-	$(BIN)/python -m pytest tests/unit tests/test_style.py
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
 
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest tests/integration
@@ -45,5 +45,7 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
-soak: test      ## every test, then every benchmark in full
+soak: install   ## the long suites in full, then every benchmark
+	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create
+	$(BIN)/python -m benchmarks envd

@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.envd_bare import Bare
+from benchmarks.envd_bare import Bare, build
 from benchmarks.envd_transfer import measure_transfers
 from benchmarks.figures import Clock, at_least_one, percentiles, progress
 from benchmarks.stack import running
@@ -36,7 +36,9 @@ _STREAM_SECONDS = 240
 def main(arguments: list[str]) -> dict[str, Any]:
     """Measure."""
     options = _parse(arguments)
-    with running(), Sandbox.create(timeout=_LIFE_SECONDS) as sandbox, Bare.put(sandbox) as bare:
+    program = build()
+    with running(), Sandbox.create(timeout=_LIFE_SECONDS) as sandbox:
+        bare = Bare.put(sandbox, program)
         commands = measure_commands(sandbox, bare, options.commands)
         terminals = measure_terminals(sandbox, bare, options.terminals)
         transfers = measure_transfers(sandbox, bare, options.small, options.large)
@@ -46,10 +48,10 @@ def main(arguments: list[str]) -> dict[str, Any]:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks envd")
-    parser.add_argument("--commands", type=at_least_one, default=100)
-    parser.add_argument("--terminals", type=at_least_one, default=20)
-    parser.add_argument("--small", type=at_least_one, default=15, help="transfers of 1 MiB")
-    parser.add_argument("--large", type=at_least_one, default=3, help="transfers of 100 MiB")
+    parser.add_argument("--commands", type=at_least_one, default=60)
+    parser.add_argument("--terminals", type=at_least_one, default=10)
+    parser.add_argument("--small", type=at_least_one, default=10, help="transfers of 1 MiB")
+    parser.add_argument("--large", type=at_least_one, default=2, help="transfers of 100 MiB")
     parser.add_argument("--streams", type=at_least_one, default=200, help="commands at once")
     return parser.parse_args(arguments)
 
@@ -99,7 +101,7 @@ def _first_byte(sandbox: Sandbox) -> float:
 
 def measure_streams(sandbox: Sandbox, count: int) -> dict[str, Any]:
     """Commands that all run at the same time, each with some output of its own."""
-    command = f"read go; echo $go; head -c {_STREAM_BYTES} /dev/zero | tr '\\0' x"
+    command = f"read number; printf %0{_STREAM_BYTES}d $number"  # builtins: no more processes
     whole = threading.Semaphore(0)
     clock = Clock()
     with clock.running():
@@ -128,7 +130,7 @@ def _follow(
 ) -> None:
     try:
         sandbox.commands.send_stdin(handle.pid, f"{number}\n")
-        if handle.wait().stdout == f"{number}\n" + "x" * _STREAM_BYTES:
+        if handle.wait().stdout == f"{number:0{_STREAM_BYTES}}":
             whole.release()
     except SandboxException as error:
         print(f"stream {number}: {error}", file=sys.stderr)

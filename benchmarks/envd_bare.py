@@ -40,12 +40,11 @@ class Bare:
     sandbox: Sandbox
 
     @classmethod
-    @contextmanager
-    def put(cls, sandbox: Sandbox) -> Iterator[Bare]:
-        """Build it and bring it in. Ends the program, with a message, when it cannot be built."""
-        sandbox.files.write(_PLACE, build(), request_timeout=300)
+    def put(cls, sandbox: Sandbox, program: bytes) -> Bare:
+        """Bring in what `build` made."""
+        sandbox.files.write(_PLACE, program, request_timeout=300)
         sandbox.commands.run(f"chmod +x {_PLACE}")
-        yield cls(sandbox)
+        return cls(sandbox)
 
     @contextmanager
     def asked(self, *arguments: str) -> Iterator[Asked]:
@@ -74,7 +73,10 @@ class Bare:
 
 
 def build() -> bytes:
-    """The program for this machine's architecture, which is the guest's."""
+    """The program for this machine's architecture, which is the guest's.
+
+    Ends this program, with a message, when it cannot be built.
+    """
     compiler = shutil.which("gcc")
     if compiler is None:
         sys.exit("benchmarks envd needs gcc for its bare side: apt-get install gcc libc6-dev")

@@ -28,12 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests that are for the other flavour. One event loop for all the others: a sandbox
-    serves several tests, and the SDK keeps connections."""
+    serves several tests, and the SDK keeps connections. What is no smoke is for `make compat`."""
     others = [item for item in items if covering.is_of_other_flavour(item)]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
     for item in items:
         ours = "compatibility" in item.path.parts and isinstance(item, pytest.Function)
+        if ours and item.get_closest_marker("smoke") is None:
+            item.add_marker(pytest.mark.exhaustive)
         if ours and inspect.iscoroutinefunction(item.function):  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 

@@ -87,7 +87,7 @@ class Client:
         return Awaited(getattr(self._client, self._prefix + name), name)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Ask until it is so. Fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await condition():

@@ -196,6 +196,7 @@ def _commands(cli: Cli, group: str) -> list[str]:
 
 
 @covers("sandbox create", "sandbox list", "sandbox info", "sandbox kill")
+@pytest.mark.smoke
 def test_a_life(cli: Cli) -> None:
     sandbox_id = cli("sandbox", "create", "-d", "--timeout", "60", "base").strip()
     assert re.fullmatch("[a-z0-9]+", sandbox_id)

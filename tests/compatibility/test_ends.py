@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.compatibility.flavours import Sdk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 PID = 1
 SIZE = PtySize(rows=24, cols=80)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.compatibility.flavours import Sdk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 HOME = "/home/user"
 
@@ -160,7 +160,7 @@ async def test_a_full_disk(box: Any) -> None:
 
 @covers("Sandbox.download_url", "Sandbox.upload_url")
 async def test_links_to_files(box: Any) -> None:
-    async with httpx.AsyncClient() as anybody:
+    async with httpx.AsyncClient(timeout=60) as anybody:
         sent = await anybody.post(
             await box.upload_url("linked/a b"), files={"file": ("a b", b"by link")}
         )
@@ -174,7 +174,7 @@ async def test_links_to_files(box: Any) -> None:
 @covers_error("401 with another path", "Sandbox.download_url", "Sandbox.upload_url")
 async def test_a_link_is_for_one_path(box: Any) -> None:
     await box.files.write("mine", "x")
-    async with httpx.AsyncClient() as anybody:
+    async with httpx.AsyncClient(timeout=60) as anybody:
         download = (await box.download_url("mine")).replace("path=mine", "path=other")
         assert (await anybody.get(download)).status_code == 401
         upload = (await box.upload_url("mine")).replace("path=mine", "path=other")
@@ -191,7 +191,7 @@ async def test_a_link_that_expired(box: Any) -> None:
         await box.upload_url("mine", use_signature_expiration=-10),
     ]
     expired = {"code": 401, "message": "signature is already expired"}
-    async with httpx.AsyncClient() as anybody:
+    async with httpx.AsyncClient(timeout=60) as anybody:
         assert (await anybody.get(links[0])).json() == expired
         assert (await anybody.post(links[1], files={"file": b"x"})).json() == expired
 

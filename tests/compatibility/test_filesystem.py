@@ -15,7 +15,7 @@ from e2b import (
 
 from tests.compatibility.covering import covers, covers_error
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 HOME = "/home/user"
 

@@ -19,12 +19,26 @@ from tests.compatibility.flavours import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 HOME = "/home/user"
 REPOSITORY = f"{HOME}/work"
 REMOTE = f"{HOME}/remote.git"
 GUARDED = "http://127.0.0.1:8099/guarded.git"
+
+PREPARE = f"""set -e
+git config --global user.name Tester
+git config --global user.email tester@example.com
+git init -q --bare -b main {REMOTE}
+git init -q -b main {REPOSITORY}
+cd {REPOSITORY}
+echo one >first
+git add first
+git commit -q -m first
+git remote add origin {REMOTE}
+git push -q -u origin main
+"""
+"""In one command: each costs a login shell in the guest."""
 
 GUARD = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -42,16 +56,8 @@ HTTPServer(("127.0.0.1", 8099), Guard).serve_forever()
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def git(box: Any) -> Any:
     """The helper; `work` has a commit on `main` and follows `remote.git`."""
-    git = box.git
-    await git.configure_user("Tester", "tester@example.com")
-    await git.init(REMOTE, bare=True, initial_branch="main")
-    await git.init(REPOSITORY, initial_branch="main")
-    await box.files.write(f"{REPOSITORY}/first", "one\n")
-    await git.add(REPOSITORY)
-    await git.commit(REPOSITORY, "first")
-    await git.remote_add(REPOSITORY, "origin", REMOTE)
-    await git.push(REPOSITORY, "origin", "main")
-    return git
+    await box.commands.run(PREPARE)
+    return box.git
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

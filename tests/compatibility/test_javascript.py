@@ -12,14 +12,17 @@ from tests.compatibility.npm import JAVASCRIPT, NODE, environment_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _pytest.mark import ParameterSet
+
     from tests.stack import Stack
 
-SECONDS = 400
+SECONDS = 600
 """For one file, on a machine that computes slowly and is busy."""
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(SECONDS + 200)]
 
-FILES = sorted(JAVASCRIPT.glob("*.test.js"))
+FILES = {path.name.removesuffix(".test.js"): path for path in JAVASCRIPT.glob("*.test.js")}
+_SMOKE = {"generation-2.45", "sandbox", "watch"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,11 @@ def key_of_small_team(stack: Stack) -> str:
     return str(options["api_key"])
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".test.js"))
+def _as_parameter(name: str) -> ParameterSet:
+    return pytest.param(FILES[name], id=name, marks=[pytest.mark.smoke] * (name in _SMOKE))
+
+
+@pytest.mark.parametrize("path", [_as_parameter(name) for name in sorted(FILES)])
 def test_javascript(stack: Stack, key_of_small_team: str, path: Path) -> None:
     """Node prints what failed in a file; its results are written down by the file itself."""
     environment = environment_of(stack, EMBERBOX_TEST_KEY_OF_SMALL_TEAM=key_of_small_team)
@@ -47,3 +54,4 @@ def test_javascript(stack: Stack, key_of_small_team: str, path: Path) -> None:
 
 def test_there_are_files() -> None:
     assert len(FILES) >= 8
+    assert set(FILES) >= _SMOKE

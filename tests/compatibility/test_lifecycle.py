@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
 
 WRONG_KEY = "e2b_" + "0" * 40
 NO_SANDBOX = "i00000000000000000000"
@@ -236,7 +236,7 @@ async def test_a_port_of_the_sandbox(box: Any, stack: Stack) -> None:
     assert host.startswith(f"8000-{box.sandbox_id}.")
     await box.files.write("served/index.html", "from inside")
     await box.commands.run("cd served && python3 -m http.server 8000", background=True)
-    async with httpx.AsyncClient(base_url=stack.sdk["sandbox_url"]) as client:
+    async with httpx.AsyncClient(base_url=stack.sdk["sandbox_url"], timeout=60) as client:
 
         async def answers() -> bool:
             answer = await client.get("/", headers={"Host": host})
@@ -247,7 +247,7 @@ async def test_a_port_of_the_sandbox(box: Any, stack: Stack) -> None:
 
 @covers_error("502 while nothing listens", "Sandbox.get_host")
 async def test_a_port_that_nothing_listens_on(box: Any, stack: Stack) -> None:
-    async with httpx.AsyncClient(base_url=stack.sdk["sandbox_url"]) as client:
+    async with httpx.AsyncClient(base_url=stack.sdk["sandbox_url"], timeout=60) as client:
         answer = await client.get("/", headers={"Host": await box.get_host(8001)})
     assert answer.status_code == 502
     assert answer.json() == {
@@ -263,7 +263,7 @@ async def test_a_port_behind_a_token(new_box: Callable[..., Any], stack: Stack) 
     box = await new_box(network={"allow_public_traffic": False})
     host = {"Host": await box.get_host(8001)}
     token = {"e2b-traffic-access-token": box.traffic_access_token}
-    async with httpx.AsyncClient(base_url=stack.sdk["sandbox_url"]) as client:
+    async with httpx.AsyncClient(base_url=stack.sdk["sandbox_url"], timeout=60) as client:
         assert (await client.get("/", headers=host)).status_code == 403
         assert (await client.get("/", headers={**host, **token})).status_code == 502
     assert (await box.commands.run("echo envd needs none")).stdout == "envd needs none\n"

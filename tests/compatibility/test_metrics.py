@@ -14,7 +14,7 @@ from tests.compatibility.flavours import eventually
 if TYPE_CHECKING:
     from tests.compatibility.flavours import Sdk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 
 @covers("Sandbox.get_metrics")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.compatibility.flavours import Sdk
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 REFUSED = r"501.*not available"
 

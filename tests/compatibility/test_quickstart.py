@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

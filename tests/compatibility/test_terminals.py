@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.compatibility.flavours import Sdk
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 NO_PID = 999_999
 SIZE = PtySize(rows=24, cols=80)
@@ -165,9 +165,8 @@ async def test_keys_for_no_terminal_by_a_handle(box: Any) -> None:
 
 @covers_error(TimeoutException, "Pty.create")
 async def test_a_terminal_that_stays_open_too_long(open_terminal: Callable[..., Any]) -> None:
-    terminal = await open_terminal(timeout=2)
     with pytest.raises(TimeoutException):
-        await terminal.end
+        await (await open_terminal(timeout=2)).end
 
 
 @covers_error(InvalidArgumentException, "Pty.create")

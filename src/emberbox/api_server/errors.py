@@ -155,7 +155,7 @@ class NotAvailableYetError(ApiError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} is not available in Emberbox yet (see docs/compatibility.md)",
+            f"{what}: not available in Emberbox yet (see docs/compatibility.md)",
             error_code="not_implemented",
         )
         self.what = what

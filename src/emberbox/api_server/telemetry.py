@@ -14,7 +14,7 @@ from emberbox.api_server.errors import NodeError, NodeUnavailableError, SandboxN
 from emberbox.api_server.records.lifecycle import VISIBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection
 
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
@@ -45,13 +45,12 @@ class Telemetry:
         )
         return found or []
 
-    async def latest(self, team: Team, sandbox_ids: Iterable[str]) -> dict[str, pb.SandboxMetric]:
+    async def latest(self, team: Team, sandbox_ids: Collection[str]) -> dict[str, pb.SandboxMetric]:
         """The newest sample of each of the team's own among these that has one."""
         by_node: defaultdict[str, list[str]] = defaultdict(list)
-        for sandbox_id in sandbox_ids:
-            row = await self.store.get(sandbox_id)
-            if row is not None and row.team_id == team.team_id and row.state in VISIBLE:
-                by_node[row.node_id].append(sandbox_id)
+        for row in await self.store.several(sandbox_ids):
+            if row.team_id == team.team_id and row.state in VISIBLE:
+                by_node[row.node_id].append(row.sandbox_id)
         answers = await asyncio.gather(*(self._latest(*item) for item in by_node.items()))
         return {one: sample for answer in answers for one, sample in answer.items()}
 

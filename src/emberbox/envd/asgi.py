@@ -77,7 +77,7 @@ class Request:
                 raise TooLargeError(f"the body is larger than {_MAX_JSON_BYTES} bytes")
         try:
             parsed = json.loads(body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter for thousands of levels
             raise InvalidArgumentError(f"the body is not JSON: {error}") from error
         if not isinstance(parsed, dict):
             raise InvalidArgumentError("the body is not a JSON object")

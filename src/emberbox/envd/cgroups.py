@@ -21,7 +21,10 @@ _MEMORY_RESERVE = 72 * 1024 * 1024
 
 
 class Cgroups:
-    """The group of user processes below `root`, the mount point of cgroup2."""
+    """The group of user processes below `root`, the mount point of cgroup2.
+
+    Not for two threads at once.
+    """
 
     def __init__(self, root: Path) -> None:
         self._envd = root / "emberbox-envd"

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from emberbox.envd.users import Users
 
+# The years 1 to 9999, to which messages are limited. File systems are not: a tmpfs keeps any time.
+_FIRST_SECOND = -62_135_596_800
+LAST_SECOND = 253_402_300_799
+
 
 def describe(path: str, users: Users) -> EntryInfo:
     """Of the path itself; for a symbolic link with the type of its target. Raises OSError."""
@@ -97,4 +101,6 @@ def _permissions(mode: int) -> str:
 
 def _timestamp(nanoseconds: int) -> Timestamp:
     seconds, nanos = divmod(nanoseconds, 10**9)
+    if seconds != (nearest := min(max(seconds, _FIRST_SECOND), LAST_SECOND)):
+        return Timestamp(seconds=nearest)
     return Timestamp(seconds=seconds, nanos=nanos)

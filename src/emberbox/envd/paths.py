@@ -18,6 +18,10 @@ def resolve(path: str, user: User, default: str = "") -> str:
     """
     if "\0" in path:
         raise InvalidArgumentError("path contains a null byte")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:  # half of a pair, which JSON can name
+        raise InvalidArgumentError("path has a character that no file name can have") from error
     path = path or default or user.home
     if path.startswith("~"):
         head, _, rest = path.partition("/")

@@ -84,7 +84,7 @@ class ProcessService(process_connect.Process):
         tag = request.tag if request.has_field("tag") else None
         plan = self._plan(request, user)
         assert request.process is not None  # noqa: S101 - _plan refuses it
-        process = self._processes.start(plan, request.process, tag)
+        process = await self._processes.start(plan, request.process, tag)
         if time_limit is not None:
             process.limit_time(time_limit)
         # The limit ends the process, and that ends the stream; the second is for a process that

@@ -313,13 +313,17 @@ class Processes:
         """Those that have not ended."""
         return (process for process in list(self._by_pid.values()) if process.end is None)
 
-    def start(self, plan: Plan, config: ProcessConfig, tag: str | None) -> Process:
+    async def start(self, plan: Plan, config: ProcessConfig, tag: str | None) -> Process:
         """Raises InvalidArgument-, PermissionDenied- or LimitReachedError if it cannot start."""
         if self._running >= MAX_PROCESSES:
             raise LimitReachedError(f"{MAX_PROCESSES} processes run: end some of them first")
         self._listeners.check_room()  # whoever starts it will follow it
-        child = self._spawner.start(plan)
         self._running += 1
+        try:
+            child = await self._spawner.start(plan)
+        except BaseException:
+            self._running -= 1
+            raise
         process = Process(child, config, tag, self._listeners, lambda: self._ended(child, process))
         self._by_pid[process.pid] = process
         self._logbook.started(process.pid, plan, tag)
@@ -343,6 +347,10 @@ class Processes:
         if not tagged:
             raise _not_found(pid, tag)
         return next((process for process in tagged if process.end is None), tagged[-1])
+
+    def close(self) -> None:
+        """At the end of envd, when its event loop has ended. Processes go on."""
+        self._spawner.close()
 
     def _ended(self, child: Child, process: Process) -> None:
         self._running -= 1

@@ -241,6 +241,10 @@ class _Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         peer = peer_of(scope)
         reply = _Reply(scope, send)
+        for name, value in scope["headers"]:
+            if not value.isascii():  # connectrpc decodes them all, and fails
+                await reply.refuse(f"header '{name.decode('latin-1')}' is not ASCII")
+                return
         tokens = _peer.set(peer), _reply.set(reply)
         take = _bodies.streamed if scope["path"] in self._client_streams else _bodies.whole
         body = take(receive, framed=reply.is_stream)
@@ -290,6 +294,10 @@ class _Reply:
             return
         error = _error_of(self._status, message.get("body", b""), self._path)
         await self._answer(self._status, error)
+
+    async def refuse(self, message: str) -> None:
+        """Answer in place of connectrpc."""
+        await self._answer(400, {"code": "invalid_argument", "message": message})
 
     async def _answer(self, status: int, error: dict[str, str]) -> None:
         body = json.dumps(error).encode()

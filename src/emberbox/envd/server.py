@@ -15,6 +15,7 @@ import uvicorn
 from emberbox.envd.app import Application
 from emberbox.envd.bridge import Bridges
 from emberbox.envd.connection import Connection
+from emberbox.envd.cors import Cors
 from emberbox.envd.filesystem_service import FilesystemService
 from emberbox.envd.init import Initializer
 from emberbox.envd.logbook import Logbook, LogbookHandler
@@ -108,7 +109,7 @@ class Envd:
         )
         self._server = _IdleServer(
             uvicorn.Config(
-                self.app,
+                Cors(self.app),
                 host=self.settings.address,
                 port=self.settings.port,
                 http=Connection,
@@ -144,7 +145,10 @@ class Envd:
         return self._server.started
 
     def _serve(self, sockets: list[socket.socket] | None) -> None:
-        asyncio.run(self._serve_until_stopped(sockets))
+        try:
+            asyncio.run(self._serve_until_stopped(sockets))
+        finally:
+            self.processes.close()
 
     async def _serve_until_stopped(self, sockets: list[socket.socket] | None) -> None:
         _envd_logger.addHandler(self._log_handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import logging
@@ -12,6 +13,7 @@ import stat
 import struct
 import subprocess
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,17 +68,42 @@ class Child:
 
 
 class Spawner:
-    """Starts processes, each in its own session and, where there are cgroups, its own cgroup."""
+    """Starts processes, each in its own session and, where there are cgroups, its own cgroup.
+
+    One after the other on a thread of its own: under load the kernel takes hundreds of
+    milliseconds to move a process to a group, and nothing else of envd waits for that.
+    """
 
     def __init__(self, groups: cgroups.Cgroups | None = None) -> None:
         self._groups = groups
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spawner")
         self._inherits_protection = cgroups.own_oom_score() < 0
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
         """What programs expect; they are given it back."""
         _raise_limit(self._descriptors[1])
 
-    def start(self, plan: Plan) -> Child:
-        """Raises InvalidArgument-, PermissionDenied- or LimitReachedError if it cannot start."""
+    async def start(self, plan: Plan) -> Child:
+        """Answers when the process is in its group.
+
+        Raises InvalidArgument-, PermissionDenied- or LimitReachedError if it cannot start.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._start, plan)
+
+    def release(self, child: Child) -> None:
+        """The process ended."""
+        if self._groups is not None and child.cgroup is not None:
+            self._thread.submit(self._groups.release, child.cgroup)
+
+    def refill(self) -> None:
+        """Prepares for the next start. Called when nobody waits for it."""
+        if self._groups is not None:
+            self._thread.submit(self._refill, self._groups)
+
+    def close(self) -> None:
+        """Does not wait for what runs."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, plan: Plan) -> Child:
         with ExitStack() as ours:  # closed if anything fails
             try:
                 pid, stdin, outputs = _execute(plan, ours)
@@ -99,17 +126,10 @@ class Spawner:
             logger.warning("cannot move process %d to a cgroup: %s", pid, error)
             return None
 
-    def release(self, child: Child) -> None:
-        """The process ended."""
-        if self._groups is not None and child.cgroup is not None:
-            self._groups.release(child.cgroup)
-
-    def refill(self) -> None:
-        """Prepares for the next start. Called when nobody waits for it."""
-        if self._groups is None:
-            return
+    @staticmethod
+    def _refill(groups: cgroups.Cgroups) -> None:
         try:
-            self._groups.refill()
+            groups.refill()
         except OSError as error:
             logger.warning("cannot make a cgroup: %s", error)
 

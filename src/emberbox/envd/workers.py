@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from emberbox.envd.errors import from_os_error
@@ -58,6 +60,11 @@ class Workers:
         except OSError as error:
             path = error.filename if isinstance(error.filename, str) else str(arguments[0])
             raise from_os_error(error, path) from error
+
+    def close_later(self, fd: int) -> None:
+        """Closes a file that was read. Closing the last name of a file that is large takes time."""
+        with suppress(RuntimeError):  # envd ends, and the kernel closes it
+            self._pool.submit(os.close, fd)
 
     def close(self) -> None:
         """Does not wait for what runs."""

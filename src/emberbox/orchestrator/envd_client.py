@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,17 +27,10 @@ if TYPE_CHECKING:
 
 _ATTEMPT_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
-_MAX_ANSWER = 65536
+MAX_ANSWER = 65536
+"""Bytes of the head of an answer, and of its body."""
 _SEED_BYTES = 64
-_NO_ANSWER = (
-    OSError,
-    EOFError,
-    NetworkError,
-    # What somebody who is root in the guest put in envd's place may send.
-    ValueError,
-    IndexError,
-    asyncio.LimitOverrunError,
-)
+_STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: |\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +85,6 @@ async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: f
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 
-async def get(slot: Slot, path: str) -> Answer:
-    """One GET that envd answers its gateway without a token; the caller bounds its time.
-
-    Raises GuestUnreachable when there is no whole answer.
-    """
-    try:
-        return await _exchange(slot, _request("GET", path, b""))
-    except _NO_ANSWER as error:
-        raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
-
-
 def _init_body(identity: Identity) -> bytes:
     return json.dumps(
         {
@@ -147,7 +130,7 @@ async def _until_answered(
 
 async def _exchange(slot: Slot, request: bytes) -> Answer:
     connection = await connect(slot, ENVD_PORT)
-    reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_ANSWER)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_ANSWER)
     try:
         writer.write(request)
         await writer.drain()
@@ -174,21 +157,32 @@ def _request(
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    status_line, *lines = head.strip().split("\r\n")
-    headers = {
-        name.strip().lower(): value.strip()
-        for name, _, value in (line.partition(":") for line in lines)
-    }
-    status = int(status_line.split(" ")[1])
+    status, headers = await read_head(reader)
     body = b"" if status == 204 else await _read_to_end(reader)
     return Answer(status, headers, body)
 
 
+async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    """Status and headers, their names in lower case.
+
+    Raises EOFError, asyncio.LimitOverrunError, or ValueError, which repeats nothing of the guest's.
+    """
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    status_line, *lines = head.rstrip("\r\n").split("\r\n")
+    status = _STATUS_LINE.match(status_line)
+    if status is None:
+        raise ValueError("the answer has no status line")
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in lines)
+    }
+    return int(status[1]), headers
+
+
 async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
-    body = b""
-    while part := await reader.read(_MAX_ANSWER):
+    body = bytearray()
+    while part := await reader.read(MAX_ANSWER):
         body += part
-        if len(body) > _MAX_ANSWER:
-            raise EOFError(f"envd answered more than {_MAX_ANSWER} bytes")
-    return body
+        if len(body) > MAX_ANSWER:
+            raise EOFError(f"envd answered more than {MAX_ANSWER} bytes")
+    return bytes(body)

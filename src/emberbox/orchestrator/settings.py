@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     # Logs of ended sandboxes: kept for so many days, of so many sandboxes, so much of each.
     sandbox_log_days: float = Field(7.0, ge=0)
     sandbox_log_count: int = Field(1000, ge=0)
-    sandbox_log_kb: int = Field(64, ge=8, le=16384)
+    # The end with its console must fit into half of it, and all of it into one gRPC message.
+    sandbox_log_kb: int = Field(64, ge=64, le=2048)
 
     @field_validator("network_range")
     @classmethod

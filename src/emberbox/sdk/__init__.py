@@ -68,14 +68,10 @@ from .errors import (
     VolumePathNotFoundException,
 )
 from .file_models import (
-    AsyncWriteData,
-    AsyncWriteEntry,
     EntryInfo,
     FilesystemEvent,
     FilesystemEventType,
     FileType,
-    WriteData,
-    WriteEntry,
     WriteInfo,
 )
 from .git_models import GitBranches, GitFileStatus, GitResetMode, GitStatus
@@ -146,6 +142,12 @@ from .to_come import (
     wait_for_process,
     wait_for_timeout,
     wait_for_url,
+)
+from .upload_data import (
+    AsyncWriteData,
+    AsyncWriteEntry,
+    WriteData,
+    WriteEntry,
 )
 
 __all__ = [

@@ -89,7 +89,7 @@ def check_lifecycle(owner: str, lifecycle: SandboxLifecycle | None) -> None:
     if lifecycle is None:
         return
     wanted = lifecycle.get("on_timeout", "kill")
-    action = wanted["action"] if isinstance(wanted, dict) else wanted
+    action = wanted.get("action") if isinstance(wanted, dict) else wanted
     pauses = {"on_timeout": wanted} if action != "kill" else {}
     resumes = {"auto_resume": True} if lifecycle.get("auto_resume") else {}
     asked = {**pauses, **resumes}

@@ -50,7 +50,7 @@ def clone(
 
 
 def add(path: str, files: Sequence[str] | None, *, everything: bool) -> str:
-    """Stage files; without any, everything in the repository or below its root."""
+    """Stage files; without any, everything in the repository or only what is below `path`."""
     default = ["-A"] if everything else ["."]
     return git("add", *(["--", *files] if files else default), repository=path)
 

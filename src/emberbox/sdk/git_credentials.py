@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from .command_models import CommandExitException
-from .errors import GitAuthException, GitUpstreamException, InvalidArgumentException
+from .errors import InvalidArgumentException
 from .git_commands import git
 
 if TYPE_CHECKING:
@@ -27,23 +26,6 @@ _EMBEDDED_URL = "EMBERBOX_GIT_EMBEDDED_URL"
 _ANSWER = rf'printf "username=%s\npassword=%s\n" "${_USERNAME}" "${_PASSWORD}"'
 _HELPER = f'!f() {{ if test "$1" = get; then {_ANSWER}; fi; }}; f'
 
-# Lower case; what git and the usual servers say, with messages in English.
-_REFUSALS = (
-    "authentication failed",
-    "could not read username",
-    "could not read password",
-    "terminal prompts disabled",
-    "invalid username or password",
-    "access denied",
-    "permission denied (",  # of ssh; a directory that may not be written is something else
-)
-_NO_UPSTREAM = (
-    "no upstream branch",
-    "no upstream configured",
-    "no tracking information",
-    "not currently on a branch",
-)
-
 
 @dataclass(frozen=True)
 class Credentials:
@@ -53,9 +35,8 @@ class Credentials:
     password: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        for what, value in (("username", self.username), ("password", self.password)):
-            if {"\n", "\r", "\0"} & set(value):
-                raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
+        _check_line("username", self.username)
+        _check_line("password", self.password)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -80,7 +61,7 @@ class Access:
     url: str
     """Without credentials."""
     credentials: Credentials | None = None
-    original_url: str | None = None
+    original_url: str | None = field(default=None, repr=False)
     """The URL of the remote, if it carries credentials that are not to be used."""
 
     @property
@@ -104,11 +85,12 @@ class Access:
         return {**(self.credentials.environment if self.credentials else {}), **embedded}
 
     def redact(self, text: str) -> str:
-        """The text without the password, as it is and as it is written in URLs."""
-        if self.credentials is None:
+        """The text without passwords, as they are and as they are written in URLs."""
+        unused = _split(self.original_url)[1] if self.original_url else None
+        passwords = [known.password for known in (self.credentials, unused) if known]
+        if not passwords:
             return text
-        password = self.credentials.password
-        forms = {password, quote(password, safe=""), quote(password)}
+        forms = {form for each in passwords for form in (each, quote(each, safe=""), quote(each))}
         longest_first = sorted(forms, key=len, reverse=True)
         # Without regard to case: git writes the hexadecimal digits of an escape small.
         return re.sub("|".join(map(re.escape, longest_first)), "***", text, flags=re.IGNORECASE)
@@ -154,49 +136,31 @@ def authenticate(credentials: Credentials, host: str, protocol: str) -> str:
     Raises InvalidArgumentException.
     """
     for what, value in (("host", host), ("protocol", protocol)):
-        if {"\n", "\r", "\0"} & set(value):
-            raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
+        if not value:
+            raise InvalidArgumentException(f"{what} must not be empty")
+        _check_line(what, value)
     lines = shlex.join([r"protocol=%s\nhost=%s\nusername=%s\npassword=%s\n\n", protocol, host])
     store = git("config", "--global", "credential.helper", "store")
     approve = git("credential", "approve")
     return f'{store} && printf {lines} "${_USERNAME}" "${_PASSWORD}" | {approve}'
 
 
-def explain(operation: str, failure: CommandExitException, used: Access) -> Exception:
-    """What to raise for a failed clone, push or pull; no text of it holds the password."""
-    said = used.redact(f"{failure.stderr}\n{failure.stdout}").strip()
-    lowered = said.lower()
-    if any(text in lowered for text in _REFUSALS):
-        remedy = "check username and password" if used.credentials else "pass username and password"
-        return GitAuthException(f"git {operation} was refused, {remedy}: {said}")
-    if operation != "clone" and any(text in lowered for text in _NO_UPSTREAM):
-        return GitUpstreamException(
-            f"git {operation} does not know which branch is meant: pass remote and branch;"
-            f" push with set_upstream=True remembers them: {said}"
-        )
-    return redacted(failure, used)
-
-
-def redacted(failure: CommandExitException, used: Access) -> CommandExitException:
-    """The failure without the password."""
-    return CommandExitException(
-        stderr=used.redact(failure.stderr),
-        stdout=used.redact(failure.stdout),
-        exit_code=failure.exit_code,
-        error=failure.error and used.redact(failure.error),
-    )
-
-
 def environment(
     asked: Mapping[str, str] | None, more: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Variables of a git command: it asks nothing, and speaks English for `explain`."""
+    """Variables of a git command: it asks nothing, and speaks English for `git_failures`."""
     return {
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C.UTF-8",
         **(asked or {}),
         **(more or {}),
     }
+
+
+def _check_line(what: str, value: str) -> None:
+    """What is handed over on a line of its own cannot hold the end of one."""
+    if {"\n", "\r", "\0"} & set(value):
+        raise InvalidArgumentException(f"{what} must not hold a line break or NUL")
 
 
 def _split(url: str) -> tuple[str, Credentials | None]:

@@ -55,3 +55,8 @@ def choose_proxy(url: str, configured: str | None) -> str | None:
 def limits(seconds: float | None, connect: float | None = None) -> httpx2.Timeout:
     """Limit of each step of a request; None for no limit."""
     return httpx2.Timeout(connect=connect or seconds, read=seconds, write=seconds, pool=None)
+
+
+def shorter(one: float | None, other: float | None) -> float | None:
+    """The shorter of two limits; None for no limit."""
+    return min((limit for limit in (one, other) if limit is not None), default=None)

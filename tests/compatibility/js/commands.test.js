@@ -9,7 +9,7 @@ import {
   TimeoutError,
 } from "e2b";
 import { covers, coversError } from "./support/covering.js";
-import { sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
+import { TIME_TO_START, sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
 
 const NO_PID = 999_999;
 
@@ -132,8 +132,8 @@ coversError(
   ["Commands.run", "CommandHandle.wait"],
   "a command that takes too long is killed",
   async () => {
-    await assert.rejects(run("sleep 302", { timeoutMs: 2_000 }), TimeoutError);
-    const handle = await start("sleep 302", { timeoutMs: 2_000 });
+    await assert.rejects(run("sleep 302", { timeoutMs: 1_000 }), TimeoutError);
+    const handle = await start("sleep 302", { timeoutMs: TIME_TO_START });
     await assert.rejects(handle.wait(), TimeoutError);
     const runs = async () =>
       (await file.box.commands.list()).some((process) => process.args.includes("sleep 302"));
@@ -143,7 +143,7 @@ coversError(
 
 coversError(TimeoutError, ["Commands.connect"], "a connection's time limit", async () => {
   const handle = await start("sleep 303");
-  const connected = await file.box.commands.connect(handle.pid, { timeoutMs: 1_000 });
+  const connected = await file.box.commands.connect(handle.pid, { timeoutMs: TIME_TO_START });
   await assert.rejects(connected.wait(), TimeoutError);
   assert.equal(await handle.kill(), true, "the command itself went on");
 });

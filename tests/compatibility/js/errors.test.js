@@ -59,7 +59,7 @@ covers(["E2B.Volume", "E2B.Template", "E2B.Secret"], "a client's key is its own"
   await assert.rejects(client.Secret.list().nextItems(), AuthenticationError);
 });
 
-coversError(RateLimitError, ["Sandbox.create"], "more sandboxes than the team may have", async () => {
+coversError(RateLimitError, ["Sandbox.create"], "more sandboxes than allowed", async () => {
   const apiKey = process.env.EMBERBOX_TEST_KEY_OF_SMALL_TEAM;
   assert.ok(apiKey, "the suite gives the key of a team that may have one sandbox");
   const only = await Sandbox.create({ apiKey, timeoutMs: 60_000 });
@@ -74,7 +74,8 @@ coversError(SandboxError, ["Sandbox.create", "Sandbox.setTimeout"], "bad request
   const answer = (statusCode, message) => ({ name: "SandboxError", statusCode, message });
   await assert.rejects(Sandbox.create("no-such"), answer(404, /template 'no-such' not found/));
   await assert.rejects(Sandbox.create("no such!"), answer(400, /Invalid template reference/));
-  await assert.rejects(Sandbox.create({ mcp: {} }), answer(404, /template 'mcp-gateway' not found/));
+  const noGateway = answer(404, /template 'mcp-gateway' not found/);
+  await assert.rejects(Sandbox.create({ mcp: {} }), noGateway);
   await assert.rejects(Sandbox.create({ timeoutMs: -1_000 }), answer(400, /Timeout/));
   const centuries = { timeoutMs: 2 ** 42 };
   await assert.rejects(Sandbox.create(centuries), answer(400, /Timeout/));

@@ -10,13 +10,11 @@ import {
 import { covers, coversError } from "./support/covering.js";
 import { sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
 
-const SERVER = readFileSync(new URL("support/git_server.py", import.meta.url), "utf8");
-const PORT = 8418;
+const SERVER = readFileSync(new URL("../../git_server.py", import.meta.url), "utf8");
 const USER = "somebody";
 const PASSWORD = "p@ss word";
 const WORK = "/home/user/work";
 const BARE = "/home/user/served/bare.git";
-const GUARDED = `http://127.0.0.1:${PORT}/bare.git`;
 
 const file = sandboxOfThisFile({}, async () => {
   await makeRepositories();
@@ -40,13 +38,19 @@ async function makeRepositories() {
   await git().push(WORK, { remote: "origin", branch: "main" });
 }
 
+// The same repository over HTTP, for one user alone.
 async function startServer() {
-  await file.box.files.write("server.py", SERVER);
+  let printed = "";
+  await file.box.files.write("git_server.py", SERVER);
   await shell(`git -C ${BARE} config http.receivepack true`);
-  const command = `exec python3 server.py served ${PORT} ${USER} '${PASSWORD}'`;
-  await file.box.commands.run(command, { background: true, timeoutMs: 0 });
-  const status = `curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:${PORT}/ || true`;
-  await waitUntil(async () => (await shell(status)) === "401", "the server answers");
+  await file.box.commands.run(`exec python3 git_server.py served ${USER} '${PASSWORD}'`, {
+    background: true,
+    timeoutMs: 0,
+    onStdout: (text) => (printed += text),
+  });
+  await waitUntil(() => printed.endsWith("\n"), "the server says its port");
+  file.host = `127.0.0.1:${printed.trim()}`;
+  file.guarded = `http://${file.host}/bare.git`;
 }
 
 covers(
@@ -63,7 +67,7 @@ covers(
   },
 );
 
-covers(["Git.init", "Git.add", "Git.commit", "Git.status"], "from nothing to a commit", async () => {
+covers(["Git.init", "Git.add", "Git.commit", "Git.status"], "a first commit", async () => {
   const path = "/home/user/fresh";
   await git().init(path, { initialBranch: "trunk" });
   await file.box.files.write(`${path}/file`, "x");
@@ -135,31 +139,31 @@ covers(["Git.clone", "Git.push", "Git.pull", "Git.status"], "between clones", as
 covers(["Git.clone", "Git.push", "Git.pull"], "with a password that is not kept", async () => {
   const path = "/home/user/guarded";
   const credentials = { username: USER, password: PASSWORD };
-  await git().clone(GUARDED, { path, ...credentials });
-  assert.equal(await git().remoteGet(path, "origin"), GUARDED);
+  await git().clone(file.guarded, { path, ...credentials });
+  assert.equal(await git().remoteGet(path, "origin"), file.guarded);
   await commitFile(path, "third");
   await git().push(path, { remote: "origin", branch: "main", ...credentials });
   await git().pull(path, credentials);
-  assert.equal(await git().remoteGet(path, "origin"), GUARDED);
+  assert.equal(await git().remoteGet(path, "origin"), file.guarded);
   assert.match(await shell(`git -C ${BARE} log -1 --format=%s`), /third/);
 });
 
 coversError(GitAuthError, ["Git.clone", "Git.push", "Git.pull"], "without a password", async () => {
   const path = "/home/user/refused";
-  await assert.rejects(git().clone(GUARDED, { path }), GitAuthError);
+  await assert.rejects(git().clone(file.guarded, { path }), GitAuthError);
   const wrong = { username: USER, password: "wrong" };
-  await assert.rejects(git().clone(GUARDED, { path, ...wrong }), GitAuthError);
+  await assert.rejects(git().clone(file.guarded, { path, ...wrong }), GitAuthError);
   await git().clone(BARE, { path });
-  await git().remoteAdd(path, "origin", GUARDED, { overwrite: true });
+  await git().remoteAdd(path, "origin", file.guarded, { overwrite: true });
   await assert.rejects(git().push(path, { remote: "origin", branch: "main" }), GitAuthError);
   await assert.rejects(git().pull(path), GitAuthError);
 });
 
 covers(["Git.dangerouslyAuthenticate"], "with a password that is kept", async () => {
-  const host = `127.0.0.1:${PORT}`;
-  const credentials = { username: USER, password: PASSWORD, host, protocol: "http" };
+  const where = { host: file.host, protocol: "http" };
+  const credentials = { username: USER, password: PASSWORD, ...where };
   await git().dangerouslyAuthenticate(credentials);
-  await git().clone(GUARDED, { path: "/home/user/trusted" });
+  await git().clone(file.guarded, { path: "/home/user/trusted" });
   assert.equal(await file.box.files.exists("/home/user/trusted/first"), true);
 });
 
@@ -232,7 +236,7 @@ coversError(
   "what the package itself refuses",
   async () => {
     const refused = (call) => assert.rejects(call, InvalidArgumentError);
-    await refused(git().clone(GUARDED, { password: "x" }));
+    await refused(git().clone(file.guarded, { password: "x" }));
     await refused(git().remoteAdd(WORK, "", BARE));
     await refused(git().remoteGet(WORK, ""));
     await refused(git().reset(WORK, { mode: "wrong" }));

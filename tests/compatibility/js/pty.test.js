@@ -9,7 +9,7 @@ import {
   TimeoutError,
 } from "e2b";
 import { covers, coversError } from "./support/covering.js";
-import { sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
+import { TIME_TO_START, sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
 
 const NO_PID = 999_999;
 
@@ -72,13 +72,13 @@ covers(["Pty.kill"], "a terminal is killed", async () => {
 });
 
 coversError(TimeoutError, ["Pty.create"], "a terminal's time limit", async () => {
-  const { handle } = await terminal({ timeoutMs: 2_000 });
+  const { handle } = await terminal({ timeoutMs: TIME_TO_START });
   await assert.rejects(handle.wait(), TimeoutError);
 });
 
 coversError(TimeoutError, ["Pty.connect"], "a connection's time limit", async () => {
   const { handle } = await terminal();
-  const again = await file.box.pty.connect(handle.pid, { timeoutMs: 1_000 });
+  const again = await file.box.pty.connect(handle.pid, { timeoutMs: TIME_TO_START });
   await assert.rejects(again.wait(), TimeoutError);
   assert.equal(await handle.kill(), true, "the terminal itself went on");
 });

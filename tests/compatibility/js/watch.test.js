@@ -7,7 +7,7 @@ import {
   TimeoutError,
 } from "e2b";
 import { covers, coversError } from "./support/covering.js";
-import { sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
+import { TIME_TO_START, sandboxOfThisFile, waitUntil } from "./support/sandbox.js";
 
 const file = sandboxOfThisFile();
 
@@ -95,7 +95,7 @@ covers(["WatchHandle.stop"], "a watch that is stopped says so and stays silent",
 
 coversError(TimeoutError, ["Filesystem.watchDir"], "a watch's time limit", async () => {
   const exits = [];
-  const options = { timeoutMs: 1_500, onExit: (error) => exits.push(error) };
+  const options = { timeoutMs: TIME_TO_START, onExit: (error) => exits.push(error) };
   await watched("limited", options);
   await waitUntil(() => exits.length === 1, "onExit was called");
   assert.ok(exits[0] instanceof TimeoutError, String(exits[0]));

@@ -31,8 +31,6 @@ NOT_YET = [
     ("POST", "/sandboxes/{id}/snapshots"),
     ("GET", "/snapshots"),
     ("PUT", "/sandboxes/{id}/network"),
-    ("GET", "/sandboxes/{id}/metrics"),
-    ("GET", "/v2/sandboxes/{id}/logs"),
     ("POST", "/v3/templates"),
     ("GET", "/templates"),
     ("GET", "/volumes"),
@@ -50,20 +48,14 @@ OURS_NOT_YET: dict[str, Callable[[Sandbox], object]] = {
     "pause": lambda s: s.pause(),
     "fork": lambda s: s.fork(),
     "create_snapshot": lambda s: s.create_snapshot(),
-    "get_metrics": lambda s: s.get_metrics(),
     "update_network": lambda s: s.update_network({}),
-    "pty.create": lambda s: s.pty.create(size=(80, 24)),
-    "git.clone": lambda s: s.git.clone("https://example.com/r.git"),
-    "files.watch_dir": lambda s: s.files.watch_dir("/home/user"),
 }
 
 OFFICIAL_NOT_YET: dict[str, Callable[[e2b.Sandbox], object]] = {
     "pause": lambda s: s.pause(),
     "fork": lambda s: s.fork(),
     "create_snapshot": lambda s: s.create_snapshot(),
-    "get_metrics": lambda s: s.get_metrics(),
     "update_network": lambda s: s.update_network({"allow_out": ["1.1.1.1"]}),
-    "files.watch_dir": lambda s: s.files.watch_dir("/home/user"),
 }
 
 

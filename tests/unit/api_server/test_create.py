@@ -145,7 +145,7 @@ async def test_options_of_later_are_refused_by_type(
     assert answer.status_code == 501
     assert answer.json()["code"] == 501
     assert answer.json()["error_code"] == "not_implemented"
-    assert "is not available in Emberbox yet" in answer.json()["message"]
+    assert ": not available in Emberbox yet" in answer.json()["message"]
     assert await world.rows() == []
 
 

@@ -171,7 +171,7 @@ async def test_the_use_of_a_key_is_noted(world: World) -> None:
 )
 async def test_parts_of_later(world: World, method: str, path: str) -> None:
     answer = await world.http.request(method, path)
-    assert "is not available in Emberbox yet" in has_form(answer, 501)
+    assert ": not available in Emberbox yet" in has_form(answer, 501)
     assert answer.json()["error_code"] == "not_implemented"
 
 

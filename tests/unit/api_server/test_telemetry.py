@@ -35,9 +35,7 @@ def sample(percent: float = 12.5) -> pb.SandboxMetric:
 
 
 def entry(message: str = "process 7 started", **fields: str) -> pb.LogEntry:
-    return pb.LogEntry(
-        at=MOMENT, level="info", logger="process", message=message, fields=fields
-    )
+    return pb.LogEntry(at=MOMENT, level="info", logger="process", message=message, fields=fields)
 
 
 async def test_metrics(world: World) -> None:
@@ -158,7 +156,13 @@ async def test_logs_v2(world: World) -> None:
     sandbox_id = await world.created()
     world.host.logs[sandbox_id] = [entry()]
     path = f"/v2/sandboxes/{sandbox_id}/logs"
-    query = {"cursor": 7, "direction": "backward", "level": "warn", "search": "x", "limit": 3}
+    query: dict[str, str | int] = {
+        "cursor": 7,
+        "direction": "backward",
+        "level": "warn",
+        "search": "x",
+        "limit": 3,
+    }
     answer = await world.http.get(path, params=query)
     assert [one["message"] for one in answer.json()["logs"]] == ["process 7 started"]
     await world.http.get(path, params={"cursor": 7})
@@ -210,7 +214,9 @@ async def test_the_official_sdk_reads_them(world: World) -> None:
     options = ApiParams(api_key=world.key, api_url=world.url, domain="sandboxes.example")
     sandbox_id = await world.created()
     world.host.samples[sandbox_id] = [sample()]
-    (found,) = await asyncio.to_thread(Sandbox.get_metrics, sandbox_id, MOMENT, MOMENT, **options)
+    (found,) = await asyncio.to_thread(
+        lambda: Sandbox.get_metrics(sandbox_id, MOMENT, MOMENT, **options)
+    )
     assert (found.cpu_count, found.cpu_used_pct, found.timestamp) == (2, 12.5, MOMENT)
     assert world.host.asked == [
         pb.SandboxMetricsRequest(sandbox_id=sandbox_id, start=SECOND, end=SECOND)

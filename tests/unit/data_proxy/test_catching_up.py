@@ -75,8 +75,11 @@ class World:
         self.table = RouteTable()
         self.follower = RouteFollower(path, self._apply)
         self.resolver = HostResolver(self.table, SECRET, self.follower)
+        self.defects: list[Exception] = []
 
     def _apply(self, message: Message) -> None:
+        if self.defects:
+            raise self.defects.pop()
         self.table.apply(message)
 
     async def begin(self) -> None:
@@ -179,3 +182,13 @@ async def test_nonsense_ends_the_feed_and_keeps_the_table(world: World) -> None:
     world.orchestrator.say_bytes(b"nonsense\n")
     await world.orchestrator.accept()
     assert world.table.get("i1") == ONE
+
+
+async def test_change_that_fails_ends_the_feed_and_not_the_following(world: World) -> None:
+    await world.begin()
+    world.defects.append(RuntimeError("a defect"))
+    world.orchestrator.say(Put(1, TWO))
+    await world.orchestrator.accept()
+    world.orchestrator.say(Snapshot(2, (ONE, TWO)))
+    await world.orchestrator.hear_ack()
+    assert await world.ask(2)

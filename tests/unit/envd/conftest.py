@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from emberbox.envd.cgroups import Cgroups
+
 OTHER = pwd.getpwnam("daemon")
 """A user without rights that every Linux system has."""
 
@@ -146,10 +148,10 @@ class Running:
 
 
 @contextmanager
-def serving() -> Iterator[Running]:
+def serving(cgroups: Cgroups | None = None) -> Iterator[Running]:
     system = RecordingSystem()
     settings = Settings(init_peers=("127.0.0.1",), guest_address="127.0.0.21")
-    envd = Envd(settings, system=system)
+    envd = Envd(settings, system=system, cgroups=cgroups)
     # With its protocol named, or asyncio leaves Nagle's algorithm on: 40 ms for every answer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))

@@ -45,7 +45,7 @@ def test_needs_only_the_wheels_of_its_group() -> None:
     found = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE)
     allowed = {
         "emberbox", "connectrpc", "protobuf", "protobuf_ext", "pyqwest", "uvicorn", "httptools",
-        "click", "python_multipart", "opentelemetry", "typing_extensions", "inotify_simple",
+        "click", "python_multipart", "opentelemetry", "typing_extensions",
     }  # fmt: skip
     site = {"__main__", "_distutils_hack", "_virtualenv", "__editables_finder"}
     site.add("cython_runtime")  # a name that httptools makes, of no file

@@ -109,3 +109,15 @@ def test_the_token_is_needed(running: Running, tmp_path: Path) -> None:
     assert running.client.post("/files/compose", json=body).status_code == 401
     headers = {"x-access-token": "secret"}
     assert running.client.post("/files/compose", json=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"source_paths": ["/etc/hostname"], "destination": "/tmp/\\ud800"}',
+        '{"source_paths": ["/tmp/\\ud800"], "destination": "/tmp/x"}',
+        "[" * 100_000,
+    ],
+)
+def test_bodies_that_make_no_sense(client: Client, body: str) -> None:
+    assert client.post("/files/compose", content=body).status_code == 400

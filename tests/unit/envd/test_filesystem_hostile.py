@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emberbox.envd import filesystem_service
+from emberbox.envd import copying, filesystem_service
 from tests.unit.envd.conftest import OTHER, Client, basic
 
 if TYPE_CHECKING:
@@ -80,16 +81,46 @@ def test_a_move_that_must_copy_keeps_owners_and_kinds(client: Client, tmp_path: 
     for path in (source, source / "sub", source / "sub/file", source / "link"):
         os.chown(path, OTHER.pw_uid, OTHER.pw_gid, follow_symlinks=False)
     (source / "sub").chmod(0o750)
+    (source / "sub/file").chmod(0o4751)
+    (source / "pipe").chmod(0o666)
+    os.utime(source / "sub", (1, 1))
+    os.setxattr(source / "sub/file", "user.e2b.k", b"v")
     moved = shm / f"envd-owners-{os.getpid()}"
     try:
         assert call(client, "Move", source=str(source), destination=str(moved))[0] == 200
         for path in (moved, moved / "sub", moved / "sub/file", moved / "link"):
             assert path.lstat().st_uid == OTHER.pw_uid
         assert (moved / "sub").stat().st_mode & 0o777 == 0o750
+        assert (moved / "sub").stat().st_mtime == 1
+        assert (moved / "sub/file").stat().st_mode & 0o7777 == 0o4751
+        assert os.getxattr(moved / "sub/file", "user.e2b.k") == b"v"
         assert (moved / "pipe").is_fifo()
+        assert (moved / "pipe").stat().st_mode & 0o777 == 0o666
         assert not source.exists()
     finally:
         shutil.rmtree(moved)
+
+
+def test_copying_follows_no_link_that_is_put_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, old, new = tmp_path / "secret", tmp_path / "old", tmp_path / "new"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    old.write_text("harmless")
+    real = os.lstat
+
+    def raced(path: str) -> os.stat_result:
+        found = real(path)
+        old.unlink()
+        old.symlink_to(secret)
+        return found
+
+    monkeypatch.setattr(os, "lstat", raced)
+    with pytest.raises(OSError, match="symbolic links"):
+        copying.copy_tree(str(old), str(new))
+    monkeypatch.undo()
+    assert not new.exists()
 
 
 def test_many_entries(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +173,20 @@ def test_odd_paths_are_answered(client: Client, tmp_path: Path, method: str) -> 
     ):
         status, answer = call(client, method, path=path)
         assert status < 500, (path[:40], answer)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(10**12, "9999-12-31T23:59:59Z"), (-(10**12), "0001-01-01T00:00:00Z")]
+)
+def test_times_beyond_the_calendar(client: Client, seconds: int, told: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        file = Path(directory, "x")
+        file.write_text("content")
+        os.utime(file, (seconds, seconds))
+        assert file.stat().st_mtime == seconds, "not a tmpfs"
+        status, answer = call(client, "ListDir", path=directory)
+        assert (status, answer["entries"][0]["modifiedTime"]) == (200, told)
+        assert client.get("/files", params={"path": str(file)}).text == "content"
 
 
 def test_two_slashes_are_one(client: Client) -> None:

@@ -139,6 +139,15 @@ def test_stream_of_another_content_type(client: Client, kind: str) -> None:
     assert error_in(answer.content)["code"] == "invalid_argument"
 
 
+@pytest.mark.parametrize("kind", [STREAM, "application/json"])
+def test_header_that_is_not_ascii(client: Client, kind: str) -> None:
+    with raw(client) as peer:
+        bad = head(START, "Content-Length: 0", "X: there", kind=kind).replace(b"there", b"\xff")
+        peer.send(bad)
+        error = error_in(peer.receive_until(b"is not ASCII"))
+        assert error["code"] == "invalid_argument"
+
+
 def test_what_is_not_http(client: Client) -> None:
     with raw(client) as peer:
         peer.send(b"\x16\x03\x01\x02\x00 no\r\n\r\n")

@@ -313,7 +313,7 @@ def test_multibyte_output_is_passed_on_in_whatever_pieces(client: Client) -> Non
     assert output(client.run("/bin/bash", "-c", script)).decode() == "x" + text
 
 
-@pytest.mark.parametrize("interval", ["", "0", "-1", "1.5", "²", "9" * 400, "x"])
+@pytest.mark.parametrize("interval", ["", "0", "-1", "1.5", "9" * 400, "x"])
 def test_keepalive_interval_that_makes_no_sense(client: Client, interval: str) -> None:
     header = f"Keepalive-Ping-Interval: {interval}"
     request = start_request("/bin/echo", "well")

@@ -178,6 +178,7 @@ async def test_a_server_that_does_not_answer(sdk: Flavour, server: StandIn) -> N
         ("network", {"allow_public_traffic": True, "https_ports": []}, "network.https_ports"),
         ("lifecycle", {"on_timeout": "pause"}, "lifecycle.on_timeout"),
         ("lifecycle", {"on_timeout": {"action": "pause"}}, "lifecycle.on_timeout"),
+        ("lifecycle", {"on_timeout": {}}, "lifecycle.on_timeout"),
         ("lifecycle", {"on_timeout": "kill", "auto_resume": True}, "lifecycle.auto_resume"),
     ],
 )

@@ -88,6 +88,24 @@ async def test_a_stream_that_stalls(sdk: Flavour, server: StandIn, sandbox: Any)
         await sdk.collect(reader)
 
 
+async def test_a_stream_without_a_limit(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
+    server.on("GET", "/files", Answer(200, [b"one"]))
+    reader = await sdk.do(sandbox.files.read, "a", format="stream", request_timeout=0)
+    assert await sdk.collect(reader) == [b"one"]
+
+
+@pytest.mark.parametrize("idle", [0, 60])
+async def test_a_stream_that_may_stall_does_so_no_longer_than_its_limit(
+    sdk: Flavour, server: StandIn, sandbox: Any, idle: int
+) -> None:
+    server.on("GET", "/files", Answer(200, [b"one"], end="hang"))
+    reader = await sdk.do(
+        sandbox.files.read, "a", format="stream", request_timeout=0.1, stream_idle_timeout=idle
+    )
+    with pytest.raises(emberbox.TimeoutException):
+        await asyncio.wait_for(sdk.collect(reader), 5)
+
+
 async def test_a_stream_past_its_limit(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
     server.on("GET", "/files", Answer(200, [b"one"]))
     reader = await sdk.do(sandbox.files.read, "a", format="stream", request_timeout=0.05)
@@ -284,7 +302,7 @@ async def test_names_that_a_form_would_change_are_sent_one_by_one(
 async def test_many_files_are_several_forms(
     sdk: Flavour, server: StandIn, sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emberbox.sdk.file_models.FILES_OF_A_FORM", 2)
+    monkeypatch.setattr("emberbox.sdk.upload_data.FILES_OF_A_FORM", 2)
     server.on("POST", "/files", lambda r: echo_path(r) if "path" in r.query else echo_form(r))
     names = ["a", "b", "c", "d", "e"]
     files = [{"path": name, "data": name} for name in names]

@@ -22,7 +22,8 @@ from emberbox import (
 )
 from emberbox.sdk import git_commands
 from emberbox.sdk._async.git import AsyncGit
-from emberbox.sdk.git_credentials import Credentials, access, explain
+from emberbox.sdk.git_credentials import Credentials, access, access_to_remote
+from emberbox.sdk.git_failures import explain
 from tests.git_server import serve
 
 if TYPE_CHECKING:
@@ -332,6 +333,28 @@ async def test_a_refusal(git: Git, remote: Remote, password: str | None) -> None
         await git.pull("good")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "fatal: unable to access 'https://h/x/': The requested URL returned error: 403",
+        "remote: You are not authorized to push here.",
+    ],
+)
+def test_a_refusal_in_other_words(said: str) -> None:
+    failure = CommandExitException(said, "", 128, None)
+    raised = explain("push", failure, access("https://h/x", Credentials("tester", PASSWORD)))
+    assert isinstance(raised, GitAuthException)
+
+
+async def test_a_branch_that_only_a_remote_has(git: Git, repository: Path) -> None:
+    await git.create_branch(str(repository), "feature")
+    await git.checkout_branch(str(repository), "main")
+    await git.clone(str(repository), "copy")
+    await git.checkout_branch("copy", "feature")
+    status = await git.status("copy")
+    assert (status.current_branch, status.upstream) == ("feature", "origin/feature")
+
+
 async def test_a_failure_does_not_show_the_password(git: Git) -> None:
     url = f"http://tester:{ENCODED}@127.0.0.1:1/x.git"
     with pytest.raises(CommandExitException) as failed:
@@ -354,6 +377,16 @@ def test_redaction_covers_every_way_to_write_a_password() -> None:
         "***",
     )
     assert PASSWORD not in repr(used)
+
+
+def test_a_password_that_is_not_used_is_not_shown_either() -> None:
+    url = "https://tester:stale%40@h/x"
+    used = access_to_remote(url, Credentials("tester", PASSWORD))
+    said = CommandExitException(f"at {url}", "is stale@", 128, None)
+    shown = explain("push", said, used)
+    assert isinstance(shown, CommandExitException)
+    assert (shown.stderr, shown.stdout) == ("at https://tester:***@h/x", "is ***")
+    assert "stale" not in repr(used)
 
 
 async def test_git_keeps_credentials_for_a_host(git: Git, remote: Remote, tmp_path: Path) -> None:
@@ -395,6 +428,7 @@ async def test_git_keeps_credentials_for_a_host(git: Git, remote: Remote, tmp_pa
         ("configure_user", {"name": "", "email": "e"}, "name"),
         ("dangerously_authenticate", {"username": "", "password": ""}, "username"),
         ("dangerously_authenticate", {"username": "u", "password": "p", "host": "h\nx"}, "host"),
+        ("dangerously_authenticate", {"username": "u", "password": "p", "host": ""}, "host"),
     ],
 )
 async def test_what_is_refused_before_git_runs(

@@ -107,8 +107,8 @@ async def test_what_is_no_input(sdk: Flavour, server: StandIn, sandbox: Any) -> 
         await send(sdk, sandbox.commands, ["x", bad])
 
 
-@pytest.mark.parametrize("data", ["text", b"bytes"])
-async def test_a_sync_stream_is_not_a_single_piece(server: StandIn, data: str | bytes) -> None:
+@pytest.mark.parametrize("data", ["text", b"bytes", bytearray(b"bytes"), memoryview(b"bytes")])
+async def test_a_sync_stream_is_not_a_single_piece(server: StandIn, data: Any) -> None:
     sandbox: Any = await asyncio.to_thread(emberbox.Sandbox.create)
     for group in (sandbox.commands, sandbox.pty):
         with pytest.raises(emberbox.InvalidArgumentException, match="list"):
@@ -212,3 +212,58 @@ class TestHandle:
             await handle.send("x")
         with pytest.raises(emberbox.TimeoutException):
             await handle.close()
+
+    @pytest.mark.parametrize("end", ["hang", "deaf"])
+    async def test_a_block_whose_closing_is_cancelled_gives_up_the_stream(
+        self, server: StandIn, sandbox: emberbox.AsyncSandbox, end: str
+    ) -> None:
+        server.on("POST", PATH, Answer(200, [], early=True, end=end))
+        handles: list[emberbox.AsyncCommandInputHandle] = []
+
+        async def leave() -> None:
+            async with sandbox.commands.stream_input(7, timeout=0) as handle:
+                handles.append(handle)
+
+        leaving = asyncio.create_task(leave())
+        await until(lambda: server.sent(PATH) != [])
+        leaving.cancel()
+        await asyncio.wait([leaving], timeout=5)
+        assert leaving.cancelled()
+        with pytest.raises(emberbox.SandboxException, match="given up"):
+            await asyncio.wait_for(handles[0].close(), 5)
+
+    async def test_a_block_that_fails_at_once_gives_up_the_stream(
+        self, sandbox: emberbox.AsyncSandbox
+    ) -> None:
+        handle = sandbox.commands.stream_input(7)
+        with pytest.raises(KeyError):
+            async with handle:
+                raise KeyError
+        with pytest.raises(emberbox.SandboxException, match="given up"):
+            await handle.close()
+
+    async def test_closing_can_be_tried_again(
+        self, server: StandIn, sandbox: emberbox.AsyncSandbox
+    ) -> None:
+        server.on("POST", PATH, events({}))
+        handle = sandbox.commands.stream_input(7, timeout=0)
+        pieces = [asyncio.create_task(handle.send("x")) for _ in range(40)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(handle.close())
+        await asyncio.sleep(0)  # it waits behind the pieces, which are more than the queue holds
+        closing.cancel()
+        await asyncio.wait([closing])
+        await asyncio.wait_for(asyncio.gather(*pieces), 5)
+        await asyncio.wait_for(handle.close(), 5)
+        assert len(server.requests[-1].messages) == 41
+
+    async def test_pieces_of_two_senders_are_not_mixed(
+        self, server: StandIn, sandbox: emberbox.AsyncSandbox
+    ) -> None:
+        server.on("POST", PATH, events({}))
+        size = 20 * (256 << 10)
+        async with sandbox.commands.stream_input(7) as handle:
+            await asyncio.gather(handle.send(b"a" * size), handle.send(b"b" * size))
+        _, *pieces = server.requests[-1].messages
+        sent = b"".join(base64.b64decode(piece["data"]["input"]["stdin"]) for piece in pieces)
+        assert sent == b"a" * size + b"b" * size

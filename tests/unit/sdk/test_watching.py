@@ -188,6 +188,42 @@ async def test_a_handler_stops_its_own_watch(
     assert [event.name for event in ears.events] == ["a"]
 
 
+@pytest.mark.parametrize("end", ["close", "hang"])
+async def test_stopping_lets_the_last_handler_finish(
+    server: StandIn, watched: emberbox.AsyncSandbox, end: str
+) -> None:
+    server.on("POST", WATCH, Answer(200, [encode_frame(START)], end=end))
+    ears, leaving, leave = Ears(), asyncio.Event(), asyncio.Event()
+
+    async def on_exit(error: Exception | None) -> None:
+        leaving.set()
+        await leave.wait()
+        ears.on_exit(error)
+
+    handle = await watched.files.watch_dir("/x", print, on_exit)
+    stopping = [asyncio.create_task(handle.stop())] if end == "hang" else []
+    await asyncio.wait_for(leaving.wait(), 5)
+    stopping.append(asyncio.create_task(handle.stop()))
+    await asyncio.sleep(0)
+    leave.set()
+    await asyncio.wait_for(asyncio.gather(*stopping), 5)
+    assert ears.ends == [None]
+
+
+async def test_the_last_handler_may_stop_the_watch(
+    server: StandIn, watched: emberbox.AsyncSandbox
+) -> None:
+    server.on("POST", WATCH, events(START))
+    ears = Ears()
+
+    async def on_exit(error: Exception | None) -> None:
+        await handle.stop()
+        ears.on_exit(error)
+
+    handle = await watched.files.watch_dir("/x", print, on_exit)
+    assert await ears.end() is None
+
+
 async def test_a_handler_that_fails_ends_the_watch(
     server: StandIn, watched: emberbox.AsyncSandbox
 ) -> None:

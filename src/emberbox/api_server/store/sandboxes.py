@@ -87,6 +87,10 @@ class SandboxStore:
         rows = await self._select(select(sandboxes).where(sandboxes.c.sandbox_id == sandbox_id))
         return rows[0] if rows else None
 
+    async def several(self, sandbox_ids: Collection[str]) -> list[Sandbox]:
+        """The rows of these ids that are there, whatever their states."""
+        return await self._select(select(sandboxes).where(sandboxes.c.sandbox_id.in_(sandbox_ids)))
+
     async def live_on(self, node_id: str) -> list[Sandbox]:
         """What should be on a node."""
         return await self._select(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from emberbox.envd.asgi import Request
     from emberbox.envd.state import State
     from emberbox.envd.users import User, Users
+
+
+_UNIX_SECONDS = re.compile(r"[0-9]{1,18}")
 
 
 def sign(path: str, operation: str, username: str, token: str, expiration: str | None) -> str:
@@ -36,7 +40,8 @@ def authorize(state: State, request: Request, operation: str, users: Users) -> U
 
 
 def _check_signature(query: Mapping[str, str], operation: str, token: str) -> None:
-    given = query.get("signature")
+    # A "+" of base64 that was not encoded arrives as a blank.
+    given = query.get("signature", "").replace(" ", "+")
     if not given:
         raise UnauthenticatedError("missing signature query parameter")
     expiration = query.get("signature_expiration")
@@ -45,7 +50,7 @@ def _check_signature(query: Mapping[str, str], operation: str, token: str) -> No
         raise UnauthenticatedError("invalid signature")
     if expiration is None:
         return
-    if not expiration.isascii() or not expiration.isdigit():
+    if not _UNIX_SECONDS.fullmatch(expiration):
         raise UnauthenticatedError("invalid signature")
     if int(expiration) < time.time():
         raise UnauthenticatedError("signature is already expired")

@@ -68,7 +68,7 @@ class Compositions:
                 await target.write(piece)
                 left -= len(piece)
         finally:
-            os.close(given)
+            self._workers.close_later(given)
 
     async def _read(self, fd: int, size: int, path: str) -> bytes:
         try:

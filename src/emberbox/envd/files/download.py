@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from emberbox.envd.asgi import ClientGoneError, HeaderList, respond
+from emberbox.envd.entries import LAST_SECOND
 from emberbox.envd.errors import InvalidArgumentError, from_os_error
 from emberbox.envd.files.access import authorize
 from emberbox.envd.files.encoding import accepted
@@ -50,7 +51,7 @@ class Downloads:
         try:
             await _Download(fd, path, request, send, self._workers).run(encodings)
         finally:
-            os.close(fd)
+            self._workers.close_later(fd)
 
 
 class _Download:
@@ -62,7 +63,8 @@ class _Download:
         self._workers = workers
         self._found = os.fstat(fd)
         self._size = self._found.st_size
-        self._modified = formatdate(self._found.st_mtime, usegmt=True)
+        moment = min(max(self._found.st_mtime, 0), LAST_SECOND)  # all that a header can say
+        self._modified = formatdate(moment, usegmt=True)
 
     async def run(self, encodings: Accepted) -> None:
         try:

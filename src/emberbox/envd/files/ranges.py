@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*")
+# No file is longer than 18 digits say, and Python refuses to read numbers of thousands.
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 
 
 class UnsatisfiableRangeError(ValueError):

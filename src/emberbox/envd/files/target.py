@@ -75,25 +75,19 @@ class Target:
             raise from_os_error(error, self.path) from error
 
     async def close(self) -> None:
-        """The upload is complete."""
+        """The upload is complete. Raises EnvdError for what a file system says only now."""
+        fd, self._fd = self._fd, -1
         try:
-            if not self._written:
-                # Nothing to write is an upload, too: watchers expect the WRITE event of it.
-                with suppress(OSError):  # of devices
-                    await self._workers.run(os.ftruncate, self._fd, 0)
-        finally:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+            await self._workers.run(_finish, fd, self._written)
+        except OSError as error:
+            raise from_os_error(error, self.path) from error
 
     async def discard(self) -> None:
         """The upload failed. Devices and pipes stay, of course."""
         if self._fd < 0:
             return
-        regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        os.close(self._fd)
-        self._fd = -1
-        if regular:
-            await self._workers.run_as(self._user, _unlink_target, self.path)
+        fd, self._fd = self._fd, -1
+        await self._workers.run_as(self._user, _discard, self.path, fd)
 
 
 def _create(path: str, user: User, values: Mapping[str, str], announced: int) -> int:
@@ -149,6 +143,25 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]
+
+
+def _finish(fd: int, written: bool) -> None:
+    try:
+        if not written:
+            # Nothing to write is an upload, too: watchers expect the WRITE event of it.
+            with suppress(OSError):  # of devices
+                os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _discard(path: str, fd: int) -> None:
+    written = os.fstat(fd)
+    with suppress(OSError):  # it failed already
+        os.close(fd)
+    with suppress(FileNotFoundError):  # or another file's name by now
+        if stat.S_ISREG(written.st_mode) and os.path.samestat(written, os.stat(path)):  # noqa: PTH116
+            _unlink_target(path)
 
 
 def _unlink_target(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from emberbox.envd.asgi import respond_json
 from emberbox.envd.errors import InvalidArgumentError, TooLargeError
 from emberbox.envd.files import metadata
 from emberbox.envd.files.access import authorize
-from emberbox.envd.files.multipart import PartEnd, Parts, PartStart, boundary_of
+from emberbox.envd.files.multipart import PartEnd, PartEvent, Parts, PartStart, boundary_of
 from emberbox.envd.files.target import Target, described
 from emberbox.envd.paths import resolve
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _BATCH = 256 * 1024
 """Bytes gathered before a thread writes them."""
+
+_PARSED_AT_ONCE = 16 * 1024
+"""Bytes of multipart; more may be thousands of parts, which take a tenth of a second."""
 
 _MAX_FILES = 10_000
 """In one request: their descriptions are held in memory."""
@@ -78,7 +82,7 @@ class _Upload:
         target: Target | None = None
         try:
             async for piece in _batches(self._body()):
-                for event in parts.feed(piece):
+                for event in await self._parsed(parts, piece):
                     if isinstance(event, PartStart):
                         target = await self._start_part(event)
                     elif target is None:
@@ -96,6 +100,11 @@ class _Upload:
             raise
         if not self._written:
             raise InvalidArgumentError("the body has no part named 'file'")
+
+    async def _parsed(self, parts: Parts, piece: bytes) -> list[PartEvent]:
+        if len(piece) <= _PARSED_AT_ONCE:
+            return parts.feed(piece)
+        return await self._workers.run(parts.feed, piece)
 
     async def _start_part(self, part: PartStart) -> Target | None:
         if part.name != "file":
@@ -151,6 +160,7 @@ async def _unzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             except zlib.error as error:
                 raise InvalidArgumentError(f"the body is not gzip: {error}") from error
             yield piece
+            await asyncio.sleep(0)  # one chunk may become a thousand pieces
             left = inflater.unconsumed_tail
             if inflater.eof and inflater.unused_data:
                 left, inflater = inflater.unused_data, zlib.decompressobj(wbits=31)

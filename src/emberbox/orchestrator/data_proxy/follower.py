@@ -101,6 +101,8 @@ class RouteFollower:
             _log.info("route feed closed, the last table stays")
         except (OSError, BadFeedError) as error:
             _log.warning("route feed lost, the last table stays", reason=str(error))
+        except Exception:  # noqa: BLE001 - whatever a change of the table raised: go on following
+            _log.exception("route feed failed, the last table stays")
         finally:
             self._feed = None
             feed.abort()

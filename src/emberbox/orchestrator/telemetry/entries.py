@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from emberbox.orchestrator.telemetry.journal import is_counter, is_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,14 +40,7 @@ class Entry:
     def from_row(cls, row: JsonValue) -> Entry | None:
         """What `to_row` gave; None for anything else."""
         match row:
-            case [
-                int() | float() as at,
-                str(level),
-                str(logger),
-                str(message),
-                dict(given),
-                source,
-            ]:
+            case [at, str(level), str(logger), str(message), dict(given), source] if is_number(at):
                 texts = {name: text for name, text in given.items() if isinstance(text, str)}
                 return cls(float(at), level, logger, message, texts, _source(source))
         return None
@@ -53,7 +48,7 @@ class Entry:
 
 def _source(value: JsonValue) -> tuple[str, int] | None:
     match value:
-        case [str(stream), int(number)]:
+        case [str(stream), number] if is_counter(number):
             return stream, number
     return None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from emberbox.orchestrator import envd_client
+from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.telemetry.entries import Entry
 
@@ -24,6 +24,7 @@ _Fields = Annotated[dict[_Name, _Text], Field(max_length=16)]
 _Row = tuple[_Counter, float, _Level, _Name, _Text, _Fields]
 _LONGEST_PAST = 366 * 86_400.0
 _LOGGERS = frozenset({"process", "envd"})
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class _Part(BaseModel):
@@ -62,7 +63,13 @@ class Report(_Part):
             moment = min(max(at, now - _LONGEST_PAST), now)
             # Nobody in a guest speaks as a part of the host.
             name = logger if logger in _LOGGERS else "guest"
-            yield Entry(moment, level, name, message, fields, (self.stream, number))
+            texts = {printable(key): printable(text) for key, text in fields.items()}
+            yield Entry(moment, level, name, printable(message), texts, (self.stream, number))
+
+
+def printable(text: str) -> str:
+    """Without what would steer the terminal of whoever reads it; lines and tabs stay."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 _REPORT = TypeAdapter(Report)
@@ -78,15 +85,20 @@ def parse(body: bytes) -> Report:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
 class SlotGuest:
-    """The guest behind a network slot."""
+    """The guest behind a network slot. For one caller at a time, who closes it."""
 
-    slot: Slot
+    def __init__(self, slot: Slot) -> None:
+        self._connection = EnvdConnection(slot)
 
     async def report(self, stream: str, after: int) -> Report:
         """What it uses, and its entries behind that number. Raises GuestUnreachable."""
-        answer = await envd_client.get(self.slot, f"/telemetry?stream={stream}&after={after}")
+        path = f"/telemetry?stream={stream}&after={after}"
+        answer = await self._connection.get(path)
         if answer.status != 200:
             raise GuestUnreachable(f"envd refused /telemetry: {answer.status}")
         return parse(answer.body)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._connection.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING
+
+from emberbox.orchestrator.telemetry.journal import is_counter, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,43 +65,33 @@ class Sample:
         if not isinstance(row, list) or len(row) != len(fields(cls)):
             return None
         at, count, percent, *sizes = row
-        if not isinstance(at, float | int) or not isinstance(percent, float | int):
+        if not is_number(at) or not is_number(percent):
             return None
-        whole = [value for value in (count, *sizes) if isinstance(value, int)]
+        whole = [value for value in (count, *sizes) if is_counter(value)]
         if len(whole) != len(sizes) + 1:
             return None
         return cls(float(at), whole[0], float(percent), *whole[1:])
 
 
 def window(samples: Sequence[Sample], start: int | None, end: int | None) -> list[Sample]:
-    """Those of `start` to `end` (unix seconds, inclusive), `MOST_SAMPLES` at most.
+    """Those of `start` to `end` (unix seconds, inclusive), oldest first, `MOST_SAMPLES` at most.
 
-    More than that are thinned out: the time is cut into so many equal parts, and each is told by
-    its last sample with the mean of the CPU use of all.
+    More than that are thinned out: each of so many equal parts is told by its last sample with
+    the mean of the CPU use of all.
     """
     first = -math.inf if start is None else start
     last = math.inf if end is None else end
     found = [sample for sample in samples if first <= math.floor(sample.at) <= last]
+    found.sort(key=lambda sample: sample.at)  # the clock may have been set back
     if len(found) <= MOST_SAMPLES:
         return found
     return [_merged(part) for part in _parts(found)]
 
 
-def _parts(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-    begin = samples[0].at
-    # Longer by a trifle, so that the last sample falls into the last part and not behind it.
-    step = (samples[-1].at - begin) / MOST_SAMPLES * (1 + 1e-9)
-    part: list[Sample] = []
-    for sample in samples:
-        if part and _index(sample, begin, step) != _index(part[0], begin, step):
-            yield part
-            part = []
-        part.append(sample)
-    yield part
-
-
-def _index(sample: Sample, begin: float, step: float) -> int:
-    return int((sample.at - begin) / step) if step > 0 else 0
+def _parts(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+    """Parts of as many samples, not of as much time: a clock that jumped would make one of all."""
+    bounds = (place * len(samples) // MOST_SAMPLES for place in range(MOST_SAMPLES + 1))
+    return (samples[begin:end] for begin, end in itertools.pairwise(bounds))
 
 
 def _merged(part: Sequence[Sample]) -> Sample:

@@ -34,6 +34,7 @@ class TelemetryStore:
     """One directory for each sandbox, beside the run directories: it outlives them."""
 
     def __init__(self, root: Path, retention: Retention) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._root = root
         self._retention = retention
 
@@ -50,15 +51,17 @@ class TelemetryStore:
         return bool(_SANDBOX_ID.fullmatch(sandbox_id)) and (self._root / sandbox_id).is_dir()
 
     def sweep(self, live: Collection[str]) -> None:
-        """Remove what is left of sandboxes that ended too long ago, or before too many others."""
-        if not self._root.is_dir():
-            return
+        """Remove what is left of sandboxes that ended too long ago, or before too many others.
+
+        `live` may change meanwhile: who is in it when its turn comes is left alone.
+        """
         ended = [path for path in self._root.iterdir() if path.name not in live]
         # The last thing written is the end; its rename or creation touches the directory only.
         ended.sort(key=_written, reverse=True)
         oldest = time.time() - self._retention.days * _DAY
         for place, directory in enumerate(ended):
-            if place >= self._retention.sandboxes or _written(directory) < oldest:
+            too_old = place >= self._retention.sandboxes or _written(directory) < oldest
+            if too_old and directory.name not in live:
                 shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from emberbox.orchestrator.errors import SandboxMissing
+from emberbox.orchestrator.telemetry.guest import printable
 from emberbox.orchestrator.telemetry.samples import window
 from emberbox.orchestrator.telemetry.watched import Turns, Watched
 
@@ -28,6 +29,7 @@ _log = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 3600.0
 _SWEEP_AFTER_ENDS = 100
 _CONSOLE_LENGTH = 4000
+_REASON_LENGTH = 500
 _AT_ONCE = 4
 
 
@@ -83,17 +85,17 @@ class Telemetry:
 
     async def close(self) -> None:
         """Leave every sandbox as it is, for the next orchestrator."""
-        tasks = [run.task for run in self._runs.values()] + [self._sweeper]
-        self._runs.clear()
-        await _cancel(task for task in tasks if task is not None)
+        await asyncio.gather(*map(self._stop, list(self._runs)))
+        if self._sweeper is not None:
+            await _cancel(self._sweeper)
 
     async def begin(self, record: SandboxRecord) -> None:
         """A sandbox runs, or goes on running under this orchestrator."""
         await self._stop(record.sandbox_id)
         run = _Run(record, self._watched(record.sandbox_id), self._guests(record))
         await run.watched.resume()
+        self._runs[record.sandbox_id] = run  # before it has files that could be swept
         _note_begin(run)
-        self._runs[record.sandbox_id] = run
         run.task = asyncio.create_task(self._follow(run))
 
     async def end(self, record: SandboxRecord) -> None:
@@ -140,18 +142,22 @@ class Telemetry:
         return Watched(sandbox_id, self._store.metrics(sandbox_id), self._store.log(sandbox_id))
 
     async def _follow(self, run: _Run) -> None:
-        try:
-            await asyncio.sleep(self._timing.first)
-            while True:
+        await asyncio.sleep(self._timing.first)
+        while True:
+            try:
                 await run.watched.sample(run.guest, self._turns, self._timing.sample)
-                await asyncio.sleep(self._timing.interval)
-        except Exception:  # noqa: BLE001 - a defect of ours, to be seen in the log
-            _log.exception("watching failed", sandbox_id=run.record.sandbox_id)
+            except Exception:  # noqa: BLE001 - a defect of ours, to be seen in the log
+                _log.exception("sample failed", sandbox_id=run.record.sandbox_id)
+            await asyncio.sleep(self._timing.interval)
 
     async def _stop(self, sandbox_id: str) -> None:
         run = self._runs.pop(sandbox_id, None)
-        if run is not None and run.task is not None:
-            await _cancel([run.task])
+        if run is None:
+            return
+        run.watched.stop()
+        if run.task is not None:
+            await _cancel(run.task)
+        run.guest.close()
 
     async def _note_end(
         self, run: _Run | None, record: SandboxRecord, outcome: str, reason: str
@@ -174,7 +180,7 @@ class Telemetry:
                 await asyncio.wait_for(self._sweep_due.wait(), _SWEEP_SECONDS)
             self._sweep_due.clear()
             try:
-                await asyncio.to_thread(self._store.sweep, set(self._runs))
+                await asyncio.to_thread(self._store.sweep, self._runs)
             except OSError as error:
                 _log.error("old logs not swept", reason=str(error))
 
@@ -182,12 +188,13 @@ class Telemetry:
 def _note_begin(run: _Run) -> None:
     record = run.record
     about = {"execution_id": record.execution_id, "end_time": _moment(record.end_time)}
-    if record.execution_id in run.watched.executions:
-        about["event"] = "adopted"
-        run.watched.note("taken over by a restarted orchestrator", about)
-    elif run.watched.executions:
+    told = run.watched.executions
+    if told and record.execution_id not in told:
         about["event"] = "resumed"
         run.watched.note("sandbox resumed", about)
+    elif not run.watched.is_new:
+        about["event"] = "adopted"
+        run.watched.note("taken over by a restarted orchestrator", about)
     else:
         sizes = {name: str(getattr(record, name)) for name in ("vcpu", "ram_mb", "disk_mb")}
         template = {"template_id": record.template_id, "build_id": record.build_id}
@@ -198,10 +205,13 @@ def _note_begin(run: _Run) -> None:
 
 def _note_outcome(watched: Watched, outcome: str, reason: str) -> None:
     first_line, _, console = reason.partition("\nconsole:\n")
+    first_line = first_line[:_REASON_LENGTH]
     level = "error" if outcome == "crashed" else "info"
     fields = {"event": "ended", "reason": first_line}
     if console:
-        fields["console"] = console[-_CONSOLE_LENGTH:]
+        # ASCII, so that it has room on disk whatever the guest printed.
+        tail = console[-_CONSOLE_LENGTH:].encode("ascii", "replace").decode("ascii")
+        fields["console"] = printable(tail)
     watched.note(f"sandbox {outcome}: {first_line}", fields, level=level)
 
 
@@ -210,8 +220,6 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    waiting = list(tasks)
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator.errors import OrchestratorError
+from emberbox.orchestrator.errors import GuestUnreachable, OrchestratorError
 from emberbox.orchestrator.telemetry.entries import ORCHESTRATOR, Entry
 from emberbox.orchestrator.telemetry.samples import Sample
 
@@ -31,6 +31,9 @@ class Guest(Protocol):
 
     async def report(self, stream: str, after: int) -> Report:
         """What it uses, and its entries behind that number. Raises GuestUnreachable."""
+
+    def close(self) -> None:
+        """Nothing more is asked for now."""
 
 
 class Turns:
@@ -62,19 +65,24 @@ class Watched:
         self.latest: Sample | None = None
         self.ended = False
         """Whether the end is in its log."""
+        self.is_new = True
+        """Whether nothing was written down of it before `resume`."""
         self.executions: set[str] = set()
-        """Its runs that the log tells of."""
+        """Its runs that the log tells of: of a long log the beginning is lost."""
         self._metrics = metrics
         self._journal = log
         self._seen: tuple[str, int] = ("", 0)
         self._fetching = asyncio.Lock()
         self._fetched_at = -1.0
         self._answers = True
+        self._stopped = False
+        self._limit: asyncio.Timeout | None = None
 
     async def resume(self) -> None:
         """Take up the last sample and the place in the guest's entries."""
         if not (self._metrics.exists() or self._journal.exists()):
             return
+        self.is_new = False
         samples, entries = await asyncio.to_thread(self.samples), await self.entries()
         self.latest = samples[-1] if samples else None
         self._seen = next((e.source for e in reversed(entries) if e.source), ("", 0))
@@ -110,6 +118,15 @@ class Watched:
         with self._tolerated():
             self._metrics.remove()
 
+    def stop(self) -> None:
+        """Ask nothing more, and break off what is being asked.
+
+        Its network slot is about to be another's, whose guest must not be taken for this one.
+        """
+        self._stopped = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
     async def sample(self, guest: Guest, turns: Turns, seconds: float) -> None:
         """Take a sample, with what is new in the log; nothing when the guest does not answer."""
         async with self._fetching:
@@ -132,10 +149,9 @@ class Watched:
         self._fetched_at = time.monotonic()
         try:
             async with turns.take() if self._answers else contextlib.nullcontext():
-                async with asyncio.timeout(seconds):
-                    report = await self._take_all(guest)
+                report = await self._take_all(guest, seconds)
         except (OrchestratorError, OSError, TimeoutError) as error:
-            if self._answers:
+            if self._answers and not self._stopped:
                 reason = str(error) or f"no answer within {seconds} s"
                 _log.warning("no telemetry", sandbox_id=self.sandbox_id, reason=reason)
             self._answers = False
@@ -143,12 +159,18 @@ class Watched:
         self._answers = True
         return report
 
-    async def _take_all(self, guest: Guest) -> Report:
-        for _ in range(_MOST_ANSWERS):
-            report = await guest.report(*self._seen)
-            self._take(report)
-            if not report.more:
-                break
+    async def _take_all(self, guest: Guest, seconds: float) -> Report:
+        if self._stopped:
+            raise GuestUnreachable("the sandbox has ended")
+        try:
+            async with asyncio.timeout(seconds) as self._limit:
+                for _ in range(_MOST_ANSWERS):
+                    report = await guest.report(*self._seen)
+                    self._take(report)
+                    if not report.more:
+                        break
+        finally:
+            self._limit = None
         return report
 
     def _take(self, report: Report) -> None:
@@ -166,7 +188,8 @@ class Watched:
     def _remember(self, entry: Entry) -> None:
         if entry.logger == ORCHESTRATOR:
             self.ended = self.ended or entry.fields.get("event") == "ended"
-            self.executions.add(entry.fields.get("execution_id", ""))
+            if execution_id := entry.fields.get("execution_id"):
+                self.executions.add(execution_id)
 
     def _write(self, entries: list[Entry]) -> None:
         with self._tolerated():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.orchestrator import envd_client
+from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.images.disks import copy_sparse, make_scratch
 from emberbox.orchestrator.machines.driver import BootFiles, Surroundings
@@ -142,7 +143,9 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     for _ in range(WARM_UP_INITS):
         await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
     for command in WARM_UP:
-        await _run(slot, command)
+        await _run(slot, "-l", "-c", command, stdin=False)
+    await _run(slot, "-i", "-l", "-c", "exit", pty={"size": {"cols": 80, "rows": 24}})
+    await _sample(slot)
     _log.info(
         "template warm",
         template=spec.names[0],
@@ -161,16 +164,28 @@ async def _snapshot(machine: Machine, work: Path) -> None:
     shutil.rmtree(work / "run", ignore_errors=True)
 
 
-async def _run(slot: Slot, command: str) -> None:
-    """Run a shell command in the guest through envd, as a sandbox's first caller would."""
-    start = {"process": {"cmd": "/bin/bash", "args": ["-l", "-c", command]}, "stdin": False}
+async def _run(slot: Slot, *arguments: str, **options: object) -> None:
+    """Run a shell in the guest through envd, as a sandbox's first caller would."""
+    start = {"process": {"cmd": "/bin/bash", "args": arguments}, **options}
     message = json.dumps(start).encode()
     body = struct.pack(">BI", 0, len(message)) + message
     answer = await envd_client.call(
         slot, "/process.Process/Start", body, "application/connect+json", _WARM_UP_SECONDS
     )
     if answer.status != 200 or b'"end"' not in answer.body:
-        raise GuestUnreachable(f"envd could not run {command!r}: {answer.body!r}")
+        raise GuestUnreachable(f"envd could not run {arguments}: {answer.body!r}")
+
+
+async def _sample(slot: Slot) -> None:
+    """Ask as for the first sample of a sandbox, which is then not the first of its envd."""
+    connection = EnvdConnection(slot)
+    try:
+        async with asyncio.timeout(_WARM_UP_SECONDS):
+            answer = await connection.get("/telemetry")
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise GuestUnreachable(f"envd refused /telemetry: {answer.status}")
 
 
 def _nobody(spec: TemplateSpec) -> envd_client.Identity:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from emberbox.sdk.command_models import CommandResult, ProcessInfo, start_message
+from emberbox.sdk.command_models import CommandResult, ProcessInfo
 from emberbox.sdk.json_fields import repeated
+from emberbox.sdk.process_messages import start_message
 
 from .input_streams import TakesInputStream
 from .processes import AsyncProcesses, Following

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from emberbox.sdk.config import ConnectionConfig
     from emberbox.sdk.error_mapping import ErrorTable, StatusTable
-    from emberbox.sdk.file_models import FormFile
+    from emberbox.sdk.upload_data import FormFile
 
 HEALTH_SECONDS = 5.0
 STREAM_MARGIN_SECONDS = 15.0

@@ -12,7 +12,7 @@ from emberbox.sdk.errors import (
 )
 from emberbox.sdk.file_models import EntryInfo, file_parameters
 from emberbox.sdk.json_fields import nested, repeated
-from emberbox.sdk.transport_options import limits
+from emberbox.sdk.transport_options import limits, shorter
 
 from .downloads import AsyncFileStreamReader
 from .uploads import AsyncUpload
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from emberbox.sdk.config import Username
-    from emberbox.sdk.file_models import AsyncWriteData, AsyncWriteEntry, WriteInfo
+    from emberbox.sdk.file_models import WriteInfo
     from emberbox.sdk.json_fields import JsonObject
+    from emberbox.sdk.upload_data import AsyncWriteData, AsyncWriteEntry
 
     from .envd import AsyncEnvd
 
@@ -98,18 +99,17 @@ class AsyncFilesystem(WatchesDirectories):
         idle = self._envd.request_limit(
             request_timeout if stream_idle_timeout is None else stream_idle_timeout
         )
+        whole = request_timeout or None if format == "stream" else None
         response = await self._envd.request(
             "GET",
             "/files",
             params=file_parameters(path, user),
             headers={"Accept-Encoding": "gzip" if gzip else "identity"},
-            timeout=limits(idle),
+            timeout=limits(shorter(idle, whole)),
             stream=True,
             errors=FILE_HTTP_ERRORS,
         )
-        reader = AsyncFileStreamReader(
-            response, self._envd, request_timeout if format == "stream" else None
-        )
+        reader = AsyncFileStreamReader(response, self._envd, whole)
         if format == "stream":
             return reader
         content = bytearray()

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from emberbox.sdk.error_mapping import request_timed_out
 from emberbox.sdk.errors import InvalidArgumentException
-from emberbox.sdk.file_models import check_chunk, is_file, read_chunk, slices
+from emberbox.sdk.upload_data import (
+    check_chunk,
+    is_file,
+    read_chunk,
+    slices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     import websockets.asyncio.client
     from websockets.typing import Subprotocol
 
-    from emberbox.sdk.file_models import AsyncWriteData
+    from emberbox.sdk.upload_data import AsyncWriteData
 
     WebSocket: TypeAlias = websockets.asyncio.client.connect
     """Awaitable, and an asynchronous context manager."""

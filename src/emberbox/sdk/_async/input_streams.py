@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emberbox.sdk.command_models import (
+from emberbox.sdk.connect_protocol import KEEPALIVE_SECONDS
+from emberbox.sdk.error_mapping import request_timed_out
+from emberbox.sdk.errors import SandboxException
+from emberbox.sdk.process_messages import (
     INPUT_STREAM_SECONDS,
     input_stream_data,
     input_stream_start,
 )
-from emberbox.sdk.connect_protocol import KEEPALIVE_SECONDS
-from emberbox.sdk.error_mapping import request_timed_out
-from emberbox.sdk.errors import SandboxException
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -39,7 +39,8 @@ class TakesInputStream:
 
         `timeout` limits the whole stream, in seconds; 0 or None for no limit. Errors are raised
         by the handle: NotFoundException when there is no such process, TimeoutException after
-        `timeout`, SandboxException when the process takes no input.
+        `timeout`, SandboxException when the process takes no input. What the sandbox refuses is
+        heard at the end: `close` raises it.
         """
         return AsyncCommandInputHandle(self._processes, pid, timeout)
 
@@ -47,35 +48,43 @@ class TakesInputStream:
 class AsyncCommandInputHandle:
     """A stream of input to a command or PTY; made by `stream_input`.
 
-    As a context manager it is closed at the end of the block, and given up after an error.
+    As a context manager it is closed at the end of the block, and given up after an error or
+    when closing is cancelled.
     """
 
     def __init__(self, processes: AsyncProcesses, pid: int, timeout: float | None) -> None:
         self._processes = processes
         self._pid = pid
         self._queue: asyncio.Queue[Mapping[str, object] | None] = asyncio.Queue(QUEUED_PIECES)
+        self._sending = asyncio.Lock()
         self._closed = False
+        self._end_is_queued = False
         self._failure: Exception | None = None
         self._task = asyncio.create_task(self._run(timeout or None))
 
     async def send(self, data: str | bytes) -> None:
         """Queue input; waits while the process is behind in reading its input.
 
+        What is sent at the same time by others comes before or after it, not in between.
+
         Raises what has ended the stream, and SandboxException when it was closed.
         """
         if self._closed:
             raise SandboxException("the input stream is closed: open another with stream_input")
-        for message in input_stream_data(self._processes.kind, data):
-            await self._put(message)
+        async with self._sending:
+            for message in input_stream_data(self._processes.kind, data):
+                await self._put(message)
 
     async def close(self) -> None:
         """Wait until all input is written, and end the stream; the process's input stays open.
 
         Raises what has ended the stream before that. Can be called again.
         """
-        if not self._closed:
-            self._closed = True
-            await self._put(None)
+        self._closed = True
+        async with self._sending:
+            if not self._end_is_queued:
+                await self._put(None)
+                self._end_is_queued = True
         await asyncio.wait([self._task])
         self._raise_failure()
 
@@ -83,12 +92,13 @@ class AsyncCommandInputHandle:
         return self
 
     async def __aexit__(self, error: type[BaseException] | None, *_more: object) -> None:
-        if error is None:
-            await self.close()
-            return
-        self._closed = True
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        try:
+            if error is None:
+                await self.close()
+        finally:
+            self._closed = True
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _put(self, message: Mapping[str, object] | None) -> None:
         self._raise_failure()
@@ -102,6 +112,8 @@ class AsyncCommandInputHandle:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+        if self._task.cancelled():
+            raise SandboxException("the input stream was given up")
 
     async def _run(self, timeout: float | None) -> None:
         try:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emberbox.sdk.command_models import (
-    CommandOutput,
+from emberbox.sdk.command_models import CommandOutput
+from emberbox.sdk.errors import NotFoundException
+from emberbox.sdk.process_messages import (
     input_message,
     pty_size,
     selector,
     started_pid,
 )
-from emberbox.sdk.errors import NotFoundException
 
 from .command_handle import AsyncCommandHandle
 from .flavour import opening_limit
@@ -20,9 +20,10 @@ from .flavour import opening_limit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from emberbox.sdk.command_models import InputKind, PtySize
+    from emberbox.sdk.command_models import PtySize
     from emberbox.sdk.config import Username
     from emberbox.sdk.json_fields import JsonObject
+    from emberbox.sdk.process_messages import InputKind
 
     from .envd import AsyncEnvd
     from .flavour import OutputHandler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from emberbox.sdk.command_models import pty_start_message
+from emberbox.sdk.process_messages import pty_start_message
 
 from .input_streams import TakesInputStream
 from .processes import AsyncProcesses, Following

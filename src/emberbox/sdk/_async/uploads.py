@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from emberbox.sdk.error_mapping import FILE_HTTP_ERRORS
 from emberbox.sdk.errors import SandboxException
-from emberbox.sdk.file_models import (
+from emberbox.sdk.file_models import WriteInfo, file_parameters
+from emberbox.sdk.json_fields import parse_objects
+from emberbox.sdk.transport_options import limits
+from emberbox.sdk.upload_data import (
     OCTET_STREAM,
-    WriteInfo,
-    file_parameters,
     forms_of,
     metadata_headers,
     sends_form,
 )
-from emberbox.sdk.json_fields import parse_objects
-from emberbox.sdk.transport_options import limits
 
 from .flavour import chunks_of, compress
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from emberbox.sdk.config import Username
-    from emberbox.sdk.file_models import AsyncWriteEntry, FormFile
+    from emberbox.sdk.upload_data import AsyncWriteEntry, FormFile
 
     from .envd import AsyncEnvd
 

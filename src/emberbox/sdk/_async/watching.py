@@ -88,12 +88,17 @@ class AsyncWatchHandle:
         self._events = events
         self._on_event = on_event
         self._on_exit = on_exit
+        self._watching = True
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Stop watching; returns when `on_exit` is done. Can be called again."""
+        """Stop watching; returns when `on_exit` is done. Can be called again, by handlers too."""
         await asyncio.sleep(0)  # a task that is cancelled before it began would not run at all
-        self._task.cancel()
+        if self._watching:
+            self._watching = False
+            self._task.cancel()
+        elif asyncio.current_task() is self._task:
+            return  # called by `on_exit`, which cannot wait for itself
         await asyncio.wait([self._task])
 
     async def _follow(self) -> None:
@@ -104,8 +109,8 @@ class AsyncWatchHandle:
             pass  # stopped; nobody else has this task
         except Exception as error:  # noqa: BLE001 (given to `on_exit`, whatever it is)
             failure = error
-        finally:
-            await self._events.aclose()
+        self._watching = False  # what follows is not for `stop` to cancel
+        await self._events.aclose()
         if self._on_exit is not None:
             await call_handler(self._on_exit, failure)
 

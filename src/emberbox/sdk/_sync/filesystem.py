@@ -13,7 +13,7 @@ from emberbox.sdk.errors import (
 )
 from emberbox.sdk.file_models import EntryInfo, file_parameters
 from emberbox.sdk.json_fields import nested, repeated
-from emberbox.sdk.transport_options import limits
+from emberbox.sdk.transport_options import limits, shorter
 
 from .downloads import FileStreamReader
 from .uploads import Upload
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from emberbox.sdk.config import Username
-    from emberbox.sdk.file_models import WriteData, WriteEntry, WriteInfo
+    from emberbox.sdk.file_models import WriteInfo
     from emberbox.sdk.json_fields import JsonObject
+    from emberbox.sdk.upload_data import WriteData, WriteEntry
 
     from .envd import Envd
 
@@ -99,18 +100,17 @@ class Filesystem(WatchesDirectories):
         idle = self._envd.request_limit(
             request_timeout if stream_idle_timeout is None else stream_idle_timeout
         )
+        whole = request_timeout or None if format == "stream" else None
         response = self._envd.request(
             "GET",
             "/files",
             params=file_parameters(path, user),
             headers={"Accept-Encoding": "gzip" if gzip else "identity"},
-            timeout=limits(idle),
+            timeout=limits(shorter(idle, whole)),
             stream=True,
             errors=FILE_HTTP_ERRORS,
         )
-        reader = FileStreamReader(
-            response, self._envd, request_timeout if format == "stream" else None
-        )
+        reader = FileStreamReader(response, self._envd, whole)
         if format == "stream":
             return reader
         content = bytearray()

@@ -9,7 +9,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from emberbox.sdk.errors import InvalidArgumentException
-from emberbox.sdk.file_models import check_chunk, is_file, read_chunk, slices
+from emberbox.sdk.upload_data import (
+    check_chunk,
+    is_file,
+    read_chunk,
+    slices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     import websockets.sync.client
     from websockets.typing import Subprotocol
 
-    from emberbox.sdk.file_models import WriteData
+    from emberbox.sdk.upload_data import WriteData
 
     WebSocket: TypeAlias = websockets.sync.client.ClientConnection
     """Open, and a context manager."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emberbox.sdk import git_commands, git_credentials
+from emberbox.sdk import git_commands, git_credentials, git_failures
 from emberbox.sdk.command_models import CommandExitException
 from emberbox.sdk.errors import InvalidArgumentException
 from emberbox.sdk.git_parsing import parse_branches, parse_status
@@ -41,7 +41,8 @@ class Git:
     when git fails, InvalidArgumentException, and what `commands.run` raises.
 
     `username` and `password` (or a token) reach the server through the environment of the one
-    command. They are stored nowhere, except by what is called `dangerously_…`.
+    command, where programs of the same user and `commands.list` can read them while it runs. They
+    are stored nowhere and are in no command line, except by what is called `dangerously_…`.
     """
 
     def __init__(self, commands: Commands) -> None:
@@ -417,7 +418,7 @@ class Git:
         try:
             return self._run(command, how, used.environment)
         except CommandExitException as failure:
-            raise git_credentials.redacted(failure, used) from None
+            raise git_failures.redacted(failure, used) from None
 
     def configure_user(  # noqa: PLR0917
         self,
@@ -470,7 +471,7 @@ class Git:
             return self._run(command, how, used.environment)
         except CommandExitException as failure:
             # The cause would show the text that may hold the password.
-            raise git_credentials.explain(operation, failure, used) from None
+            raise git_failures.explain(operation, failure, used) from None
 
     def _run(
         self, command: str, how: _HowToRun, more: Mapping[str, str] | None = None

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emberbox.sdk.command_models import (
+from emberbox.sdk.errors import InvalidArgumentException
+from emberbox.sdk.process_messages import (
     INPUT_STREAM_SECONDS,
     InputKind,
     input_stream_data,
     input_stream_start,
 )
-from emberbox.sdk.errors import InvalidArgumentException
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ class TakesInputStream:
 
         The process's input stays open. `timeout` limits the whole, in seconds; 0 or None for
         no limit. It is looked at when `data` yields, so it does not interrupt an iterable that
-        waits.
+        waits. What the sandbox refuses is heard at the end of `data`.
 
         Raises:
             NotFoundException: there is no such process.
@@ -45,7 +45,7 @@ class TakesInputStream:
             SandboxException: the process takes no input.
             InvalidArgumentException: `data` is one `str` or `bytes`, or yields something else.
         """
-        if isinstance(data, str | bytes):
+        if isinstance(data, str | bytes | bytearray | memoryview):
             raise InvalidArgumentException(
                 "data must be an iterable of str or bytes: put a single piece into a list"
             )

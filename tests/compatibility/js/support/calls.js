@@ -1,4 +1,4 @@
-// Notes which methods of the package a test calls, so that none is claimed to be tested that is not.
+// Notes which methods of the package a test calls, so that it can claim no others.
 import * as e2b from "e2b";
 import { surface } from "./surface.js";
 

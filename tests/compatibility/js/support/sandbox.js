@@ -4,11 +4,14 @@ import { Sandbox } from "e2b";
 
 export const NO_SANDBOX = "i00000000000000000000";
 
+/** A time limit, in milliseconds, within which something begins even on a busy machine. */
+export const TIME_TO_START = 5_000;
+
 /** An object whose `box` is the file's sandbox once the tests run, prepared when asked for. */
 export function sandboxOfThisFile(options = {}, prepare = async () => {}) {
   const holder = { box: undefined };
   before(async () => {
-    holder.box = await Sandbox.create({ timeoutMs: 300_000, ...options });
+    holder.box = await Sandbox.create({ timeoutMs: 900_000, ...options });
     await prepare();
   });
   after(() => holder.box?.kill());

@@ -83,7 +83,8 @@ const named = (name, methods) => methods.map((method) => ({ class: name, method:
 const isClass = (name) => /^[A-Z]/.test(name);
 
 function declaredMethods(name) {
-  const body = DECLARATIONS.match(new RegExp(`^declare class ${name} [^\\n]*\\{\\n(.*?)^\\}`, "ms"));
+  const declaration = new RegExp(`^declare class ${name} [^\\n]*\\{\\n(.*?)^\\}`, "ms");
+  const body = DECLARATIONS.match(declaration);
   if (!body) throw new Error(`e2b declares no class ${name}: bring DECLARED_BY up to date`);
   // `private` and `protected` members, accessors and properties do not match.
   return [...body[1].matchAll(/^  (static )?(\w+)(?:<[^(]*>)?\(/gm)]

@@ -35,12 +35,14 @@ class StandInGuest:
     failing: bool = False
     busy: int = 0
     asked: list[tuple[str, int]] = field(default_factory=list)
+    broken_off: int = 0
+    closed: bool = False
 
     async def report(self, stream: str, after: int) -> Report:
         self.asked.append((stream, after))
         await asyncio.sleep(0)
         if self.stuck:
-            await asyncio.Event().wait()
+            await self._for_ever()
         if self.failing:
             raise GuestUnreachable("it is off")
         self.busy += 50
@@ -56,6 +58,15 @@ class StandInGuest:
                 "more": len(waiting) > self.page,
             }
         )
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def _for_ever(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.broken_off += 1
 
     def _numbered(self) -> list[tuple[int, str]]:
         return [(n, text) for n, text in enumerate(self.entries, 1) if text]

@@ -43,6 +43,17 @@ def test_on_disk() -> None:
     assert [Entry.from_row(entry.to_row()) for entry in ENTRIES] == ENTRIES
 
 
-@pytest.mark.parametrize("row", [None, [], {}, [1, 2, 3, 4, {}, []], ["x"] * 6])
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        [],
+        {},
+        [1, 2, 3, 4, {}, []],
+        ["x"] * 6,
+        [float("nan"), "info", "envd", "", {}, []],
+        [1e300, "info", "envd", "", {}, []],
+    ],
+)
 def test_what_is_no_entry_on_disk(row: object) -> None:
     assert Entry.from_row(row) is None  # type: ignore[arg-type]

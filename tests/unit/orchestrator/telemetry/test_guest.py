@@ -64,3 +64,10 @@ def test_a_wrong_clock_is_put_right(told: float, kept: float) -> None:
 def test_a_guest_cannot_speak_as_the_orchestrator() -> None:
     (found,) = parse(answer(**entry(3, "orchestrator"))).log_entries(now=200.0)
     assert found.logger == "guest"
+
+
+def test_a_guest_does_not_steer_the_terminals_of_readers() -> None:
+    steering = {"entries": [[1, 100.0, "info", "process", "a\x1b[2Jb\tc\n", {"\x9b": "\x07"}]]}
+    (found,) = parse(answer(**steering)).log_entries(now=200.0)
+    assert found.message == "a\ufffd[2Jb\tc\n"
+    assert found.fields == {"\ufffd": "\ufffd"}

@@ -62,7 +62,22 @@ def test_on_disk() -> None:
     assert Sample.from_row(one.to_row()) == one
 
 
-@pytest.mark.parametrize("row", [None, [], [1], ["x"] * 10, [1.0, 2, "3", 4, 5, 6, 7, 8, 9, 10]])
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        [],
+        [1],
+        ["x"] * 10,
+        [1.0, 2, "3", 4, 5, 6, 7, 8, 9, 10],
+        [float("nan"), *range(2, 11)],
+        [float("inf"), *range(2, 11)],
+        [1e300, *range(2, 11)],
+        [1, 2, float("nan"), *range(4, 11)],
+        [1, -1, *range(3, 11)],
+        [*range(1, 10), 1 << 64],
+    ],
+)
 def test_what_is_no_sample_on_disk(row: list[int | str]) -> None:
     assert Sample.from_row(list(row) if row else None) is None
 
@@ -87,4 +102,16 @@ def test_a_long_time_is_thinned_out_evenly() -> None:
 
 
 def test_samples_of_one_moment_are_thinned_out_too() -> None:
-    assert len(window([sample(1.0)] * (MOST_SAMPLES + 1), None, None)) == 1
+    assert len(window([sample(1.0)] * (MOST_SAMPLES + 1), None, None)) == MOST_SAMPLES
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_jumped_costs_neither_order_nor_samples(jump: float) -> None:
+    samples = [sample(1e8 + n + (jump if n > 3000 else 0)) for n in range(6000)]
+    found = [s.at for s in window(samples, None, None)]
+    assert found == sorted(found)
+    assert len(found) == MOST_SAMPLES
+
+
+def test_few_samples_are_in_order_after_a_jump_too() -> None:
+    assert [s.at for s in window([sample(5), sample(3)], None, None)] == [3, 5]

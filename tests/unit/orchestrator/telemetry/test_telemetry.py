@@ -11,15 +11,16 @@ import pytest
 
 from emberbox.orchestrator.errors import SandboxMissing
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
-from emberbox.orchestrator.telemetry.store import Retention
+from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
 from emberbox.orchestrator.telemetry.telemetry import Telemetry
 
-from .standin import ALL, FAST, World, messages, record, until
+from .standin import ALL, FAST, SELDOM, World, messages, record, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
+    from emberbox.orchestrator.telemetry.guest import Report
 
 
 @pytest.fixture
@@ -204,6 +205,71 @@ async def test_a_stuck_guest_costs_its_reader_and_its_end_a_bounded_time(world: 
         assert (await messages(telemetry))[-1] == "sandbox killed: asked"
 
 
+async def test_nothing_is_asked_once_the_end_is_told(world: World) -> None:
+    """The slot is soon another sandbox's: its guest must not be taken for this one."""
+    slow = replace(SELDOM, sample=60, logs=60, last_words=0.01)
+    async with world.program(slow) as telemetry:
+        world.guest().stuck = True
+        await telemetry.begin(record())
+        await until(lambda: world.guest().asked != [])
+        readers = [asyncio.create_task(messages(telemetry)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await telemetry.end(record(ended=("killed", "asked")))
+        async with asyncio.timeout(10):
+            assert all("sandbox created" in told for told in await asyncio.gather(*readers))
+        assert len(world.guest().asked) == 1
+        assert world.guest().closed
+
+
+async def test_a_reader_is_broken_off_by_the_end(world: World) -> None:
+    async with world.program(replace(SELDOM, first=3600, logs=60)) as telemetry:
+        await telemetry.begin(record())
+        world.guest().stuck = True
+        reader = asyncio.create_task(messages(telemetry))
+        await until(lambda: world.guest().asked != [])
+        await telemetry.end(record(ended=("crashed", "it is gone")))
+        async with asyncio.timeout(10):
+            await reader
+        assert world.guest().broken_off == 1
+
+
+async def test_a_defect_costs_one_sample(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = world.guest()
+    whole = guest.report
+
+    async def report(stream: str, after: int) -> Report:
+        monkeypatch.setattr(guest, "report", whole)
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(guest, "report", report)
+    async with world.program(FAST) as telemetry:
+        await telemetry.begin(record())
+        await until(lambda: telemetry.latest(["iabc"]) != {})
+
+
+async def test_a_long_log_that_lost_its_beginning_is_of_the_same_run(world: World) -> None:
+    world.retention = Retention(log_bytes=4096)
+    async with world.program() as telemetry:
+        await telemetry.begin(record())
+        for number in range(200):
+            telemetry.deadline_moved("iabc", number)
+        assert "sandbox created" not in await messages(telemetry)
+    async with world.program() as telemetry:
+        await telemetry.begin(record())
+        told = await messages(telemetry)
+    assert set(told) == {"deadline moved", "taken over by a restarted orchestrator"}
+
+
+async def test_a_console_full_of_anything_leaves_room_for_the_end(world: World) -> None:
+    async with world.program() as telemetry:
+        await telemetry.begin(record())
+        console = "\x1b\U0001f525" * 10_000
+        await telemetry.end(record(ended=("crashed", f"{'why ' * 999}\nconsole:\n{console}")))
+        end = (await telemetry.logs("iabc", ALL))[-1]
+        assert end.message.startswith("sandbox crashed: why")
+        assert "\x1b" not in end.fields["console"]
+
+
 async def test_a_guest_that_answers_again_is_sampled_again(world: World) -> None:
     async with world.program(FAST) as telemetry:
         world.guest().failing = True
@@ -243,6 +309,31 @@ async def test_old_logs_are_swept_and_those_of_living_sandboxes_never(world: Wor
         telemetry.start()
         left = {"i0", "i1", "i4"}
         await until(lambda: {path.name for path in world.directory.iterdir()} == left)
+
+
+async def test_nobody_but_root_reads_them(world: World) -> None:
+    async with world.program() as telemetry:
+        await telemetry.begin(record())
+        await until(lambda: telemetry.latest(["iabc"]) != {})
+    made = [world.directory, *world.directory.rglob("*")]
+    assert {path.name for path in made} == {"telemetry", "iabc", "log", "metrics"}
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
+
+
+class BeginsMeanwhile(set[str]):
+    """Who lives, of whom one begins once it was looked who lives."""
+
+    looked = False
+
+    def __contains__(self, sandbox_id: object) -> bool:
+        looked, self.looked = self.looked, True
+        return looked
+
+
+def test_a_sandbox_that_begins_beside_the_sweep_keeps_its_log(tmp_path: Path) -> None:
+    (tmp_path / "iabc").mkdir()
+    TelemetryStore(tmp_path, Retention(sandboxes=0)).sweep(BeginsMeanwhile())
+    assert (tmp_path / "iabc").is_dir()
 
 
 class FailingTelemetry(Telemetry):

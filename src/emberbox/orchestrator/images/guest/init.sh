@@ -72,7 +72,7 @@ mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /root/dev/pt
     die "cannot mount /dev/pts"
 mount -t tmpfs -o nosuid,nodev,mode=1777 shm /root/dev/shm || die "cannot mount /dev/shm"
 mount -t tmpfs -o nosuid,nodev,mode=0755,size=20% run /root/run || die "cannot mount /run"
-mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate cgroup2 /root/sys/fs/cgroup ||
+mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,favordynmods cgroup2 /root/sys/fs/cgroup ||
     die "cannot mount cgroup2"
 ln -sf /proc/self/fd /root/dev/fd
 ln -sf fd/0 /root/dev/stdin
@@ -88,6 +88,8 @@ ip link set lo up &&
     ip route add default via 169.254.0.22 || die "cannot configure eth0"
 
 echo "$hostname" >/root/proc/sys/kernel/hostname
+# The kernel's own figure for this little memory is used up by one watched node_modules.
+echo 65536 >/root/proc/sys/fs/inotify/max_user_watches
 # Later boots of the same scratch disk keep what the user has made of these files.
 if [ -n "$first_boot" ]; then
     chmod 1777 /root/tmp
