@@ -167,9 +167,7 @@ async def test_memory_of_auto_pause_without_auto_pause(world: World) -> None:
 
 
 async def test_memory_of_auto_pause_with_auto_resume(world: World) -> None:
-    answer = await world.create(
-        autoPause=True, autoPauseMemory=False, autoResume={"enabled": True}
-    )
+    answer = await world.create(autoPause=True, autoPauseMemory=False, autoResume={"enabled": True})
     assert answer.status_code == 400
     assert "cannot be combined with autoResume" in answer.json()["message"]
 
