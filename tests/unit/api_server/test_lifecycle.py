@@ -203,6 +203,14 @@ def test_a_failed_resume_says_nothing_new_of_its_snapshot() -> None:
     assert handle(Record(RUN, State.PAUSING), PAUSED).paused is PAUSED
 
 
+def test_the_node_knows_best_with_what_it_is_paused() -> None:
+    files_only = Paused(RUN, MOMENT, memory=False)
+    told = handle(Record(RUN, State.PAUSED), files_only)
+    assert told.changes
+    assert told.paused is files_only
+    assert not handle(Record(RUN, State.PAUSED), AUTO_PAUSED).changes
+
+
 def test_what_is_paused_holds_no_quota() -> None:
     assert {State.PAUSED} == LIVE - COUNTED
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+
 from .harness import World, paused, running, settings_for, spied
 from .standin import MOMENT
 
@@ -55,6 +57,31 @@ async def test_files_alone(world: World) -> None:
     assert world.host.pauses[0].filesystem_only
     detail = (await world.http.get(f"/sandboxes/{sandbox_id}")).json()
     assert detail["pauseMode"] == "filesystem"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_its_outbox_tells_of_the_pause_first(world: World, answered: bool) -> None:
+    sandbox_id = await world.created()
+    world.host.hold_pause = asyncio.Event()
+    pausing = asyncio.create_task(pause(world, sandbox_id, memory=False))
+    await world.host.pause_began.wait()
+    row = await world.becomes(sandbox_id, "pausing")
+    event = pb.SandboxEvent(
+        sandbox_id=sandbox_id,
+        execution_id=row.execution_id,
+        outcome=pb.OUTCOME_PAUSED,
+        at=MOMENT,
+    )
+    await world.services.reconciler._apply(event)
+    assert (await world.row(sandbox_id)).state == "paused"
+    if answered:
+        world.host.hold_pause.set()
+        assert (await pausing).status_code == 204
+    else:
+        pausing.cancel()
+        await world.services.reconciler.check(world.services.nodes.all()[0])
+    row = await world.row(sandbox_id)
+    assert (row.paused_memory, row.paused_at) == (False, MOMENT)
 
 
 async def test_without_a_body(world: World) -> None:
@@ -214,6 +241,17 @@ async def test_lists(world: World, state: str, expected: str) -> None:
     assert shown == {ids[one]: {"r": "running", "p": "paused"}[one] for one in expected}
     (only,) = (await world.http.get("/sandboxes")).json()
     assert only["sandboxID"] == ids["r"]
+
+
+async def test_a_timeout_for_one_that_its_deadline_paused(world: World) -> None:
+    sandbox_id = await world.created(autoPause=True)
+    await world.becomes(sandbox_id, "running")
+    world.host.keep(world.host.sandboxes.pop(sandbox_id))
+    answer = await world.http.post(f"/sandboxes/{sandbox_id}/timeout", json={"timeout": 10})
+    assert answer.status_code == 404
+    (node,) = world.services.nodes.all()
+    await world.services.reconciler.check(node)
+    assert (await world.row(sandbox_id)).state == "paused"
 
 
 async def test_a_paused_one_holds_no_quota_but_its_disk(world: World) -> None:

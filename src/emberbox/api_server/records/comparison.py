@@ -117,7 +117,7 @@ class Comparison:
             if self._lasts(row, self.lost_grace, now) and not self._may_be_starting(row, now):
                 findings.lost.append(row)
             return False
-        elif row.state is not State.PAUSED and not self._may_be_starting(row, now):
+        elif not (_is_known(row, kept) or self._may_be_starting(row, now)):
             findings.paused.append((row, kept))
         return True
 
@@ -152,6 +152,10 @@ class Comparison:
         since = self._stranger_since[_key(one)]
         if now - since >= self.orphan_grace and one.cluster_id == self.cluster_id:
             findings.orphans.append(one)
+
+
+def _is_known(row: Sandbox, kept: Kept) -> bool:
+    return row.state is State.PAUSED and row.paused_memory == kept.memory
 
 
 def _key(one: Listed | Kept) -> str:

@@ -187,7 +187,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What an event makes of a record; `before` equal to `after` writes nothing."""
+    """What an event makes of a record."""
 
     before: State
     after: State
@@ -202,7 +202,7 @@ class Transition:
     @property
     def changes(self) -> bool:
         """Whether a write is due."""
-        return self.before != self.after
+        return self.before != self.after or self.paused is not None
 
 
 def handle(record: Record, event: Event) -> Transition:
@@ -296,6 +296,9 @@ def _paused(state: State, event: Paused) -> Transition:
     if state in (State.CREATING, State.RUNNING, State.PAUSING, State.CRASHED):
         # Crashed: it was missed in the lists of its node, and is there after all.
         return Transition(state, State.PAUSED, paused=event)
+    if state is State.PAUSED and event.memory is not None:
+        # Its outbox said so before, and does not know with what.
+        return Transition(state, state, paused=event)
     return _nothing(state)
 
 
