@@ -37,7 +37,7 @@ unit: install   ## the fast tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
 
 integration: install ## the tests with real VMs and networks, as root
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -m "not exhaustive" tests/integration
 
 compat: export EMBERBOX_COMPAT_RESULTS := $(CURDIR)/.compat/results.jsonl
 compat: install ## the official SDKs against emberbox up, and the table of what works
@@ -45,7 +45,8 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
-soak: install   ## the long suites in full, then every benchmark
+soak: compat    ## the long suites in full, then every benchmark
+	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create
 	$(BIN)/python -m benchmarks envd

@@ -291,14 +291,14 @@ def test_a_method_that_envd_lacks_is_a_connect_error(create: Callable[..., Sandb
     assert token
     with sandbox.http(49983) as client:
         client.headers["X-Access-Token"] = token
-        unary = client.post("/filesystem.Filesystem/CreateWatcher", json={"path": "/home/user"})
+        unary = client.post("/filesystem.Filesystem/Compress", json={"path": "/home/user"})
         assert unary.status_code == 501
         assert unary.json()["code"] == "unimplemented"
         assert unary.json()["message"]
 
         request = json.dumps({"path": "/home/user"}).encode()
         stream = client.post(
-            "/filesystem.Filesystem/WatchDir",
+            "/filesystem.Filesystem/StreamNothing",
             content=struct.pack(">BI", 0, len(request)) + request,
             headers={"Content-Type": "application/connect+json", "Connect-Protocol-Version": "1"},
         )

@@ -85,6 +85,7 @@ def test_reader_that_stops_is_left_behind_by_another(create: Callable[..., Sandb
     unread.disconnect()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)  # 200 login shells, on a machine that may be busy with other tests
 def test_200_commands_at_once(create: Callable[..., Sandbox]) -> None:
     sandbox = create(timeout=900)
