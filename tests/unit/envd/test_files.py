@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
 import gzip
 import hashlib
-import itertools
 import os
 import subprocess
 import threading
@@ -16,37 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox.envd.files.access import sign
 from emberbox.envd.files.multipart import PartEvent, Parts
 from emberbox.envd.files.target import Target
 from emberbox.envd.files.upload import _unzipped
 from emberbox.envd.users import Users
 from emberbox.envd.workers import Workers
 from tests.unit.envd.conftest import OTHER, Client, Running
+from tests.unit.envd.file_calls import OCTETS, error_of, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    import httpx2
-
-OCTETS = {"content-type": "application/octet-stream"}
-
-
-def put(client: Client, path: object, content: Any, **headers: str) -> httpx2.Response:
-    named = OCTETS | {name.replace("_", "-"): value for name, value in headers.items()}
-    given = [(name.encode(), value.encode()) for name, value in named.items()]
-    return client.post("/files", params={"path": str(path)}, content=content, headers=given)
-
-
-def error_of(answer: httpx2.Response) -> tuple[int, str]:
-    body = answer.json()
-    assert body.keys() == {"code", "message"}
-    assert body["code"] == answer.status_code
-    return body["code"], body["message"]
 
 
 # Downloads
@@ -432,67 +413,6 @@ def test_early_refusal_does_not_break_the_connection(client: Client) -> None:
     answer = put(client, "/etc/passwd/x", iter([b"x" * 200_000] * 10))
     assert answer.status_code == 400
     assert client.get("/health").status_code == 204
-
-
-# Access
-
-
-@pytest.fixture
-def secured(running: Running) -> Running:
-    assert running.init(accessToken="secret").status_code == 204
-    return running
-
-
-def test_token_opens_files(secured: Running, tmp_path: Path) -> None:
-    client, params = secured.client, {"path": f"{tmp_path}/f"}
-    right, wrong = {"x-access-token": "secret"}, {"x-access-token": "wrong"}
-    assert client.post("/files", params=params, headers=OCTETS | right).status_code == 200
-    assert client.get("/files", params=params, headers=right).status_code == 200
-    refused = (401, "access token present in header but does not match")
-    assert error_of(client.get("/files", params=params, headers=wrong)) == refused
-    assert error_of(client.post("/files", params=params, headers=OCTETS | wrong)) == refused
-
-
-def test_signature_in_place_of_the_token(secured: Running, tmp_path: Path) -> None:
-    client, later = secured.client, str(int(time.time()) + 60)
-    # One whose signature has a "+", which is a blank when nobody encodes it.
-    names = (f"{tmp_path}/f{number}" for number in itertools.count())
-    path = next(name for name in names if "+" in sign(name, "read", "", "secret", None))
-
-    def query(operation: str, expiration: str | None, **more: str) -> dict[str, str]:
-        signed = sign(path, operation, more.get("username", ""), "secret", expiration)
-        limit = {"signature_expiration": expiration} if expiration else {}
-        return {"path": path, "signature": signed, **limit, **more}
-
-    for expiration in (None, later):
-        written = client.post("/files", params=query("write", expiration), headers=OCTETS)
-        assert written.status_code == 200
-        assert client.get("/files", params=query("read", expiration)).status_code == 200
-    assert client.get("/files", params=query("read", None, username="root")).status_code == 200
-    sloppy = query("read", None)
-    sloppy["signature"] = sloppy["signature"].replace("+", " ")
-    assert client.get("/files", params=sloppy).status_code == 200
-
-    def refused(params: dict[str, str]) -> tuple[int, str]:
-        return error_of(client.get("/files", params=params))
-
-    assert refused({"path": path}) == (401, "missing signature query parameter")
-    assert refused(query("write", None)) == (401, "invalid signature")
-    assert refused(query("read", later) | {"signature_expiration": "9" * 12}) == (
-        401,
-        "invalid signature",
-    )
-    assert refused(query("read", None) | {"username": "root"}) == (401, "invalid signature")
-    for nonsense in ("soon", "9" * 5000):
-        assert refused(query("read", nonsense)) == (401, "invalid signature")
-    past = str(int(time.time()) - 1)
-    assert refused(query("read", past)) == (401, "signature is already expired")
-
-
-def test_signature_is_the_one_that_clients_make() -> None:
-    digest = hashlib.sha256(b"/a:read:user:token:99").digest()
-    expected = "v1_" + base64.b64encode(digest).decode().rstrip("=")
-    assert sign("/a", "read", "user", "token", "99") == expected
 
 
 def test_upload_while_others_work(running: Running, tmp_path: Path) -> None:
