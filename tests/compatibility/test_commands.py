@@ -21,7 +21,7 @@ from tests.compatibility.flavours import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 NO_PID = 999_999
 
