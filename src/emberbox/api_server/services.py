@@ -15,6 +15,7 @@ from emberbox.api_server.nodes import StaticNodes
 from emberbox.api_server.presenting import Presenter
 from emberbox.api_server.reconcile import Reconciler
 from emberbox.api_server.records.keeper import Keeper
+from emberbox.api_server.telemetry import Telemetry
 from emberbox.api_server.template_names import Templates
 from emberbox.api_server.tokens import SandboxTokens
 
@@ -38,6 +39,7 @@ class Services:
     templates: Templates
     creator: Creator
     living: Living
+    telemetry: Telemetry
     presenter: Presenter
     reconciler: Reconciler
 
@@ -78,6 +80,7 @@ class Services:
                 cluster_id=cluster_id,
             ),
             living=Living(store.sandboxes, nodes, keeper, clock),
+            telemetry=Telemetry(store.sandboxes, nodes),
             presenter=Presenter(tokens, settings.domain),
             reconciler=Reconciler(
                 store=store,

@@ -23,7 +23,6 @@ from emberbox.api_server.routes.dependencies import (
     authenticated_router,
 )
 from emberbox.api_server.routes.documenting import error_answers
-from emberbox.api_server.telemetry import Telemetry
 
 router = authenticated_router("sandboxes")
 
@@ -47,7 +46,7 @@ async def logs_v1(
 ) -> SandboxLogs:
     """Entries from `start` on, oldest first; also of a sandbox that ended lately."""
     request = pb.SandboxLogsRequest(sandbox_id=sandbox_id, start_ms=start, limit=min(limit, _MOST))
-    entries = await Telemetry(parts.store.sandboxes, parts.nodes).logs(caller.team, request)
+    entries = await parts.telemetry.logs(caller.team, request)
     return SandboxLogs(logs=list(map(_log, entries)), log_entries=list(map(_entry, entries)))
 
 
@@ -74,7 +73,7 @@ async def logs_v2(
         level=level or "",
         search=search or "",
     )
-    entries = await Telemetry(parts.store.sandboxes, parts.nodes).logs(caller.team, request)
+    entries = await parts.telemetry.logs(caller.team, request)
     return SandboxLogsV2(logs=list(map(_entry, entries)))
 
 

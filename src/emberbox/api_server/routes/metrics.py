@@ -16,7 +16,6 @@ from emberbox.api_server.routes.dependencies import (
     authenticated_router,
 )
 from emberbox.api_server.routes.documenting import error_answers
-from emberbox.api_server.telemetry import Telemetry
 from emberbox.shared.ids import short_sandbox_id
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ async def latest_metrics(
     parts: Parts,
 ) -> SandboxesWithMetrics:
     """The newest sample of each of these; without those that have none or are not there."""
-    telemetry = Telemetry(parts.store.sandboxes, parts.nodes)
-    latest = await telemetry.latest(caller.team, _ids(sandbox_ids))
+    latest = await parts.telemetry.latest(caller.team, _ids(sandbox_ids))
     return SandboxesWithMetrics(sandboxes={one: _metric(found) for one, found in latest.items()})
 
 
@@ -56,8 +54,7 @@ async def sandbox_metrics(
     """What a sandbox has used, oldest first: 1000 samples at most, thinned out evenly."""
     if start is not None and end is not None and start > end:
         raise BadRequestError(f"start ({start}) is after end ({end})")
-    telemetry = Telemetry(parts.store.sandboxes, parts.nodes)
-    samples = await telemetry.metrics(caller.team, sandbox_id, start, end)
+    samples = await parts.telemetry.metrics(caller.team, sandbox_id, start, end)
     return [_metric(sample) for sample in samples]
 
 
