@@ -33,7 +33,8 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     """`emberbox up`, ready. At the end it stops and leaves no sandbox."""
-    stack = new_stack(free_ports, tmp_path_factory.mktemp("home"))
+    home = tmp_path_factory.mktemp("home")
+    stack = new_stack(free_ports, home, EMBERBOX_FAILPOINTS=str(home / "failpoint"))
     stack.start()
     yield stack
     assert stack.stop() == 0

@@ -16,7 +16,9 @@ from emberbox.api_server.routes import (
     logs,
     metrics,
     not_yet,
+    pausing,
     sandbox,
+    snapshots,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def build_app(services: Services) -> FastAPI:
         metrics.router,  # before those of one sandbox: "metrics" is not an id
         logs.router,
         sandbox.router,
+        pausing.router,
+        snapshots.router,
     ):
         app.include_router(router)
     return app

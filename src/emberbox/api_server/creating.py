@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
-from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox.api_server.errors import (
     ApiError,
     ConflictError,
@@ -21,15 +20,16 @@ from emberbox.api_server.errors import (
     NodeError,
     NodeUnavailableError,
     PlacementTimeoutError,
+    TemplateNotFoundError,
 )
 from emberbox.api_server.nodes import PlacementRequest
-from emberbox.api_server.reconcile import CLUSTER_METADATA
 from emberbox.api_server.records.lifecycle import OutcomeUnknown, Refused, Started, State
 from emberbox.api_server.store.rows import Sandbox
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
 if TYPE_CHECKING:
     from emberbox.api_server.clock import Clock
+    from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
     from emberbox.api_server.records.keeper import Keeper
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from emberbox.api_server.store.rows import Team, Template
     from emberbox.api_server.store.sandboxes import SandboxStore
     from emberbox.api_server.template_names import Templates
-    from emberbox.api_server.tokens import SandboxTokens
     from emberbox.api_server.wanted import WantedSandbox
 
 log = structlog.get_logger(__name__)
@@ -62,6 +61,17 @@ _CONSOLE_LINES = 10
 _CONSOLE_BYTES = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A reservation, and what it is for."""
+
+    row: Sandbox
+    team: Team
+    template: Template
+    wanted: WantedSandbox
+    request: PlacementRequest
+
+
 class Creator:
     """The create path. One SQL write is awaited: the reservation."""
 
@@ -72,36 +82,44 @@ class Creator:
         nodes: Nodes,
         keeper: Keeper,
         templates: Templates,
-        tokens: SandboxTokens,
+        configurer: Configurer,
         settings: Settings,
         clock: Clock,
-        cluster_id: str,
     ) -> None:
         self._store = store
         self._nodes = nodes
         self._keeper = keeper
         self._templates = templates
-        self._tokens = tokens
+        self._configurer = configurer
         self._settings = settings
         self._clock = clock
-        self._cluster_id = cluster_id
 
     async def create(self, team: Team, wanted: WantedSandbox) -> Sandbox:
         """Answers when the sandbox runs. Raises ApiError."""
         while True:
-            template = await self._templates.resolve(wanted.template, team.team_id)
-            request = PlacementRequest(
-                template.template_id, template.vcpu, template.ram_mb, template.disk_mb
-            )
-            node = await self._nodes.pick(request)
-            row = self._reservation(team, template, wanted, node)
-            holder = await self._store.reserve(row)
-            if holder is None:
-                made = await self._start(row, wanted, node, request)
-            else:
-                made = await self._join(holder, row)
+            template = await self._templates.resolve(wanted.template, team)
+            made = await self.create_of(team, template, wanted)
             if made is not None:
                 return made
+
+    async def create_of(
+        self, team: Team, template: Template, wanted: WantedSandbox
+    ) -> Sandbox | None:
+        """The same of a certain build; None when `wanted` must be resolved again, because
+        the build is not there any more or the idempotency key was freed."""
+        request = PlacementRequest(
+            template.template_id,
+            template.vcpu,
+            template.ram_mb,
+            template.disk_mb,
+            only_on=template.node_id,
+        )
+        node = await self._nodes.pick(request)
+        row = self._reservation(team, template, wanted, node)
+        holder = await self._store.reserve(row)
+        if holder is not None:
+            return await self._join(holder, row)
+        return await self._start(_Start(row, team, template, wanted, request), node)
 
     def _reservation(
         self, team: Team, template: Template, wanted: WantedSandbox, node: Node
@@ -127,40 +145,49 @@ class Creator:
             metadata=wanted.metadata,
             started_at=now,
             end_at=now + timedelta(seconds=wanted.timeout),
+            timeout=wanted.timeout,
+            auto_pause=wanted.auto_pause,
+            auto_pause_memory=wanted.auto_pause_memory,
+            auto_resume=wanted.auto_resume,
+            shown_template_id=wanted.shown_template_id,
             idempotency_key=wanted.idempotency_key,
             request_hash=wanted.fingerprint() if wanted.idempotency_key else None,
         )
 
-    async def _start(
-        self, row: Sandbox, wanted: WantedSandbox, node: Node, request: PlacementRequest
-    ) -> Sandbox | None:
+    async def _start(self, start: _Start, node: Node) -> Sandbox | None:
         """The sandbox; None when its template was built anew, so that it must be asked for again.
         Raises ApiError."""
+        row, boot = start.row, not start.template.memory
         while True:
+            config = self._configurer.created(row, start.wanted.env_vars)
             try:
-                await node.create(self._config(row, wanted), row.end_at, self._create_timeout)
+                answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
             except NodeError as error:
                 if error.sent and error.code not in _NOTHING_MADE:
                     raise await self._give_up(row, error) from error
-                if error.code is grpc.StatusCode.NOT_FOUND and await self._rebuilt(row, node):
+                if error.code is grpc.StatusCode.NOT_FOUND and await self._changed(start, node):
                     await self._keeper.settle(row, Refused(row.execution_id, error.reason))
                     return None
-                request.refuse(node, _refusal(error))
-                row, node = await self._elsewhere(row, request)
+                start.request.refuse(node, _refusal(error))
+                row, node = await self._elsewhere(row, start.request)
             else:
                 self._keeper.settle_later(row, Started(row.execution_id))
+                self._keeper.note(row, answer.notice)
                 return row
 
-    async def _rebuilt(self, row: Sandbox, node: Node) -> bool:
-        """Whether the node has another build of the template than the one that was asked for.
+    async def _changed(self, start: _Start, node: Node) -> bool:
+        """Whether the template is another build now than the one that was asked for, or gone.
 
         Nodes are asked for their templates every few seconds; one that just started with a new
         version of the guest has replaced its build since.
         """
         with contextlib.suppress(NodeError):
             await self._templates.sync(node)
-        template = await self._templates.find(row.template_id, row.team_id)
-        return template is not None and template.build_id != row.build_id
+        try:
+            now = await self._templates.resolve(start.wanted.template, start.team)
+        except TemplateNotFoundError:
+            return True
+        return now.build_id != start.template.build_id
 
     async def _elsewhere(self, row: Sandbox, request: PlacementRequest) -> tuple[Sandbox, Node]:
         """Point the reservation at another node. Raises NoCapacityError when none is left."""
@@ -209,21 +236,6 @@ class Creator:
         if current is None or current.idempotency_key is None:
             return None
         return current
-
-    def _config(self, row: Sandbox, wanted: WantedSandbox) -> pb.SandboxConfig:
-        config = pb.SandboxConfig(
-            template_id=row.template_id,
-            build_id=row.build_id,
-            sandbox_id=row.sandbox_id,
-            env_vars=wanted.env_vars,
-            metadata={**wanted.metadata, CLUSTER_METADATA: self._cluster_id},
-            envd_access_token=self._tokens.envd(row.sandbox_id) if row.secure else "",
-            execution_id=row.execution_id,
-            allow_internet_access=wanted.allow_internet_access is not False,
-        )
-        if not row.public_traffic:
-            config.traffic_access_token = self._tokens.traffic(row.sandbox_id)
-        return config
 
     @property
     def _create_timeout(self) -> float:

@@ -5,10 +5,13 @@ ApiError
 ├── UnauthorizedError          401
 ├── SandboxNotFoundError       404  (also: it belongs to another team)
 ├── TemplateNotFoundError      404
-├── ConflictError              409  it is changing state
+├── SandboxNotRunningError     404  it is paused
+├── ConflictError              409  it is changing state, or is in the wrong one
+│   └── AlreadyPausedError
 ├── IdempotencyKeyReusedError  422
 ├── QuotaExceededError         429
 ├── CreateFailedError          500  the host tried and the VM failed
+├── SnapshotFailedError        500  the host could not write it to disk; it runs on
 ├── NotAvailableYetError       501
 ├── NoCapacityError            503  no host would take it; nothing was made
 ├── NodeUnavailableError       503  the host of a sandbox does not answer
@@ -83,10 +86,27 @@ class TemplateNotFoundError(ApiError):
         self.tag = tag
 
 
+class SandboxNotRunningError(ApiError):
+    """It is there, and what was asked for needs it running."""
+
+    status = 404
+
+    def __init__(self, sandbox_id: str) -> None:
+        super().__init__(f'Sandbox "{sandbox_id}" is not running: connect to it first')
+        self.sandbox_id = sandbox_id
+
+
 class ConflictError(ApiError):
-    """The sandbox is changing state."""
+    """The sandbox is changing state, or is in the wrong one."""
 
     status = 409
+
+
+class AlreadyPausedError(ConflictError):
+    """Nothing is left to pause (text of the protocol, 2.5)."""
+
+    def __init__(self, sandbox_id: str) -> None:
+        super().__init__(f"Error pausing sandbox - sandbox '{sandbox_id}' is already paused")
 
 
 class IdempotencyKeyReusedError(ApiError):
@@ -119,6 +139,13 @@ class CreateFailedError(ApiError):
             error_code="sandbox_create_failed",
             headers=_NO_RETRY,
         )
+
+
+class SnapshotFailedError(ApiError):
+    """A host tried to write a sandbox to disk and could not; the sandbox runs on."""
+
+    def __init__(self, doing: str, node: str, reason: str) -> None:
+        super().__init__(f"Failed to {doing}: {node}: {reason}", headers=_NO_RETRY)
 
 
 class NotAvailableYetError(ApiError):

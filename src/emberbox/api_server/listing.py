@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from emberbox.api_server.errors import BadRequestError
-from emberbox.api_server.records.lifecycle import VISIBLE
+from emberbox.api_server.records.lifecycle import VISIBLE, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ class ListQuery:
     metadata: Mapping[str, str]
     limit: int
     descending: bool = True
-    running: bool = True
+    states: frozenset[State] = VISIBLE
     started_after: datetime | None = None
     template_id: str | None = None
     after: tuple[datetime, str] | None = None
@@ -39,8 +39,6 @@ class ListQuery:
 
 async def list_page(store: SandboxStore, query: ListQuery) -> tuple[list[Sandbox], str | None]:
     """A page and the token of the next one, if there is one."""
-    if not query.running:
-        return [], None  # only running and paused can be asked for, and nothing pauses yet
     found: list[Sandbox] = []
     after = query.after
     # The metadata are matched here: their look-up differs between databases, and the live
@@ -49,7 +47,7 @@ async def list_page(store: SandboxStore, query: ListQuery) -> tuple[list[Sandbox
     while len(found) <= query.limit:
         rows = await store.page(
             query.team_id,
-            VISIBLE,
+            query.states,
             limit=batch,
             descending=query.descending,
             after=after,

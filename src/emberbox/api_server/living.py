@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import grpc
 
 from emberbox.api_server.errors import NodeError, NodeUnavailableError, SandboxNotFoundError
-from emberbox.api_server.records.lifecycle import VISIBLE, KillAsked, State
+from emberbox.api_server.records.lifecycle import SHOWN_RUNNING, VISIBLE, KillAsked, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class Living:
 
     async def get(self, team: Team, sandbox_id: str) -> Sandbox:
         """A sandbox that clients see. Raises SandboxNotFoundError."""
-        row = await self._own(team, sandbox_id)
+        row = await self._store.own(team.team_id, sandbox_id)
         if row.state not in VISIBLE:
             raise SandboxNotFoundError(sandbox_id)
         return row
@@ -62,24 +62,20 @@ class Living:
 
         Raises SandboxNotFoundError, and NodeUnavailableError when its host does not confirm.
         """
-        row = await self._own(team, sandbox_id)
-        if row.state not in VISIBLE and row.state is not State.KILLING:
-            raise SandboxNotFoundError(sandbox_id)
-        try:
-            transition = await self._keeper.apply(row, KillAsked(row.execution_id), wait=True)
-        except NodeError as error:
-            # The row stays "killing": reconciling goes on asking the node.
-            raise NodeUnavailableError(
-                f"kill sandbox {sandbox_id}", error.node, error.reason
-            ) from error
-        if transition.after is not State.KILLING:
-            raise SandboxNotFoundError(sandbox_id)
-
-    async def _own(self, team: Team, sandbox_id: str) -> Sandbox:
-        row = await self._store.get(sandbox_id)
-        if row is None or row.team_id != team.team_id:
-            raise SandboxNotFoundError(sandbox_id)
-        return row
+        while True:
+            row = await self._store.own(team.team_id, sandbox_id)
+            if row.state not in VISIBLE and row.state is not State.KILLING:
+                raise SandboxNotFoundError(sandbox_id)
+            try:
+                transition = await self._keeper.apply(row, KillAsked(row.execution_id), wait=True)
+            except NodeError as error:
+                # The row stays "killing": reconciling goes on asking the node.
+                raise NodeUnavailableError(
+                    f"kill sandbox {sandbox_id}", error.node, error.reason
+                ) from error
+            if transition.after is State.KILLING:
+                return
+            # It ended, or began another run, since it was looked up: what is it now?
 
     async def _set_deadline(
         self,
@@ -91,6 +87,8 @@ class Living:
         lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
         async with lock:  # two that extend at once must not undo one another
             row = await self.get(team, sandbox_id)
+            if row.state not in SHOWN_RUNNING:
+                raise SandboxNotFoundError(sandbox_id)
             end_at = choose(row.end_at, self._clock() + timedelta(seconds=seconds))
             longest = team.limits.max_length_hours
             if longest is not None:
@@ -100,11 +98,9 @@ class Living:
         return row
 
     async def _tell_node(self, row: Sandbox, end_at: datetime) -> None:
-        node = await self._nodes.find(row.node_id)
         doing = f"set the timeout of sandbox {row.sandbox_id}"
-        if node is None:
-            raise NodeUnavailableError(doing, row.node_id, "the host is not connected")
         try:
+            node = await self._nodes.get(row.node_id)
             await node.set_deadline(row.sandbox_id, row.execution_id, end_at)
         except NodeError as error:
             if error.code in _GONE:

@@ -7,7 +7,7 @@ import errno
 import logging
 import signal
 import socket
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +16,7 @@ import uvloop
 
 from emberbox.api_server.app import build_app
 from emberbox.api_server.bootstrap import ensure_default_key, refuse_public_without_keys
+from emberbox.api_server.internal_service import InternalServer
 from emberbox.api_server.services import Services
 from emberbox.api_server.store import Store
 from emberbox.shared import internal_secret, logs
@@ -23,7 +24,7 @@ from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from emberbox.api_server.settings import Settings
 
@@ -55,9 +56,26 @@ async def _run(settings: Settings) -> None:
             await store.close()
             raise
         try:
-            await _serve(services, listener)
+            async with _internal(services, secret):
+                await _serve(services, listener)
         finally:
             await services.close()
+
+
+@asynccontextmanager
+async def _internal(services: Services, secret: str) -> AsyncIterator[None]:
+    """Serve our own proxies beside, when there is a port for it. Raises StartupError."""
+    settings = services.settings
+    if settings.internal_port is None:
+        yield
+        return
+    server = InternalServer(services.auto_resumer, services.nodes, secret)
+    port = await server.start(settings.host, settings.internal_port)
+    log.info("serving our own proxies", host=settings.host, port=port)
+    try:
+        yield
+    finally:
+        await server.close()
 
 
 async def _serve(services: Services, listener: socket.socket) -> None:

@@ -73,6 +73,47 @@ class ConnectRequest(_Body):
     memory: bool | None = Field(default=None, description="only matters to a paused sandbox")
 
 
+class PauseRequest(_Body):
+    """`POST …/pause`."""
+
+    memory: bool | None = Field(default=None, description="false: only its files are kept")
+    require_healthy_guest: bool | None = Field(
+        default=None,
+        alias="requireHealthyGuest",
+        description="refuse with 503 when envd does not answer",
+    )
+
+
+class ResumeRequest(_Body):
+    """`POST …/resume`, of old SDKs."""
+
+    timeout: int | None = Field(default=None, description="seconds; default 15")
+    auto_pause: bool | None = Field(default=None, alias="autoPause")
+
+
+class SnapshotRequest(_Body):
+    """`POST …/snapshots`."""
+
+    name: str | None = Field(default=None, description="[namespace/]name[:tag]", max_length=512)
+    memory: bool | None = Field(default=None, description="false: only its files are kept")
+
+
+class SnapshotInfo(BaseModel):
+    """A snapshot."""
+
+    snapshot_id: str = Field(
+        serialization_alias="snapshotID", description="to be given as templateID"
+    )
+    names: list[str]
+
+
+class ForkRequest(_Body):
+    """`POST …/fork`."""
+
+    timeout: int | None = Field(default=None, description="seconds; default 15")
+    count: int | None = Field(default=None, description="1 to 100; default 1")
+
+
 class TimeoutRequest(_Body):
     """`POST …/timeout`."""
 
@@ -128,6 +169,9 @@ class NetworkAnswer(BaseModel):
     allow_public_traffic: bool = Field(serialization_alias="allowPublicTraffic")
 
 
+PauseMode = Literal["full", "filesystem"]
+
+
 class SandboxDetail(ListedSandbox):
     """`GET /sandboxes/{id}`."""
 
@@ -138,6 +182,19 @@ class SandboxDetail(ListedSandbox):
     )
     network: NetworkAnswer
     lifecycle: Lifecycle
+    pause_mode: PauseMode | None = Field(
+        default=None, serialization_alias="pauseMode", description="of a paused sandbox"
+    )
+    notice: str | None = Field(
+        default=None, description="what its host said of a start that went otherwise than asked for"
+    )
+
+
+class SandboxForkResult(BaseModel):
+    """One child of a fork, or why there is none."""
+
+    sandbox: SandboxAnswer | None = None
+    error: ErrorBody | None = None
 
 
 class SandboxMetric(BaseModel):

@@ -41,6 +41,9 @@ class _Sandboxes(Protocol):
     List: UnaryUnaryMultiCallable[pb.SandboxListRequest, pb.SandboxListResponse]
     Update: UnaryUnaryMultiCallable[pb.SandboxUpdateRequest, pb.SandboxUpdateResponse]
     Delete: UnaryUnaryMultiCallable[pb.SandboxDeleteRequest, pb.SandboxDeleteResponse]
+    Pause: UnaryUnaryMultiCallable[pb.SandboxPauseRequest, pb.SandboxPauseResponse]
+    ListPaused: UnaryUnaryMultiCallable[pb.ListPausedRequest, pb.ListPausedResponse]
+    Checkpoint: UnaryUnaryMultiCallable[pb.SandboxCheckpointRequest, pb.SandboxCheckpointResponse]
     Events: UnaryStreamMultiCallable[pb.EventsRequest, pb.SandboxEvent]
     AcknowledgeEvents: UnaryUnaryMultiCallable[
         pb.AcknowledgeEventsRequest, pb.AcknowledgeEventsResponse
@@ -58,6 +61,7 @@ class _Info(Protocol):
 
 class _Templates(Protocol):
     List: UnaryUnaryMultiCallable[pb.TemplateListRequest, pb.TemplateListResponse]
+    Delete: UnaryUnaryMultiCallable[pb.TemplateDeleteRequest, pb.TemplateDeleteResponse]
 
 
 class Node:
@@ -109,16 +113,31 @@ class Node:
             ) from error
 
     async def create(
-        self, config: pb.SandboxConfig, end_at: datetime, timeout: float
-    ) -> pb.RunningSandbox:
-        """Start a sandbox; answers when it is ready."""
-        request = pb.SandboxCreateRequest(sandbox=config, end_time=end_at)
-        return (await self._call(self._sandboxes.Create, request, timeout)).sandbox
+        self, config: pb.SandboxConfig, end_at: datetime, timeout: float, *, boot: bool = False
+    ) -> pb.SandboxCreateResponse:
+        """Start or resume a sandbox; answers when it is ready. `boot`: from its files alone."""
+        request = pb.SandboxCreateRequest(sandbox=config, end_time=end_at, filesystem_boot=boot)
+        return await self._call(self._sandboxes.Create, request, timeout)
 
     async def sandboxes(self) -> list[pb.RunningSandbox]:
-        """All that it has."""
+        """All that it runs, starts, pauses or ends."""
         answer = await self._call(self._sandboxes.List, pb.SandboxListRequest())
         return list(answer.sandboxes)
+
+    async def pause(self, request: pb.SandboxPauseRequest, timeout: float) -> pb.PausedSandbox:
+        """Write a run to disk and end it; answers when it is whole there."""
+        return (await self._call(self._sandboxes.Pause, request, timeout)).sandbox
+
+    async def paused(self) -> list[pb.PausedSandbox]:
+        """All that it keeps on disk."""
+        answer = await self._call(self._sandboxes.ListPaused, pb.ListPausedRequest())
+        return list(answer.sandboxes)
+
+    async def checkpoint(
+        self, request: pb.SandboxCheckpointRequest, timeout: float
+    ) -> pb.SandboxCheckpointResponse:
+        """Make a build of a running sandbox, which goes on."""
+        return await self._call(self._sandboxes.Checkpoint, request, timeout)
 
     async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> None:
         """Replace the deadline of one run."""
@@ -130,13 +149,7 @@ class Node:
     async def delete(self, sandbox_id: str, reason: str) -> bool:
         """End a sandbox; False when the node has none of this id."""
         request = pb.SandboxDeleteRequest(sandbox_id=sandbox_id, reason=reason)
-        try:
-            await self._call(self._sandboxes.Delete, request)
-        except NodeError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND:
-                return False
-            raise
-        return True
+        return await self._found(self._sandboxes.Delete, request)
 
     async def metrics(self, request: pb.SandboxMetricsRequest) -> list[pb.SandboxMetric]:
         """What a sandbox has used, oldest first."""
@@ -155,6 +168,11 @@ class Node:
         """The templates that it can start."""
         answer = await self._call(self._templates.List, pb.TemplateListRequest())
         return list(answer.templates)
+
+    async def delete_build(self, template_id: str, build_id: str) -> bool:
+        """Remove what a checkpoint made; False when the node has no such build."""
+        request = pb.TemplateDeleteRequest(template_id=template_id, build_id=build_id)
+        return await self._found(self._templates.Delete, request)
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[pb.SandboxEvent]]:
@@ -176,6 +194,17 @@ class Node:
     async def close(self) -> None:
         """End the connection."""
         await self._channel.close()
+
+    async def _found(
+        self, method: UnaryUnaryMultiCallable[Request, Answer], request: Request
+    ) -> bool:
+        try:
+            await self._call(method, request)
+        except NodeError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def _call(
         self,

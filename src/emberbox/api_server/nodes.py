@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import grpc
+
 from emberbox.api_server.errors import NoCapacityError, NodeError
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ class PlacementRequest:
     vcpu: int
     ram_mb: int
     disk_mb: int
+    only_on: str | None = None
+    """The one node that has the build."""
     refusals: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, node: Node, reason: str) -> None:
@@ -45,6 +49,10 @@ class Nodes(Protocol):
         """The node that gave itself this id; None when none that answers did."""
         ...
 
+    async def get(self, node_id: str) -> Node:
+        """The same. Raises NodeError, with `sent` False, when none did."""
+        ...
+
     def all(self) -> Sequence[Node]:
         """Every node, met or not."""
         ...
@@ -62,7 +70,7 @@ class StaticNodes:
         for node in sorted(self._nodes, key=lambda node: self._picked.get(node.address, 0)):
             if node.name in request.refusals:
                 continue
-            refusal = await _why_not(node)
+            refusal = await _why_not(node, request.only_on)
             if refusal is None:
                 self._picked[node.address] = self._picked.get(node.address, 0) + 1
                 return node
@@ -77,6 +85,14 @@ class StaticNodes:
             await asyncio.gather(*(_meet(node) for node in unmet))
             found = self._met(node_id)
         return found
+
+    async def get(self, node_id: str) -> Node:
+        """The same. Raises NodeError, with `sent` False, when none did."""
+        node = await self.find(node_id)
+        if node is None:
+            unavailable, reason = grpc.StatusCode.UNAVAILABLE, "the host is not connected"
+            raise NodeError(node_id, unavailable, reason, sent=False)
+        return node
 
     def all(self) -> Sequence[Node]:
         """Every node of the list."""
@@ -95,7 +111,7 @@ async def _meet(node: Node) -> None:
         await node.refresh_info()
 
 
-async def _why_not(node: Node) -> str | None:
+async def _why_not(node: Node, only_on: str | None) -> str | None:
     try:
         await node.connected()
         if node.info is None or not node.info.ready:
@@ -104,6 +120,8 @@ async def _why_not(node: Node) -> str | None:
         return error.reason
     if node.info is None or not node.info.ready:
         return not_ready_reason(node)
+    if only_on not in (None, node.node_id):
+        return f"the snapshot is on {only_on}"
     return None
 
 

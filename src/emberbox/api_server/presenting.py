@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from emberbox.api_server.errors import ApiError
 from emberbox.api_server.models import (
+    ErrorBody,
     Lifecycle,
     ListedSandbox,
     NetworkAnswer,
     SandboxAnswer,
     SandboxDetail,
+    SandboxForkResult,
 )
+from emberbox.api_server.records.lifecycle import SHOWN_PAUSED, State
 from emberbox.shared.protocol import CLIENT_ID
 
 if TYPE_CHECKING:
     from datetime import datetime
     from typing import Literal
 
+    from emberbox.api_server.models import PauseMode
     from emberbox.api_server.store.rows import Sandbox
     from emberbox.api_server.tokens import SandboxTokens
 
@@ -47,7 +52,7 @@ class Presenter:
     def answer(self, row: Sandbox) -> SandboxAnswer:
         """For create and connect: the same tokens each time."""
         return SandboxAnswer(
-            template_id=row.template_id,
+            template_id=_template_id(row),
             sandbox_id=row.sandbox_id,
             client_id=CLIENT_ID,
             envd_version=row.envd_version,
@@ -67,28 +72,54 @@ class Presenter:
             domain=self.domain,
             allow_internet_access=row.allow_internet_access,
             network=NetworkAnswer(allow_public_traffic=row.public_traffic),
-            lifecycle=Lifecycle(auto_resume=False, on_timeout="kill"),
+            lifecycle=Lifecycle(
+                auto_resume=row.auto_resume, on_timeout="pause" if row.auto_pause else "kill"
+            ),
+            pause_mode=_pause_mode(row),
+            notice=row.notice,
         )
 
     def listed(self, row: Sandbox) -> ListedSandbox:
         """For lists: without secrets."""
         return ListedSandbox(**_listed(row))
 
+    def fork_result(self, child: Sandbox | ApiError) -> SandboxForkResult:
+        """For one child."""
+        if isinstance(child, ApiError):
+            error = ErrorBody(code=child.status, message=child.message, error_code=child.error_code)
+            return SandboxForkResult(error=error)
+        return SandboxForkResult(sandbox=self.answer(child))
+
     def _envd_token(self, row: Sandbox) -> str | None:
         return self.tokens.envd(row.sandbox_id) if row.secure else None
 
 
+def _template_id(row: Sandbox) -> str:
+    return row.shown_template_id or row.template_id
+
+
+def _end_at(row: Sandbox) -> datetime:
+    """While it is being paused its deadline is the best that is known."""
+    return row.paused_at if row.state is State.PAUSED and row.paused_at else row.end_at
+
+
+def _pause_mode(row: Sandbox) -> PauseMode | None:
+    if row.state is not State.PAUSED:
+        return None
+    return "filesystem" if row.boots_when_resumed else "full"
+
+
 def _listed(row: Sandbox) -> _Listed:
     return {
-        "template_id": row.template_id,
+        "template_id": _template_id(row),
         "sandbox_id": row.sandbox_id,
         "client_id": CLIENT_ID,
         "started_at": row.started_at,
-        "end_at": row.end_at,
+        "end_at": _end_at(row),
         "cpu_count": row.vcpu,
         "memory_mb": row.ram_mb,
         "disk_size_mb": row.disk_mb,
-        "state": "running",
+        "state": "paused" if row.state in SHOWN_PAUSED else "running",
         "envd_version": row.envd_version,
         "alias": row.template_name,
         "metadata": dict(row.metadata),

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server.catching_up import RUNNING
+from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.api_server.errors import NodeError
-from emberbox.api_server.records.comparison import Comparison, Findings, Listed
-from emberbox.api_server.records.lifecycle import Lost, Reported, Started, State
+from emberbox.api_server.records.comparison import (
+    Comparison,
+    Findings,
+    Inventory,
+    Kept,
+    Listed,
+)
+from emberbox.api_server.records.lifecycle import (
+    LIVE,
+    Lost,
+    Paused,
+    PauseRefused,
+    Reported,
+    Started,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from emberbox.api_server.checkpoints import Checkpoints
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
     from emberbox.api_server.records.keeper import Keeper
     from emberbox.api_server.settings import Settings
-    from emberbox.api_server.store import Store
+    from emberbox.api_server.store import Sandbox, Store
     from emberbox.api_server.template_names import Templates
 
 log = structlog.get_logger(__name__)
-
-CLUSTER_METADATA = "emberbox.cluster_id"
-"""Key that the API adds to a sandbox's metadata on its node: who may end it as an orphan."""
 
 _OUTCOMES = {
     pb.OUTCOME_KILLED: State.KILLED,
     pb.OUTCOME_EXPIRED: State.EXPIRED,
     pb.OUTCOME_CRASHED: State.CRASHED,
 }
-_RUNNING = "running"
 _ORPHANS_A_PASS = 3
 _EVENTS_AGAIN_AFTER = 1.0
 _PRUNE_EVERY = timedelta(hours=1)
@@ -51,6 +64,7 @@ class Reconciler:
         nodes: Nodes,
         keeper: Keeper,
         templates: Templates,
+        checkpoints: Checkpoints,
         settings: Settings,
         clock: Clock,
         cluster_id: str,
@@ -59,6 +73,7 @@ class Reconciler:
         self._nodes = nodes
         self._keeper = keeper
         self._templates = templates
+        self._checkpoints = checkpoints
         self._settings = settings
         self._clock = clock
         self._cluster_id = cluster_id
@@ -92,8 +107,8 @@ class Reconciler:
         """One pass over a node. Any failure leaves every record as it is."""
         info = await node.refresh_info()
         rows = await self._store.sandboxes.live_on(info.node_id)
-        listed = [_listed(one) for one in await node.sandboxes()]
-        findings = self._comparison(info.node_id).compare(rows, listed, self._clock())
+        found = await _inventory(node)
+        findings = self._comparison(info.node_id).compare(rows, found, self._clock())
         await self._act(node, findings)
         await self._templates.sync(node)
 
@@ -103,6 +118,7 @@ class Reconciler:
         now = self._clock()
         if None not in known:  # one that was not met yet may be the one that has them
             await self._release({one for one in known if one is not None})
+        await self._checkpoints.sweep()
         if now - self._pruned >= _PRUNE_EVERY:
             self._pruned = now
             old = now - timedelta(days=self._settings.history_days)
@@ -110,29 +126,31 @@ class Reconciler:
 
     async def _release(self, known: set[str]) -> None:
         grace = timedelta(seconds=self._settings.orphan_grace)
-        for row in await self._store.sandboxes.live_elsewhere(known):
+        for row in await self._store.sandboxes.counted_elsewhere(known):
             if self._clock() - row.end_at > grace:
                 reason = f"its host {row.node_id} is not among EMBERBOX_ORCHESTRATORS any more"
                 await self._keeper.apply(row, Lost(row.execution_id, reason))
 
     async def _apply(self, event: pb.SandboxEvent) -> None:
         row = await self._store.sandboxes.get(event.sandbox_id)
-        outcome = _OUTCOMES.get(event.outcome)
-        if row is None or outcome is None:
+        meaning = _meaning(event)
+        if row is None or meaning is None:
             log.warning(
                 "event of an unknown sandbox or kind",
                 sandbox_id=event.sandbox_id,
                 outcome=event.outcome,
             )
             return
-        await self._keeper.apply(row, Reported(event.execution_id, outcome, event.reason))
+        await self._keeper.apply(row, meaning)
 
     async def _act(self, node: Node, findings: Findings) -> None:
         for row in findings.started:
             await self._keeper.apply(row, Started(row.execution_id))
-        for row in findings.lost:
-            reason = f"lost: {node.name} does not have it any more"
-            await self._keeper.apply(row, Lost(row.execution_id, reason))
+        for row, kept in findings.paused:
+            await self._keeper.apply(row, Paused(row.execution_id, kept.at, kept.memory))
+        for row in findings.still_running:
+            await self._keeper.apply(row, PauseRefused(row.execution_id))
+        await self._lose(node, findings.lost)
         for row in findings.still_killing:
             await self._keeper.end(row)
         for one in findings.strangers:
@@ -143,9 +161,44 @@ class Reconciler:
                 execution_id=one.execution_id,
                 of_this_cluster=one.cluster_id == self._cluster_id,
             )
-        for one in findings.orphans[:_ORPHANS_A_PASS]:
-            log.warning("ending an orphan", node=node.name, sandbox_id=one.sandbox_id)
-            await node.delete(one.sandbox_id, "unknown to the API server")
+        await self._settle_orphans(node, findings.orphans)
+
+    async def _lose(self, node: Node, rows: list[Sandbox]) -> None:
+        # Asked once more: one answer alone ends nobody's sandbox.
+        found = await _inventory(node) if rows else Inventory()
+        for row in rows:
+            if not found.has(row):
+                reason = f"lost: {node.name} does not have it any more"
+                await self._keeper.apply(row, Lost(row.execution_id, reason))
+
+    async def _settle_orphans(self, node: Node, orphans: list[Listed | Kept]) -> None:
+        settled = 0
+        for one in orphans:
+            try:
+                settled += await self._settle_orphan(node, one)
+            except NodeError as error:
+                log.warning("an orphan stays", sandbox_id=one.sandbox_id, reason=error.reason)
+            if settled == _ORPHANS_A_PASS:
+                return
+
+    async def _settle_orphan(self, node: Node, one: Listed | Kept) -> bool:
+        """Whether something was done: what is over is ended, and what nobody knows is kept."""
+        row = await self._store.sandboxes.get(one.sandbox_id)
+        if row is None:
+            return isinstance(one, Listed) and await self._pause_orphan(node, one)
+        if isinstance(one, Kept) and row.state is State.CRASHED:
+            await self._keeper.apply(row, Paused(row.execution_id, one.at, one.memory))
+            return True
+        if row.state in LIVE and (isinstance(one, Kept) or row.node_id == node.node_id):
+            return False
+        log.warning("ending an orphan", node=node.name, sandbox_id=one.sandbox_id)
+        return await node.delete(one.sandbox_id, "over for the API server")
+
+    async def _pause_orphan(self, node: Node, one: Listed) -> bool:
+        log.warning("pausing an orphan", node=node.name, sandbox_id=one.sandbox_id)
+        request = pb.SandboxPauseRequest(sandbox_id=one.sandbox_id, execution_id=one.execution_id)
+        await node.pause(request, self._settings.pause_timeout)
+        return True
 
     def _comparison(self, node_id: str) -> Comparison:
         settings = self._settings
@@ -158,6 +211,7 @@ class Reconciler:
                 create_timeout=timedelta(
                     seconds=settings.create_timeout + settings.connect_timeout
                 ),
+                pause_timeout=timedelta(seconds=settings.pause_timeout + settings.connect_timeout),
             ),
         )
 
@@ -180,10 +234,32 @@ async def _forever(work: Callable[[], Coroutine[None, None, None]], interval: fl
         await asyncio.sleep(interval)
 
 
+def _meaning(event: pb.SandboxEvent) -> Reported | Paused | None:
+    if event.outcome == pb.OUTCOME_PAUSED:
+        return Paused(event.execution_id, event.at.ToDatetime(UTC))
+    outcome = _OUTCOMES.get(event.outcome)
+    return None if outcome is None else Reported(event.execution_id, outcome, event.reason)
+
+
+async def _inventory(node: Node) -> Inventory:
+    running = tuple(_listed(one) for one in await node.sandboxes())
+    return Inventory(running, tuple(_kept(one) for one in await node.paused()))
+
+
+def _kept(one: pb.PausedSandbox) -> Kept:
+    return Kept(
+        sandbox_id=one.sandbox_id,
+        execution_id=one.execution_id,
+        at=one.paused_at.ToDatetime(UTC),
+        memory=one.memory,
+        cluster_id=one.metadata.get(CLUSTER_METADATA, ""),
+    )
+
+
 def _listed(one: pb.RunningSandbox) -> Listed:
     return Listed(
         sandbox_id=one.sandbox_id,
         execution_id=one.execution_id,
-        running=one.state == _RUNNING,
+        running=one.state == RUNNING,
         cluster_id=one.metadata.get(CLUSTER_METADATA, ""),
     )

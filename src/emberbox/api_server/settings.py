@@ -23,6 +23,13 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_API_HOST")
     port: int = Field(default=API_PORT, ge=0, le=65535, validation_alias="EMBERBOX_API_PORT")
+    internal_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        validation_alias="EMBERBOX_API_INTERNAL_PORT",
+        description="gRPC for our own proxies; none: traffic resumes no sandbox",
+    )
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
     orchestrators: str = Field(
         default=f"127.0.0.1:{ORCHESTRATOR_PORT}",
@@ -36,6 +43,9 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(default=2.0, gt=0, description="reaching an orchestrator")
     call_timeout: float = Field(default=10.0, gt=0, description="quick calls to an orchestrator")
     create_timeout: float = Field(default=60.0, gt=0, description="starting one sandbox")
+    pause_timeout: float = Field(
+        default=120.0, gt=0, description="writing one sandbox to disk, or a snapshot of it"
+    )
     reconcile_interval: float = Field(default=5.0, gt=0)
     lost_grace: float = Field(default=10.0, ge=0, description="absent from its host until lost")
     orphan_grace: float = Field(default=60.0, ge=0, description="unknown on a host until ended")

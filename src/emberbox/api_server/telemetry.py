@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
-    from emberbox.api_server.store.rows import Sandbox, Team
+    from emberbox.api_server.store.rows import Team
     from emberbox.api_server.store.sandboxes import SandboxStore
 
 Answer = TypeVar("Answer")
@@ -36,7 +36,7 @@ class Telemetry:
         self, team: Team, sandbox_id: str, start: int | None, end: int | None
     ) -> list[pb.SandboxMetric]:
         """Samples of a sandbox that lives, oldest first; none yet when it has just begun."""
-        row = await self._own(team, sandbox_id)
+        row = await self.store.own(team.team_id, sandbox_id)
         if row.state not in VISIBLE:
             raise SandboxNotFoundError(sandbox_id)
         request = pb.SandboxMetricsRequest(sandbox_id=sandbox_id, start=start, end=end)
@@ -56,19 +56,13 @@ class Telemetry:
 
     async def logs(self, team: Team, request: pb.SandboxLogsRequest) -> list[pb.LogEntry]:
         """Entries of the log of a sandbox that lives or ended lately."""
-        row = await self._own(team, request.sandbox_id)
+        row = await self.store.own(team.team_id, request.sandbox_id)
         found = await self._ask(
             row.node_id, f"read the logs of {row.sandbox_id}", lambda node: node.logs(request)
         )
         if found is None and row.state not in VISIBLE:
             raise SandboxNotFoundError(row.sandbox_id)
         return found or []
-
-    async def _own(self, team: Team, sandbox_id: str) -> Sandbox:
-        row = await self.store.get(sandbox_id)
-        if row is None or row.team_id != team.team_id:
-            raise SandboxNotFoundError(sandbox_id)
-        return row
 
     async def _latest(self, node_id: str, sandbox_ids: list[str]) -> dict[str, pb.SandboxMetric]:
         found = await self._ask(

@@ -28,6 +28,11 @@ def checked_timeout(seconds: int, limits: Limits) -> int:
     return capped_timeout(seconds, limits)
 
 
+def chosen_timeout(asked: int | None, default: int, limits: Limits) -> int:
+    """The same, when none need be given. Raises BadRequestError."""
+    return checked_timeout(default if asked is None else asked, limits)
+
+
 def capped_timeout(seconds: int, limits: Limits) -> int:
     """Refuse what is above the team's maximum; below zero is zero. Raises BadRequestError."""
     hours = min(limits.max_length_hours or _LONGEST_HOURS, _LONGEST_HOURS)
@@ -47,16 +52,18 @@ def wanted_sandbox(
     if idempotency_key is not None and not _IDEMPOTENCY_KEY.match(idempotency_key):
         raise BadRequestError("Idempotency-Key must be 1 to 255 characters of [a-z0-9-]")
     options: dict[str, JsonValue] = {"mcp": body.mcp} if body.mcp else {}
-    timeout = default_timeout if body.timeout is None else body.timeout
     return WantedSandbox(
         template=body.template_id,
-        timeout=checked_timeout(timeout, limits),
+        timeout=chosen_timeout(body.timeout, default_timeout, limits),
         secure=bool(body.secure) if isinstance(body, NewSandbox) else True,
         metadata=body.metadata or {},
         env_vars=body.env_vars or {},
         allow_internet_access=_internet(body),
         public_traffic=body.network is None or body.network.allow_public_traffic is not False,
         options=options,
+        auto_pause=bool(body.auto_pause),
+        auto_pause_memory=body.auto_pause_memory is not False,
+        auto_resume=_auto_resumes(body),
         idempotency_key=idempotency_key,
     )
 
@@ -64,10 +71,15 @@ def wanted_sandbox(
 def _check_lifecycle(body: NewSandboxV2) -> None:
     if body.auto_pause_memory is False and not body.auto_pause:
         raise BadRequestError("autoPauseMemory=false only applies when autoPause is true.")
-    if body.auto_pause:
-        raise NotAvailableYetError("autoPause (pausing a sandbox when its time is over)")
-    if body.auto_resume is not None and body.auto_resume.enabled:
-        raise NotAvailableYetError("autoResume (resuming a sandbox on traffic)")
+    if body.auto_pause_memory is False and _auto_resumes(body):
+        raise BadRequestError(
+            "autoPauseMemory=false cannot be combined with autoResume: traffic does not boot a "
+            "sandbox. Leave one of them out."
+        )
+
+
+def _auto_resumes(body: NewSandboxV2) -> bool:
+    return body.auto_resume is not None and body.auto_resume.enabled
 
 
 def _internet(body: NewSandboxV2) -> bool | None:

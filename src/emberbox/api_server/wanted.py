@@ -25,6 +25,10 @@ class WantedSandbox:
     allow_internet_access: bool | None = None
     public_traffic: bool = True
     options: Mapping[str, JsonValue] = field(default_factory=dict)
+    auto_pause: bool = False
+    auto_pause_memory: bool = True
+    auto_resume: bool = False
+    shown_template_id: str | None = None
     idempotency_key: str | None = None
 
     def fingerprint(self) -> str:

@@ -20,6 +20,10 @@ class LazyGroup(click.Group):
         "team": ("emberbox.cli.team:team", "Make and list teams."),
         "key": ("emberbox.cli.key:key", "Make, list and revoke API keys."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
+        "snapshots": (
+            "emberbox.cli.snapshots:snapshots",
+            "List paused sandboxes and checkpoints with their sizes.",
+        ),
         "version": ("emberbox.cli.commands:version", "Print the version."),
     }
 

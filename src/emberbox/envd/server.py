@@ -24,6 +24,7 @@ from emberbox.envd.process_service import ProcessService
 from emberbox.envd.processes import Processes
 from emberbox.envd.spawn import Spawner, keep_descriptors
 from emberbox.envd.state import State
+from emberbox.envd.syncing import Syncing
 from emberbox.envd.system import System
 from emberbox.envd.telemetry import Telemetry
 from emberbox.envd.users import Users
@@ -106,6 +107,7 @@ class Envd:
             bridges=self.bridges,
             metrics=Metrics(),
             telemetry=telemetry,
+            syncing=Syncing(self._workers, self.settings.init_peers),
         )
         self._server = _IdleServer(
             uvicorn.Config(

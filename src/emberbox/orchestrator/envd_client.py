@@ -31,6 +31,15 @@ MAX_ANSWER = 65536
 """Bytes of the head of an answer, and of its body."""
 _SEED_BYTES = 64
 _STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: |\Z)")
+_UNAUTHENTICATED = 401
+_NO_ANSWER = (
+    OSError,
+    EOFError,
+    NetworkError,
+    # What somebody who is root in the guest put in envd's place may send.
+    ValueError,
+    asyncio.LimitOverrunError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +62,23 @@ class Answer:
     body: bytes
 
 
-async def initialize(slot: Slot, identity: Identity, seconds: float) -> str:
+async def initialize(slot: Slot, identity: Identity, seconds: float, present: str = "") -> str:
     """Make a VM this sandbox; the version of its envd.
 
+    `present` is the token that envd has in its memory, if it has one.
     Tries again until envd answers or `seconds` have passed. Raises GuestUnreachable.
     """
-    answer = await _until_answered(
-        slot, "POST", "/init", lambda: _init_body(identity), seconds, token=identity.access_token
-    )
+    # Both: when the answer of an attempt was lost, envd has the new one by now.
+    tokens = dict.fromkeys((present or identity.access_token, identity.access_token))
+    for token in tokens:
+        answer = await _until_answered(
+            slot, "POST", "/init", lambda: _init_body(identity), seconds, token=token
+        )
+        if answer.status != _UNAUTHENTICATED:
+            break
     if answer.status != 204:
-        raise GuestUnreachable(f"envd refused /init: {answer.status} {answer.body.decode()}")
+        told = answer.body.decode(errors="replace")
+        raise GuestUnreachable(f"envd refused /init: {answer.status} {told}")
     return answer.headers.get("x-envd-version", "")
 
 
@@ -74,33 +90,44 @@ async def wait_healthy(slot: Slot, seconds: float) -> None:
 
 
 async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: float) -> Answer:
-    """One POST to envd without a token, which it takes only before its first /init.
+    """One POST to envd without a token: of its gateway's own, or before its first /init.
 
     Raises GuestUnreachable when there is no whole answer within `seconds`.
     """
     try:
         async with asyncio.timeout(seconds):
             return await _exchange(slot, _request("POST", path, body, content_type=content_type))
-    except (OSError, EOFError, TimeoutError, NetworkError) as error:
+    except (*_NO_ANSWER, TimeoutError) as error:
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 
+async def sync(slot: Slot, seconds: float) -> None:
+    """Have the guest write to its disks what it keeps for them in memory.
+
+    Raises GuestUnreachable when it has not within `seconds`.
+    """
+    answer = await call(slot, "/sync", b"", "application/json", seconds)
+    if answer.status != 204:
+        raise GuestUnreachable(f"envd refused /sync: {answer.status}")
+
+
 def _init_body(identity: Identity) -> bytes:
-    return json.dumps(
-        {
-            "sandboxId": identity.sandbox_id,
-            "templateId": identity.template_id,
-            "lifecycleId": identity.execution_id,
-            "accessToken": identity.access_token or None,
-            "envVars": dict(identity.env_vars),
-            "defaultUser": "user",
-            "defaultWorkdir": "/home/user",
-            "hostname": identity.sandbox_id,
-            "randomSeed": base64.b64encode(secrets.token_bytes(_SEED_BYTES)).decode(),
-            # The guest sets its clock by it, so a body is made for each attempt.
-            "timestamp": datetime.now(UTC).isoformat(),
-        }
-    ).encode()
+    body: dict[str, object] = {
+        "sandboxId": identity.sandbox_id,
+        "templateId": identity.template_id,
+        "lifecycleId": identity.execution_id,
+        "accessToken": identity.access_token or None,
+        "defaultUser": "user",
+        "defaultWorkdir": "/home/user",
+        "hostname": identity.sandbox_id,
+        "randomSeed": base64.b64encode(secrets.token_bytes(_SEED_BYTES)).decode(),
+        # The guest sets its clock by it, so a body is made for each attempt.
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+    # Left out it is what a resumed sandbox has, and empty in a new one.
+    if identity.env_vars:
+        body["envVars"] = dict(identity.env_vars)
+    return json.dumps(body).encode()
 
 
 async def _until_answered(
@@ -116,12 +143,11 @@ async def _until_answered(
     try:
         async with asyncio.timeout(seconds):
             while True:
-                # With the token: when the answer of an attempt was lost, envd has it by now.
                 request = _request(method, path, body(), token=token)
                 try:
                     async with asyncio.timeout(_ATTEMPT_SECONDS):
                         return await _exchange(slot, request)
-                except (OSError, EOFError, TimeoutError, NetworkError) as error:
+                except (*_NO_ANSWER, TimeoutError) as error:
                     last = error
                 await asyncio.sleep(_RETRY_SECONDS)
     except TimeoutError:

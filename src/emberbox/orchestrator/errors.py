@@ -4,9 +4,12 @@ OrchestratorError
 ├── AdmissionRefused      the host will not take one more sandbox; the message is the reason
 ├── MachineError          the VMM or the guest failed
 │   ├── MachineGone       the VMM's process has ended
-│   └── GuestUnreachable  the VM runs but envd does not answer
+│   ├── GuestUnreachable  the VM runs but envd does not answer
+│   └── SnapshotUnusable  a saved machine cannot be loaded: made by another VMM, or damaged
 ├── BadRequest            the caller's request cannot be meant
 ├── TemplateMissing       this host has no such template build
+├── GuestUnhealthy        envd does not answer, and what was asked for wants that it does
+├── BuildInUse            sandboxes, running or paused, stand on the template build
 ├── SandboxMissing        this host runs no such sandbox
 ├── RunConflict           the sandbox id lives with another execution id
 └── NetworkError          see emberbox.orchestrator.network.errors
@@ -46,12 +49,27 @@ class GuestUnreachable(MachineError):  # noqa: N818 - names what happened
     """The VM runs, but its envd does not answer in time."""
 
 
+class SnapshotUnusable(MachineError):  # noqa: N818 - names what is the matter
+    """A saved machine was made by another VMM than this host's, or is damaged.
+
+    Trying again does not help; its disk is whole and can be booted.
+    """
+
+
 class BadRequest(OrchestratorError):  # noqa: N818 - names what happened, like gRPC's status
     """A field of the request cannot be meant; the message names it."""
 
 
 class TemplateMissing(OrchestratorError):  # noqa: N818 - names what happened
     """No build of this template is on this host."""
+
+
+class GuestUnhealthy(OrchestratorError):  # noqa: N818 - names what happened
+    """The sandbox was to be paused only when its envd answers, and it does not."""
+
+
+class BuildInUse(OrchestratorError):  # noqa: N818 - names what happened
+    """A template build cannot be removed: a sandbox could not go on without it."""
 
 
 class SandboxMissing(OrchestratorError):  # noqa: N818 - names what happened

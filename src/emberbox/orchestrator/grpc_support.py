@@ -13,6 +13,8 @@ import structlog
 from emberbox.orchestrator.errors import (
     AdmissionRefused,
     BadRequest,
+    BuildInUse,
+    GuestUnhealthy,
     MachineError,
     OrchestratorError,
     RunConflict,
@@ -33,6 +35,8 @@ _STATUS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (AdmissionRefused, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (NoFreeSlotError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (GuestUnhealthy, grpc.StatusCode.FAILED_PRECONDITION),
+    (BuildInUse, grpc.StatusCode.FAILED_PRECONDITION),
     (TemplateMissing, grpc.StatusCode.NOT_FOUND),
     (SandboxMissing, grpc.StatusCode.NOT_FOUND),
     (RunConflict, grpc.StatusCode.ALREADY_EXISTS),

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before grpc is imported: its fork handlers are of no use to a program that starts its children
 # by exec only, and can hang one that has many threads.
@@ -30,7 +30,7 @@ from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.readiness import Readiness
 from emberbox.orchestrator.routes import FeedRoutes
-from emberbox.orchestrator.sandboxes.admission import Limits
+from emberbox.orchestrator.sandboxes.admission import Limits, pause_reserve_mb
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
@@ -40,12 +40,14 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
+from emberbox.orchestrator.snapshots.store import SnapshotStore
 from emberbox.orchestrator.telemetry.guest import SlotGuest
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
 from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
 from emberbox.orchestrator.telemetry.telemetry import Telemetry, Timing
 from emberbox.orchestrator.templates.build import Builder
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
+from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateStore
 from emberbox.shared import internal_secret, logs
@@ -93,6 +95,7 @@ class Orchestrator:
     data_proxy: DataProxySupervisor
     sandboxes: Sandboxes
     templates: TemplateCatalog
+    checkpoints: Checkpoints
     preparation: Preparation
     readiness: Readiness
     telemetry: Telemetry
@@ -105,18 +108,9 @@ class Orchestrator:
         network = settings.network
         slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
         feed = RouteFeed()
-        data_proxy = DataProxySupervisor(
-            DataProxyOptions(
-                directory=paths.orchestrator / "data-proxy",
-                feed_socket=paths.orchestrator / "routes.sock",
-                secret_file=settings.secret_file,
-                host=settings.data_host,
-                port=settings.data_port,
-                workers=settings.data_workers,
-            ),
-            feed,
-        )
+        data_proxy = _data_proxy(settings, feed)
         telemetry = _telemetry(settings)
+        store = TemplateStore(paths.templates)
         host = Host(
             node=network.tag,
             uid_base=settings.first_uid,
@@ -125,20 +119,26 @@ class Orchestrator:
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(paths.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
+            snapshots=SnapshotStore(paths.snapshots),
+            builds=store,
             starts=asyncio.Semaphore(settings.concurrent_starts),
+            pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
-        store = TemplateStore(paths.templates)
+        images = ImageStore(paths.images)
+        checkpoints = Checkpoints(driver, images, store, templates)
+        sandboxes = Sandboxes(host, templates, checkpoints, _limits(settings))
         preparation = Preparation(
             spec=base_template(
                 Hardware(settings.template_vcpu, settings.template_ram_mb),
                 settings.template_disk_mb,
             ),
-            images=ImageStore(paths.images),
+            images=images,
             templates=store,
             catalog=templates,
             builder=Builder(network.tag, settings.first_uid, driver, slots, store),
             readiness=readiness,
+            in_use=sandboxes.builds_in_use,
             own_kernel=settings.own_kernel,
         )
         return cls(
@@ -148,8 +148,9 @@ class Orchestrator:
             slots=slots,
             feed=feed,
             data_proxy=data_proxy,
-            sandboxes=Sandboxes(host, templates, _limits(settings)),
+            sandboxes=sandboxes,
             templates=templates,
+            checkpoints=checkpoints,
             preparation=preparation,
             readiness=readiness,
             telemetry=telemetry,
@@ -173,6 +174,8 @@ class Orchestrator:
     async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
         """VMs first, then their slots, then the data proxy, which must not see a table without
         the routes of VMs that live. What is taken is let go in reverse order."""
+        await asyncio.to_thread(self.host.builds.sweep)
+        await asyncio.to_thread(self.checkpoints.load)
         await self.slots.start()
         stack.push_async_callback(self._close_slots)
         stack.push_async_callback(self.telemetry.close)
@@ -189,15 +192,17 @@ class Orchestrator:
         """Serve until told to stop. Raises what preparing fails with when nothing is offered."""
         preparing = asyncio.create_task(self.preparation.run())
         stopping = asyncio.create_task(stop.wait())
+        tasks: list[asyncio.Task[Any]] = [preparing, stopping]
         try:
             await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 await preparing
+                tasks.append(asyncio.create_task(self.preparation.keep_tidy()))
                 await stopping
         finally:
-            preparing.cancel()
-            stopping.cancel()
-            await asyncio.gather(preparing, stopping, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _leave_data_proxy(self) -> None:
         """It serves on for VMs that live on; without any it has nothing to do."""
@@ -232,7 +237,9 @@ class Orchestrator:
             ),
             server,
         )
-        pb_grpc.add_TemplateServiceServicer_to_server(TemplateService(self.templates), server)
+        pb_grpc.add_TemplateServiceServicer_to_server(
+            TemplateService(self.templates, self.sandboxes), server
+        )
         pb_grpc.add_HostServiceServicer_to_server(
             HostService(lambda keep: self._shut_down(stop, keep=keep)), server
         )
@@ -253,6 +260,21 @@ def _limits(settings: Settings) -> Limits:
         memory_overcommit=settings.memory_overcommit,
         memory_reserve_mb=settings.memory_reserve_mb,
         disk_reserve_mb=settings.disk_reserve_mb,
+    )
+
+
+def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
+    paths = settings.paths
+    return DataProxySupervisor(
+        DataProxyOptions(
+            directory=paths.orchestrator / "data-proxy",
+            feed_socket=paths.orchestrator / "routes.sock",
+            secret_file=settings.secret_file,
+            host=settings.data_host,
+            port=settings.data_port,
+            workers=settings.data_workers,
+        ),
+        feed,
     )
 
 

@@ -14,7 +14,9 @@ from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
 from emberbox.orchestrator.sandboxes import admission
-from emberbox.orchestrator.sandboxes.host import CreateRequest
+from emberbox.orchestrator.sandboxes.beginning import CreateRequest
+from emberbox.orchestrator.sandboxes.copying import Wanted
+from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from emberbox.orchestrator.telemetry.entries import LEVELS, LogQuery
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.readiness import Readiness
     from emberbox.orchestrator.sandboxes.host import Sandboxes
     from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+    from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.telemetry.entries import Entry
     from emberbox.orchestrator.telemetry.samples import Sample
     from emberbox.orchestrator.telemetry.telemetry import Telemetry
@@ -36,6 +39,7 @@ _OUTCOMES = {
     "killed": pb.OUTCOME_KILLED,
     "expired": pb.OUTCOME_EXPIRED,
     "crashed": pb.OUTCOME_CRASHED,
+    "paused": pb.OUTCOME_PAUSED,
 }
 
 
@@ -54,7 +58,9 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Start one sandbox."""
         sandbox = await self._sandboxes.create(_create_request(request))
         steps = [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
-        return pb.SandboxCreateResponse(sandbox=_running_sandbox(sandbox), steps=steps)
+        return pb.SandboxCreateResponse(
+            sandbox=_running_sandbox(sandbox), steps=steps, notice=sandbox.record.notice
+        )
 
     @answering
     async def Get(self, request: pb.SandboxGetRequest, _context: Context) -> pb.SandboxGetResponse:
@@ -79,6 +85,41 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         self._sandboxes.update(request.sandbox_id, end_time, execution_id)
         self._telemetry.deadline_moved(request.sandbox_id, end_time)
         return pb.SandboxUpdateResponse()
+
+    @answering
+    async def Pause(
+        self, request: pb.SandboxPauseRequest, _context: Context
+    ) -> pb.SandboxPauseResponse:
+        """Write a sandbox to disk."""
+        wanted = PauseRequested("asked", request.filesystem_only, request.require_healthy_guest)
+        # It goes on when the caller has given up: the outbox tells how it ended.
+        snapshot = await asyncio.shield(
+            self._sandboxes.pause(request.sandbox_id, request.execution_id, wanted)
+        )
+        return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
+
+    @answering
+    async def Checkpoint(
+        self, request: pb.SandboxCheckpointRequest, _context: Context
+    ) -> pb.SandboxCheckpointResponse:
+        """Make a template build of a sandbox that runs on."""
+        wanted = Wanted(request.template_id, request.build_id, request.filesystem_only)
+        kept = await asyncio.shield(
+            self._sandboxes.checkpoint(request.sandbox_id, request.execution_id, wanted)
+        )
+        return pb.SandboxCheckpointResponse(
+            template=_template(kept.template),
+            memory_bytes=kept.memory_bytes,
+            disk_bytes=kept.disk_bytes,
+        )
+
+    @answering
+    async def ListPaused(
+        self, _request: pb.ListPausedRequest, _context: Context
+    ) -> pb.ListPausedResponse:
+        """What is paused here."""
+        snapshots = await self._sandboxes.paused()
+        return pb.ListPausedResponse(sandboxes=map(_paused_sandbox, snapshots))
 
     @answering
     async def Delete(
@@ -182,15 +223,26 @@ class InfoService(pb_grpc.InfoServiceServicer):
 class TemplateService(pb_grpc.TemplateServiceServicer):
     """The templates that sandboxes can be made from here."""
 
-    def __init__(self, templates: TemplateCatalog) -> None:
+    def __init__(self, templates: TemplateCatalog, sandboxes: Sandboxes) -> None:
         self._templates = templates
+        self._sandboxes = sandboxes
 
     @answering
     async def List(
         self, _request: pb.TemplateListRequest, _context: Context
     ) -> pb.TemplateListResponse:
-        """Every offered build."""
+        """Every offered build of the host's own templates."""
         return pb.TemplateListResponse(templates=[_template(t) for t in self._templates.all()])
+
+    @answering
+    async def Delete(
+        self, request: pb.TemplateDeleteRequest, _context: Context
+    ) -> pb.TemplateDeleteResponse:
+        """Remove what a checkpoint made."""
+        await asyncio.shield(
+            self._sandboxes.remove_checkpoint(request.template_id, request.build_id)
+        )
+        return pb.TemplateDeleteResponse()
 
 
 class HostService(pb_grpc.HostServiceServicer):
@@ -225,6 +277,9 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
             config.traffic_access_token if config.HasField("traffic_access_token") else None
         ),
         cold=request.filesystem_boot,
+        snapshot=config.snapshot,
+        auto_pause=config.auto_pause,
+        auto_pause_files_only=config.auto_pause_filesystem_only,
     )
 
 
@@ -235,7 +290,8 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         execution_id=record.execution_id,
         template_id=record.template_id,
         build_id=record.build_id,
-        state=sandbox.state.value,
+        # A copy is over in a moment and nobody else need know.
+        state=(State.RUNNING if sandbox.state is State.COPYING else sandbox.state).value,
         vcpu=record.vcpu,
         ram_mb=record.ram_mb,
         disk_mb=record.disk_mb,
@@ -243,6 +299,24 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         start_time=_time(record.start_time),
         end_time=_time(record.end_time),
         metadata=record.metadata,
+    )
+
+
+def _paused_sandbox(snapshot: Snapshot) -> pb.PausedSandbox:
+    return pb.PausedSandbox(
+        sandbox_id=snapshot.sandbox_id,
+        execution_id=snapshot.execution_id,
+        template_id=snapshot.template_id,
+        build_id=snapshot.build_id,
+        vcpu=snapshot.vcpu,
+        ram_mb=snapshot.ram_mb,
+        disk_mb=snapshot.disk_mb,
+        envd_version=snapshot.envd_version,
+        metadata=snapshot.metadata,
+        paused_at=_time(snapshot.paused_at),
+        memory=snapshot.memory,
+        memory_bytes=snapshot.memory_bytes,
+        disk_bytes=snapshot.disk_bytes,
     )
 
 

@@ -1,7 +1,8 @@
-"""Threads made for one call and never used again."""
+"""Threads made for one call and never used again, and waiting for those of the event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
@@ -26,3 +27,18 @@ def start(function: Callable[[], T], name: str) -> Future[T]:
 
     threading.Thread(target=body, name=name, daemon=True).start()
     return future
+
+
+async def run_to_end(function: Callable[[], T]) -> T:
+    """Run `function` in a thread of the event loop; when cancelled, only after it has ended.
+
+    For work on what the caller is about to close or remove.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more
+        raise

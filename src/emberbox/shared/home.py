@@ -54,6 +54,11 @@ class Home:
         return self.orchestrator / "sandboxes"
 
     @property
+    def snapshots(self) -> Path:
+        """Paused sandboxes; on the file system of the run directories."""
+        return self.orchestrator / "snapshots"
+
+    @property
     def templates(self) -> Path:
         """Template builds of this host."""
         return self.orchestrator / "templates"

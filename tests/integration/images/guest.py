@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from emberbox.orchestrator.images.clock import software_clock_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -129,22 +129,9 @@ class Guest:
 
     def run(self, script: str, user: str = "root") -> Finished:
         """Run a script by bash in the guest through envd, both outputs together."""
-        request = {"process": {"cmd": "/bin/bash", "args": ["-c", f"exec 2>&1; {script}"]}}
-        body = json.dumps(request).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=BOOT_LIMIT)
-        try:
-            connection.request(
-                "POST",
-                "/process.Process/Start",
-                b"\0" + len(body).to_bytes(4, "big") + body,
-                {
-                    "Content-Type": "application/connect+json",
-                    "Authorization": f"Basic {base64.b64encode(f'{user}:'.encode()).decode()}",
-                },
-            )
-            return _finished(connection.getresponse().read())
-        finally:
-            connection.close()
+        return run_by_envd(
+            http.client.HTTPConnection("127.0.0.1", self._port, timeout=BOOT_LIMIT), script, user
+        )
 
     def _healthy(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2)
@@ -155,6 +142,31 @@ class Guest:
             return False
         finally:
             connection.close()
+
+
+def run_by_envd(
+    connection: http.client.HTTPConnection,
+    script: str,
+    user: str,
+    headers: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run a script by bash over a connection to envd, which is closed; both outputs together."""
+    request = {"process": {"cmd": "/bin/bash", "args": ["-c", f"exec 2>&1; {script}"]}}
+    body = json.dumps(request).encode()
+    try:
+        connection.request(
+            "POST",
+            "/process.Process/Start",
+            b"\0" + len(body).to_bytes(4, "big") + body,
+            {
+                "Content-Type": "application/connect+json",
+                "Authorization": f"Basic {base64.b64encode(f'{user}:'.encode()).decode()}",
+                **(headers or {}),
+            },
+        )
+        return _finished(connection.getresponse().read())
+    finally:
+        connection.close()
 
 
 def _finished(stream: bytes) -> Finished:

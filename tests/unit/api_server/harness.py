@@ -94,6 +94,41 @@ class World:
         return (await self.row(sandbox_id)).state == state
 
 
+async def paused(world: World, **body: object) -> str:
+    """The id of a new sandbox that is paused."""
+    sandbox_id = await world.created(**body)
+    answer = await world.http.post(f"/sandboxes/{sandbox_id}/pause", json={})
+    assert answer.status_code == 204, answer.text
+    return sandbox_id
+
+
+class Calls:
+    """How often something was called."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    async def count(self, count: int) -> None:
+        """Wait until there were so many."""
+
+        async def reached() -> bool:
+            return self.made >= count
+
+        await eventually(reached)
+
+
+def spied(target: object, name: str) -> Calls:
+    """Count the calls of a method of one object from now on."""
+    original, calls = getattr(target, name), Calls()
+
+    def counted(*arguments: object, **options: object) -> object:
+        calls.made += 1
+        return original(*arguments, **options)
+
+    setattr(target, name, counted)
+    return calls
+
+
 def client(url: str, key: str) -> httpx.AsyncClient:
     """A client that takes no answer that the application does not document."""
     hooks = {"response": [contract().check]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SECRET = "secret of the tests"
 BASE_ID = "base0000000000000000"
+MOMENT = datetime(2026, 8, 21, 10, 0, 0, 250_000, tzinfo=UTC)
+"""When whatever ends or pauses did so."""
 BUILD_ID = "7f5b1c8e-6a0f-4a52-9d5c-0d8f6f1f9a11"
 
 
@@ -31,6 +34,8 @@ class Standin:
     ready: bool = True
     sandboxes: dict[str, pb.RunningSandbox] = field(default_factory=dict)
     configs: dict[str, pb.SandboxConfig] = field(default_factory=dict)
+    paused: dict[str, pb.PausedSandbox] = field(default_factory=dict)
+    builds: dict[str, pb.SandboxCheckpointRequest] = field(default_factory=dict)
     outbox: list[pb.SandboxEvent] = field(default_factory=list)
     acknowledged: int = 0
     deleted: list[str] = field(default_factory=list)
@@ -38,6 +43,16 @@ class Standin:
     # While set, Create makes its sandbox and then keeps its answer back.
     hold_create: asyncio.Event | None = None
     hold_delete: asyncio.Event | None = None
+    # While set, Pause ends its sandbox's VM and then keeps its answer back.
+    hold_pause: asyncio.Event | None = None
+    pause_began: asyncio.Event = field(default_factory=asyncio.Event)
+    fail_pause: tuple[grpc.StatusCode, str] | None = None
+    fail_checkpoint: tuple[grpc.StatusCode, str] | None = None
+    notice: str = ""
+    # What it was asked to do, in order.
+    calls: list[str] = field(default_factory=list)
+    creates: list[pb.SandboxCreateRequest] = field(default_factory=list)
+    pauses: list[pb.SandboxPauseRequest] = field(default_factory=list)
     create_began: asyncio.Event = field(default_factory=asyncio.Event)
     fail_create: tuple[grpc.StatusCode, str] | None = None
     fail_list: bool = False
@@ -81,11 +96,37 @@ class Standin:
             execution_id=running.execution_id,
             outcome=outcome,
             reason=reason,
+            at=MOMENT,
         )
+        if outcome == pb.OUTCOME_PAUSED:
+            memory = not self.configs[sandbox_id].auto_pause_filesystem_only
+            self.keep(running, memory=memory)
         async with self._changed:
             self.outbox.append(event)
             self._changed.notify_all()
         return event.number
+
+    def keep(self, running: pb.RunningSandbox, *, memory: bool = True) -> pb.PausedSandbox:
+        """A snapshot of what ran is on its disk."""
+        kept = pb.PausedSandbox(
+            sandbox_id=running.sandbox_id,
+            execution_id=running.execution_id,
+            template_id=running.template_id,
+            build_id=running.build_id,
+            metadata=running.metadata,
+            paused_at=MOMENT,
+            memory=memory,
+        )
+        self.paused[running.sandbox_id] = kept
+        return kept
+
+    def has_build(self, config: pb.SandboxConfig) -> bool:
+        """Whether it can start this one."""
+        build = self.builds.get(config.build_id)
+        known = {(one.template_id, one.build_id) for one in self.templates}
+        if build is not None:
+            known.add((build.template_id, build.build_id))
+        return (config.template_id, config.build_id) in known
 
     async def events(self, after: int) -> AsyncIterator[pb.SandboxEvent]:
         """Those not acknowledged, then new ones."""
@@ -131,12 +172,19 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
 
     async def Create(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         host, config = self.host, request.sandbox
+        host.creates.append(request)
+        host.calls.append("create")
         host.create_began.set()
+        there = host.sandboxes.get(config.sandbox_id)
+        if there is not None and there.execution_id == config.execution_id:
+            return await self._created(there)
+        if there is not None:
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "another run of it is here")
         if host.fail_create is not None:
             await context.abort(*host.fail_create)
-        if (config.template_id, config.build_id) not in {
-            (one.template_id, one.build_id) for one in host.templates
-        }:
+        if config.snapshot and config.sandbox_id not in host.paused:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such paused sandbox here")
+        if not config.snapshot and not host.has_build(config):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such template here")
         if len(host.sandboxes) >= host.capacity:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory left")
@@ -144,15 +192,61 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
             sandbox_id=config.sandbox_id,
             execution_id=config.execution_id,
             template_id=config.template_id,
+            build_id=config.build_id,
             state="running",
             end_time=request.end_time,
             metadata=config.metadata,
         )
         host.sandboxes[config.sandbox_id] = running
         host.configs[config.sandbox_id] = config
-        if host.hold_create is not None:
-            await host.hold_create.wait()
-        return pb.SandboxCreateResponse(sandbox=running)
+        host.paused.pop(config.sandbox_id, None)
+        return await self._created(running)
+
+    async def _created(self, running: pb.RunningSandbox) -> pb.SandboxCreateResponse:
+        if self.host.hold_create is not None:
+            await self.host.hold_create.wait()
+        return pb.SandboxCreateResponse(sandbox=running, notice=self.host.notice)
+
+    async def Pause(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        host = self.host
+        host.pauses.append(request)
+        host.calls.append("pause")
+        host.pause_began.set()
+        if host.fail_pause is not None:
+            if host.hold_pause is not None:
+                await host.hold_pause.wait()
+            await context.abort(*host.fail_pause)
+        kept = host.paused.get(request.sandbox_id)
+        if kept is None or kept.execution_id != request.execution_id:
+            running = host.sandboxes.get(request.sandbox_id)
+            if running is None:
+                return await context.abort(grpc.StatusCode.NOT_FOUND, "it does not run here")
+            if running.execution_id != request.execution_id:
+                await context.abort(grpc.StatusCode.ALREADY_EXISTS, "another run of it is here")
+            kept = host.keep(running, memory=not request.filesystem_only)
+            del host.sandboxes[request.sandbox_id]
+        if host.hold_pause is not None:
+            await host.hold_pause.wait()
+        return pb.SandboxPauseResponse(sandbox=kept)
+
+    async def ListPaused(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        return pb.ListPausedResponse(sandboxes=self.host.paused.values())
+
+    async def Checkpoint(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        host = self.host
+        if host.fail_checkpoint is not None:
+            await context.abort(*host.fail_checkpoint)
+        running = host.sandboxes.get(request.sandbox_id)
+        if running is None:
+            return await context.abort(grpc.StatusCode.NOT_FOUND, "it does not run here")
+        if running.execution_id != request.execution_id:
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "another run of it is here")
+        host.builds[request.build_id] = request
+        return pb.SandboxCheckpointResponse(
+            template=template([], request.template_id, request.build_id),
+            memory_bytes=5,
+            disk_bytes=7,
+        )
 
     async def List(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         if self.host.fail_list:
@@ -164,7 +258,7 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         if running is None:
             return await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
         if request.execution_id not in ("", running.execution_id):
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another run")
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "another run")
         running.end_time.CopyFrom(request.end_time)
         return pb.SandboxUpdateResponse()
 
@@ -172,7 +266,8 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         self.host.deleted.append(request.sandbox_id)
         if self.host.hold_delete is not None:
             await self.host.hold_delete.wait()
-        if self.host.sandboxes.pop(request.sandbox_id, None) is None:
+        runs = self.host.sandboxes.pop(request.sandbox_id, None)
+        if runs is None and self.host.paused.pop(request.sandbox_id, None) is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
         return pb.SandboxDeleteResponse()
 
@@ -219,4 +314,16 @@ class _Templates(pb_grpc.TemplateServiceServicer):
         self.host = host
 
     async def List(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
-        return pb.TemplateListResponse(templates=self.host.templates)
+        made = [template([], one.template_id, one.build_id) for one in self.host.builds.values()]
+        return pb.TemplateListResponse(templates=[*self.host.templates, *made])
+
+    async def Delete(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        host = self.host
+        standing = {one.build_id for one in host.sandboxes.values()}
+        standing |= {one.build_id for one in host.paused.values()}
+        if request.build_id not in host.builds:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such build here")
+        if request.build_id in standing:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "sandboxes stand on it")
+        del host.builds[request.build_id]
+        return pb.TemplateDeleteResponse()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from emberbox.api_server.reconcile import CLUSTER_METADATA
+from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.shared.protocol import CLIENT_ID, ENVD_VERSION
 
 from .harness import eventually
@@ -127,8 +127,6 @@ async def test_a_timeout_beyond_all_time_is_refused(world: World) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"autoPause": True},
-        {"autoResume": {"enabled": True}},
         {"network": {"allowOut": ["1.1.1.1"]}},
         {"network": {"denyOut": ["1.1.1.1"]}},
         {"network": {"rules": {"a.example": []}}},
@@ -166,6 +164,45 @@ async def test_memory_of_auto_pause_without_auto_pause(world: World) -> None:
     answer = await world.create(autoPauseMemory=False)
     assert answer.status_code == 400
     assert answer.json()["message"] == "autoPauseMemory=false only applies when autoPause is true."
+
+
+async def test_memory_of_auto_pause_with_auto_resume(world: World) -> None:
+    answer = await world.create(autoPause=True, autoPauseMemory=False, autoResume={"enabled": True})
+    assert answer.status_code == 400
+    assert "cannot be combined with autoResume" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "lifecycle"),
+    [
+        ({"autoPause": True}, (True, False, False, "pause")),
+        ({"autoPause": True, "autoPauseMemory": False}, (True, True, False, "pause")),
+        ({"autoPause": True, "autoResume": {"enabled": True}}, (True, False, True, "pause")),
+        ({"autoResume": {"enabled": True}}, (False, False, True, "kill")),
+        ({}, (False, False, False, "kill")),
+    ],
+)
+async def test_what_is_to_happen_at_the_deadline(
+    world: World, options: dict[str, object], lifecycle: tuple[bool, bool, bool, str]
+) -> None:
+    sandbox_id = await world.created(**options)
+    pauses, files_only, resumes, on_timeout = lifecycle
+    config = world.host.configs[sandbox_id]
+    assert (config.auto_pause, config.auto_pause_filesystem_only) == (pauses, files_only)
+    detail = (await world.http.get(f"/sandboxes/{sandbox_id}")).json()
+    assert detail["lifecycle"] == {"autoResume": resumes, "onTimeout": on_timeout}
+    assert "pauseMode" not in detail
+
+
+async def test_a_start_that_went_otherwise_says_so(world: World) -> None:
+    world.host.notice = "started from files: the memory belongs to another QEMU"
+    sandbox_id = await world.created()
+
+    async def shown() -> bool:
+        detail = (await world.http.get(f"/sandboxes/{sandbox_id}")).json()
+        return bool(detail.get("notice") == world.host.notice)
+
+    await eventually(shown)
 
 
 async def test_quota_holds_under_parallel_creates(world: World) -> None:

@@ -146,11 +146,6 @@ async def test_the_use_of_a_key_is_noted(world: World) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/sandboxes/i1/pause"),
-        ("POST", "/sandboxes/i1/resume"),
-        ("POST", "/sandboxes/i1/fork"),
-        ("POST", "/sandboxes/i1/snapshots"),
-        ("GET", "/snapshots"),
         ("PUT", "/sandboxes/i1/network"),
         ("POST", "/v3/templates"),
         ("GET", "/templates/t/files/abc"),
@@ -158,7 +153,6 @@ async def test_the_use_of_a_key_is_noted(world: World) -> None:
         ("GET", "/templates/t/builds/b/status"),
         ("GET", "/templates/aliases/ns%2Fname"),
         ("GET", "/templates"),
-        ("DELETE", "/templates/team%2Fname%3Atag"),
         ("POST", "/templates/tags"),
         ("DELETE", "/templates/tags"),
         ("GET", "/templates/ns%2Fname/tags"),
@@ -194,5 +188,5 @@ async def test_the_openapi_document_says_what_the_routes_do(world: World) -> Non
     assert "envdAccessToken" in answer["properties"]
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     ids = [operation["operationId"] for operation in operations]
-    assert len(ids) == len(set(ids)) == 15
+    assert len(ids) == len(set(ids)) == 21
     assert "HTTPValidationError" not in document["components"]["schemas"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from e2b import AsyncSandbox, Sandbox, SandboxQuery
+from e2b import AsyncSandbox, Sandbox, SandboxQuery, SandboxState
 from e2b.connection_config import ApiParams
 from e2b.exceptions import (
     AuthenticationException,
@@ -58,6 +58,69 @@ async def test_life_of_a_sandbox(world: World, options: ApiParams) -> None:
     assert (await world.row(sandbox_id)).state == "killed"
 
 
+async def test_pause_and_resume(world: World, options: ApiParams) -> None:
+    def life() -> None:
+        sandbox = Sandbox.create(
+            metadata={"k": "v"},
+            lifecycle={"on_timeout": "pause", "auto_resume": True},
+            **options,
+        )
+        token = sandbox._envd_access_token
+        assert sandbox.pause()
+        assert not sandbox.pause()
+        info = sandbox.get_info()
+        assert info.state is SandboxState.PAUSED
+        assert info.lifecycle is not None
+        query = SandboxQuery(state=[SandboxState.PAUSED])
+        (listed,) = Sandbox.list(query=query, **options).next_items()
+        assert listed.sandbox_id == sandbox.sandbox_id
+        with pytest.raises(SandboxNotFoundException):
+            sandbox.set_timeout(10)
+        resumed = Sandbox.connect(sandbox.sandbox_id, timeout=77, **options)
+        assert resumed._envd_access_token == token
+        assert resumed.get_info().state is SandboxState.RUNNING
+        assert Sandbox.pause(sandbox.sandbox_id, **options)
+        assert sandbox.kill()
+        assert not sandbox.kill()
+        with pytest.raises(SandboxNotFoundException):
+            Sandbox.pause(sandbox.sandbox_id, **options)
+
+    await asyncio.to_thread(life)
+
+
+async def test_snapshots_and_forks(world: World, options: ApiParams) -> None:
+    def life() -> None:
+        sandbox = Sandbox.create(**options)
+        named = sandbox.create_snapshot(name="tools")
+        assert named.snapshot_id == "default/tools:default"
+        unnamed = Sandbox.create_snapshot(sandbox.sandbox_id, **options)
+        assert [one.snapshot_id for one in Sandbox.list_snapshots(**options).next_items()] == [
+            unnamed.snapshot_id,
+            named.snapshot_id,
+        ]
+        child = Sandbox.create(named.snapshot_id, **options)
+        assert child._envd_access_token != sandbox._envd_access_token
+        with pytest.raises(SandboxException, match="400"):
+            Sandbox.delete_snapshot(named.snapshot_id, **options)
+        child.kill()
+        assert Sandbox.delete_snapshot(named.snapshot_id, **options)
+        assert not Sandbox.delete_snapshot(named.snapshot_id, **options)
+        first, second = sandbox.fork(count=2)
+        assert isinstance(first, Sandbox)
+        assert isinstance(second, Sandbox)
+        assert len({first.sandbox_id, second.sandbox_id, sandbox.sandbox_id}) == 3
+        world.host.capacity = 0
+        (failed,) = sandbox.fork()
+        assert isinstance(failed, ServiceBusyException)
+        sandbox.pause()
+        with pytest.raises(SandboxException, match="409"):
+            sandbox.fork()
+        with pytest.raises(SandboxNotFoundException):
+            sandbox.create_snapshot()
+
+    await asyncio.to_thread(life)
+
+
 async def test_pages(world: World, options: ApiParams) -> None:
     made = [await world.created() for _ in range(3)]
 
@@ -93,7 +156,7 @@ async def test_errors_become_its_exceptions(world: World, options: ApiParams) ->
         with pytest.raises(SandboxException, match="400: Timeout must be greater than 0"):
             Sandbox.create(timeout=-1, **options)
         with pytest.raises(SandboxException, match=r"501: .*: not available in Emberbox yet"):
-            Sandbox.pause("i1", **options)
+            Sandbox.create(network={"deny_out": ["1.1.1.1"]}, **options)
 
     await asyncio.to_thread(wrong)
 

@@ -21,6 +21,8 @@ from emberbox.api_server.bootstrap import ensure_default_key, refuse_public_with
 from emberbox.api_server.clock import utc_now
 from emberbox.api_server.settings import Settings
 from emberbox.api_server.store import Store
+from emberbox.api_server.store.database import Database
+from emberbox.api_server.store.migrate import migrate
 from emberbox.api_server.store.rows import Limits
 from emberbox.api_server.store.tables import metadata
 from emberbox.api_server.tokens import SandboxTokens, hash_api_key, mask_api_key, new_api_key
@@ -47,6 +49,34 @@ async def test_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> 
     await store.close()
     again = await Store.open(settings(tmp_path).database)
     await again.close()
+
+
+_SANDBOX_OF_BEFORE = """
+INSERT INTO sandboxes (
+    sandbox_id, team_id, execution_id, node_id, state, template_id, build_id, vcpu, ram_mb,
+    disk_mb, envd_version, secure, public_traffic, options, metadata, started_at, end_at
+) VALUES (
+    'iold', 't', 'e', 'n', 'running', 'base', 'b', 2, 512, 1024, '0.6.13', 1, 1, '{}', '{}',
+    :now, :now
+)
+"""
+
+
+async def test_a_database_of_before_pauses(tmp_path: Path) -> None:
+    now = {"now": "2026-01-01 00:00:00.000000"}
+    database = Database(settings(tmp_path).database)
+    await migrate(database, "0001")
+    async with database.write() as connection:
+        await connection.execute(
+            text("INSERT INTO teams (team_id, name, created_at) VALUES ('t', 'old', :now)"), now
+        )
+        await connection.execute(text(_SANDBOX_OF_BEFORE), now)
+    await database.close()
+    store = await Store.open(settings(tmp_path).database)
+    row = await store.sandboxes.own("t", "iold")
+    assert (row.state, row.timeout, row.paused_at, row.notice) == ("running", 300, None, None)
+    assert (row.auto_pause, row.auto_pause_memory, row.auto_resume) == (False, True, False)
+    await store.close()
 
 
 async def test_two_servers_migrate_at_once(tmp_path: Path) -> None:

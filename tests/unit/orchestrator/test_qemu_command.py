@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from emberbox.orchestrator.machines.driver import Hardware
-from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, shape
+from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 
 DISKS = (
     Disk("root", 10, read_only=True),
@@ -19,8 +19,7 @@ def argv(kernel: Kernel | None = None, *, accelerator: str = "tcg") -> list[str]
         name="emberbox-n-i1",
         accelerator=accelerator,
         hardware=Hardware(2, 512),
-        ram_fd=7,
-        share_ram=kernel is not None,
+        memory=Memory(7, share=kernel is not None),
         monitor_fd=8,
         tap_fd=9,
         disks=DISKS,
@@ -37,6 +36,7 @@ def test_a_clone_maps_ram_privately_and_loads_no_kernel() -> None:
     arguments = argv()
     assert "-kernel" not in arguments
     assert options(arguments, "-incoming") == ["defer"]
+    assert "-S" in arguments
     [ram] = [o for o in options(arguments, "-object") if o.startswith("memory-backend")]
     assert ram.endswith("mem-path=/proc/self/fd/7,share=off")
 
@@ -45,6 +45,7 @@ def test_a_cold_boot_shares_its_ram_so_that_a_snapshot_can_be_taken() -> None:
     arguments = argv(Kernel(20, 21))
     assert options(arguments, "-kernel") == ["/proc/self/fd/20"]
     assert "-incoming" not in arguments
+    assert "-S" not in arguments
     assert any(o.endswith("share=on") for o in options(arguments, "-object"))
 
 
@@ -64,7 +65,7 @@ def test_only_the_scratch_disk_can_be_written() -> None:
 
 
 def test_everything_named_by_number_is_inherited() -> None:
-    command = Command("", "tcg", Hardware(1, 1), 7, True, 8, 9, DISKS, Kernel(20, 21))
+    command = Command("", "tcg", Hardware(1, 1), Memory(7, share=True), 8, 9, DISKS, Kernel(20, 21))
     assert sorted(command.descriptors) == [7, 8, 9, 10, 11, 12, 20, 21]
 
 

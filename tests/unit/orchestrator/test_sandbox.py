@@ -7,177 +7,20 @@ import dataclasses
 import errno
 import os
 import sqlite3
-import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import GuestUnreachable, MachineError, OrchestratorError
-from emberbox.orchestrator.machines.driver import Hardware
-from emberbox.orchestrator.network.addresses import NodeNetwork
 from emberbox.orchestrator.network.errors import SlotMissingError
 from emberbox.orchestrator.outbox import Outbox
-from emberbox.orchestrator.processes import ProcessIdentity, identify
-from emberbox.orchestrator.sandboxes import admission
-from emberbox.orchestrator.sandboxes.holdings import Host
-from emberbox.orchestrator.sandboxes.host import CreateRequest, Sandboxes
+from emberbox.orchestrator.processes import ProcessIdentity
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
-from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
-from emberbox.orchestrator.templates.catalog import TemplateCatalog
-from emberbox.orchestrator.templates.store import Manifest, Template, TemplateSpec
+from emberbox.orchestrator.sandboxes.records import RunDirectories
+from tests.unit.orchestrator.sandbox_world import IDENTITY, ended, record, request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from emberbox.orchestrator.network.addresses import Slot
-
-IDENTITY = Identity("iabc", "t", "e-1", "token", {})
-NETWORK = NodeNetwork.of_node("unit-test")
-
-
-class StandInMachine:
-    """A machine that runs until it is stopped or told to end."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.identity = ProcessIdentity(1, 2, "another boot")
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    async def wait(self) -> str:
-        return await asyncio.shield(self.ended)
-
-    async def console(self) -> str:
-        return "last words"
-
-    async def stop(self) -> None:
-        self._world.did("stop")
-        if not self.ended.done():
-            self.ended.set_result("stopped")
-
-    async def detach(self) -> None:
-        self._world.did("detach")
-
-
-class World:
-    """Stand-ins of slots, driver and routes, that fail where a test says so.
-
-    `taken` is what a sandbox must give back.
-    """
-
-    def __init__(self) -> None:
-        self.fails_at: str | None = None
-        self.failure: Exception = MachineError("broken")
-        self.done: list[str] = []
-        self.taken: set[str] = set()
-        self.machine: StandInMachine | None = None
-
-    def did(self, what: str) -> None:
-        self.done.append(what)
-        if what == self.fails_at:
-            self.fails_at = None
-            raise self.failure
-
-    # SlotPool
-    async def acquire(self, _policy: object) -> Slot:
-        self.did("slot")
-        self.taken.add("slot")
-        return NETWORK.slot(3)
-
-    async def release(self, _slot: Slot) -> None:
-        self.taken.discard("slot")
-        self.did("release")
-
-    async def adopt(self, *arguments: Any) -> Any:
-        if len(arguments) == 1:
-            self.did("adopt slot")
-            self.taken.add("slot")
-            return NETWORK.slot(arguments[0])
-        self.did("adopt machine")
-        return self._new_machine()
-
-    # Driver
-    async def restore(self, _snapshot: object, _place: object) -> StandInMachine:
-        self.did("machine")
-        return self._new_machine()
-
-    # Routes
-    async def open(self, _record: object, _address: str) -> None:
-        self.taken.add("route")
-        self.did("route")
-
-    async def close(self, _record: object) -> None:
-        self.taken.discard("route")
-
-    def _new_machine(self) -> StandInMachine:
-        self.machine = StandInMachine(self)
-        return self.machine
-
-
-@dataclasses.dataclass
-class Setting:
-    """A host made of stand-ins, its outbox and run directories real."""
-
-    world: World
-    host: Host
-    sandboxes: Sandboxes
-    outbox: Outbox
-
-    def outcomes(self) -> list[tuple[str, str]]:
-        return [(entry.outcome, entry.reason) for entry in self.outbox.after(0)]
-
-    def left(self) -> list[str]:
-        return [*self.world.taken, *(p.name for p in self.host.directories.root.iterdir())]
-
-
-@pytest.fixture
-def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
-    world = World()
-
-    async def initialize(*_arguments: object) -> str:
-        world.did("init")
-        return "0.6.13"
-
-    monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
-    outbox = Outbox(tmp_path / "outbox.db")
-    host = Host(
-        node=NETWORK.tag,
-        uid_base=900_000_000,
-        driver=cast("Any", world),
-        slots=cast("Any", world),
-        routes=world,
-        directories=RunDirectories(tmp_path / "sandboxes"),
-        outbox=outbox,
-        starts=asyncio.Semaphore(2),
-    )
-    templates = TemplateCatalog()
-    templates.offer(template(tmp_path / "build"))
-    limits = admission.Limits(10, 100.0, 0, 0)
-    yield Setting(world, host, Sandboxes(host, templates, limits), outbox)
-    outbox.close()
-
-
-def template(directory: Path) -> Template:
-    directory.mkdir()
-    (directory / "scratch.ext4").write_bytes(b"disk")
-    spec = TemplateSpec("t", ("base",), Hardware(1, 64), 10)
-    manifest = Manifest(
-        "b-1",
-        "key",
-        "vmm",
-        "0.6.13",
-        1,
-        64,
-        10,
-        {},
-        dict.fromkeys(("kernel", "initrd", "root", "runtime"), "/nowhere"),
-    )
-    return Template(spec, directory, manifest)
-
-
-def request(seconds: float = 60, identity: Identity = IDENTITY) -> CreateRequest:
-    return CreateRequest(identity, "b-1", time.time() + seconds, internet=True, metadata={})
+    from tests.unit.orchestrator.sandbox_world import Setting
 
 
 async def test_a_created_sandbox_runs_and_a_killed_one_is_gone(setting: Setting) -> None:
@@ -317,19 +160,6 @@ async def test_what_is_no_id_is_refused_and_touches_nothing(
 # After a restart
 
 
-def record(**changes: Any) -> SandboxRecord:
-    running = SandboxRecord(
-        "iabc", "e-1", "t", "b-1", 3, 1, 64, 10, True, 0.0, time.time() + 60, running=True
-    )
-    return dataclasses.replace(running, **changes)
-
-
-@pytest.fixture
-def live() -> ProcessIdentity:
-    """A process that lives; nobody signals it in these tests, for it is never stopped for real."""
-    return identify(os.getppid())
-
-
 async def test_a_vm_that_lives_runs_on(setting: Setting, live: ProcessIdentity) -> None:
     setting.host.directories.create(record(process=live))
     assert await setting.sandboxes.adopt_all() == {3}
@@ -398,12 +228,3 @@ async def test_a_vm_that_is_left_is_detached_not_stopped(setting: Setting) -> No
     assert "detach" in setting.world.done
     assert "stop" not in setting.world.done
     assert setting.left() != []
-
-
-async def ended(setting: Setting) -> None:
-    """Return when no sandbox is left; the caller's time limit ends the wait."""
-    for _ in range(1000):
-        if not list(setting.sandboxes):
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"still there: {[s.story() for s in setting.sandboxes]}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -76,6 +78,7 @@ def preparation(
         catalog=TemplateCatalog(),
         builder=cast("Any", builder),
         readiness=Readiness(),
+        in_use=set,
     )
 
 
@@ -133,6 +136,29 @@ async def test_a_new_build_replaces_the_old_one(
     await prepared.run()
     assert prepared.catalog.get(SPEC.template_id).build_id == "new"
     assert builder.driver.forgotten == [old.directory / "snapshot"]
+    assert [b.build_id for b in store.builds(SPEC)] == ["new"]
+
+
+async def test_an_old_build_stays_while_a_sandbox_needs_it_and_goes_then(
+    store: TemplateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(store, "old")
+    builder = StandInBuilder(store)
+    needed = {"old"}
+    prepared = preparation(store, tmp_path, builder, monkeypatch)
+    prepared = dataclasses.replace(prepared, in_use=lambda: needed, tidy_seconds=0.005)
+    await prepared.run()
+    assert prepared.catalog.get(SPEC.template_id).build_id == "new"
+    assert {b.build_id for b in store.builds(SPEC)} == {"new", "old"}
+    tidying = asyncio.create_task(prepared.keep_tidy())
+    await asyncio.sleep(0.05)
+    assert store.get(SPEC.template_id, "old")
+    needed.clear()
+    for _ in range(1000):
+        if len(store.builds(SPEC)) == 1:
+            break
+        await asyncio.sleep(0.005)
+    tidying.cancel()
     assert [b.build_id for b in store.builds(SPEC)] == ["new"]
 
 

@@ -18,6 +18,7 @@ CONTROL = [
     "/upgrade",
     "/bridge",
     "/telemetry",
+    "/sync",
 ]
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 
-from emberbox.api_server.errors import NodeError
+from emberbox.api_server.joining import Joint
 from emberbox.api_server.records.lifecycle import (
     EndConfirmed,
     Event,
     Instruction,
+    ResumeAsked,
     Transition,
     handle,
 )
+from emberbox.shared.ids import new_run_id
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from emberbox.api_server.background import Background
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.nodes import Nodes
@@ -40,7 +42,7 @@ class Keeper:
         self._nodes = nodes
         self._background = background
         self._clock = clock
-        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._ending: Joint[None] = Joint()
 
     async def apply(self, row: Sandbox, event: Event, *, wait: bool = False) -> Transition:
         """Write what `event` makes of `row`, which may be out of date.
@@ -60,13 +62,15 @@ class Keeper:
             current = await self._store.get(row.sandbox_id)
         raise RuntimeError(f"sandbox {row.sandbox_id} changed {_ATTEMPTS} times meanwhile")
 
-    async def settle(self, row: Sandbox, event: Event) -> None:
-        """Apply now; when the database fails, again in the background until it does not."""
+    async def settle(self, row: Sandbox, event: Event) -> Transition:
+        """Apply now; when the database fails, again in the background until it does not, and
+        the answer is what is going to be written."""
         try:
-            await self.apply(row, event)
+            return await self.apply(row, event)
         except Exception as error:  # noqa: BLE001 - the caller's answer does not wait for it
             log.warning("record not written yet", sandbox_id=row.sandbox_id, error=repr(error))
             self.settle_later(row, event)
+            return handle(row.record, event)
 
     def settle_later(self, row: Sandbox, event: Event) -> None:
         """Apply in the background, retried until written."""
@@ -76,31 +80,52 @@ class Keeper:
 
         self._background.retry(apply, f"{type(event).__name__} of {row.sandbox_id}")
 
+    async def resume(
+        self, row: Sandbox, life: timedelta, *, auto_pause: bool | None = None
+    ) -> Sandbox | None:
+        """Begin another run of a paused sandbox: its record, or None when `row` is out of date.
+
+        `auto_pause`: what to do at the deadline from now on; None: as before.
+
+        Raises QuotaExceededError and BadRequestError.
+        """
+        now = self._clock()
+        event = ResumeAsked(row.execution_id, new_run_id())
+        transition = handle(row.record, event)
+        if transition.new_execution_id is None:
+            return None
+        begun = replace(
+            row,
+            execution_id=transition.new_execution_id,
+            state=transition.after,
+            started_at=now,
+            end_at=now + life,
+            auto_pause=row.auto_pause if auto_pause is None else auto_pause,
+        )
+        if not await self._store.resume(begun, transition, row.execution_id):
+            return None
+        _tell(begun, event, transition)
+        return begun
+
+    def note(self, row: Sandbox, notice: str) -> None:
+        """Keep what the node said of a start, for the log and for whoever looks at the sandbox."""
+        if notice:
+            log.warning("sandbox started otherwise", sandbox_id=row.sandbox_id, notice=notice)
+        if notice or row.notice:
+            self._background.retry(
+                lambda: self._store.note(row, notice), f"notice of {row.sandbox_id}"
+            )
+
     async def end(self, row: Sandbox) -> None:
         """Delete on the node and record it. Callers at once share one Delete and its result."""
-        task = self._ending.get(row.execution_id)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._end(row))
-            self._ending[row.execution_id] = task
-            task.add_done_callback(lambda done: self._ended(row.execution_id, done))
-        # A caller that goes away does not take the Delete with it.
-        await asyncio.shield(task)
+        await self._ending.call(row.execution_id, lambda: self._end(row))
 
     async def _write(self, row: Sandbox, event: Event, transition: Transition) -> bool:
         written = await self._store.change(
             row.sandbox_id, row.execution_id, transition, self._clock()
         )
         if written:
-            log.info(
-                "sandbox changed state",
-                sandbox_id=row.sandbox_id,
-                execution_id=row.execution_id,
-                node=row.node_id,
-                before=transition.before.value,
-                after=transition.after.value,
-                because=type(event).__name__,
-                reason=transition.reason,
-            )
+            _tell(row, event, transition)
         return written
 
     async def _carry_out(self, row: Sandbox, transition: Transition, wait: bool) -> None:
@@ -112,15 +137,19 @@ class Keeper:
             self._background.retry(lambda: self.end(row), f"end of {row.sandbox_id}")
 
     async def _end(self, row: Sandbox) -> None:
-        node = await self._nodes.find(row.node_id)
-        if node is None:
-            raise NodeError(
-                row.node_id, grpc.StatusCode.UNAVAILABLE, "the host is not connected", sent=False
-            )
+        node = await self._nodes.get(row.node_id)
         await node.delete(row.sandbox_id, row.end_reason or "asked for by the API server")
         await self.apply(row, EndConfirmed(row.execution_id))
 
-    def _ended(self, execution_id: str, task: asyncio.Task[None]) -> None:
-        del self._ending[execution_id]
-        if not task.cancelled():
-            task.exception()  # every caller may be gone: then nobody else looks at it
+
+def _tell(row: Sandbox, event: Event, transition: Transition) -> None:
+    log.info(
+        "sandbox changed state",
+        sandbox_id=row.sandbox_id,
+        execution_id=row.execution_id,
+        node=row.node_id,
+        before=transition.before.value,
+        after=transition.after.value,
+        because=type(event).__name__,
+        reason=transition.reason,
+    )

@@ -2,20 +2,27 @@
 
             Refused                       Reported / Lost
    creating ────────► failed     running ───────────────► killed, expired, crashed
-      │ Started                     ▲ │
-      ├─────────────────────────────┘ │ KillAsked
-      │ KillAsked, OutcomeUnknown     ▼
+      │ Started                     ▲ │ ▲ │ PauseAsked
+      ├─────────────────────────────┘ │ │ └───────► pausing ──PauseRefused──► running
+      │                               │ │ Started      │ Paused
+      │                               │ └── resuming ◄─┼────────── paused
+      │                               │         └──────┴─────────►   ▲ ResumeFailed, Paused
+      │ KillAsked, OutcomeUnknown     ▼ KillAsked (from all of these)
       └──────────────────────────► killing ──EndConfirmed, Reported, Lost──► killed, expired, …
 
 `handle` says what an event makes of a record. The shell (`records.keeper`) writes it by
 compare-and-set on (state, execution id) and carries out the instructions. An event of another
-execution changes nothing: it speaks of a run that is over.
+execution changes nothing: it speaks of a run that is over. A resume begins a new execution.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class State(StrEnum):
@@ -23,6 +30,9 @@ class State(StrEnum):
 
     CREATING = "creating"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    RESUMING = "resuming"
     KILLING = "killing"
     KILLED = "killed"
     EXPIRED = "expired"
@@ -30,12 +40,21 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-LIVE = frozenset({State.CREATING, State.RUNNING, State.KILLING})
-"""States that hold quota."""
+LIVE = frozenset(State) - {State.KILLED, State.EXPIRED, State.CRASHED, State.FAILED}
+"""States of what is not over: its host holds something of it."""
 
-VISIBLE = frozenset({State.CREATING, State.RUNNING})
-"""States that clients see as running. A reservation is among them because "running" is written
-after create has answered: its caller may ask about it first."""
+COUNTED = LIVE - {State.PAUSED}
+"""States that hold the quota of what runs. A paused sandbox holds its disk alone."""
+
+SHOWN_RUNNING = frozenset({State.CREATING, State.RUNNING, State.RESUMING})
+"""States that clients see as running. What is being started is among them because "running" is
+written after create and resume have answered: their callers may ask about it first."""
+
+SHOWN_PAUSED = frozenset({State.PAUSING, State.PAUSED})
+"""States that clients see as paused."""
+
+VISIBLE = SHOWN_RUNNING | SHOWN_PAUSED
+"""States that clients see."""
 
 
 class Instruction(Enum):
@@ -54,7 +73,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The node certainly made nothing."""
+    """The node certainly made nothing. Not of a resume, where something is left: ResumeFailed."""
 
     execution_id: str
     reason: str
@@ -66,6 +85,48 @@ class OutcomeUnknown:
 
     execution_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """A client wants its memory on disk and its VM gone."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRefused:
+    """The node would not or could not pause it: it runs on."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The node has it whole on disk: by the answer to Pause, its outbox, or its list.
+
+    `memory` is False when only files were kept, None when the node did not say: then it is what
+    its owner wanted at the deadline.
+    """
+
+    execution_id: str
+    at: datetime
+    memory: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """Somebody wants it to go on, as the run `new_execution_id`."""
+
+    execution_id: str
+    new_execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeFailed:
+    """The node did not resume it and still has it on disk."""
+
+    execution_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +146,7 @@ class EndConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """An outcome from the node's outbox; `outcome` is one of the terminal states."""
+    """An end from the node's outbox; `outcome` is one of the terminal states."""
 
     execution_id: str
     outcome: State
@@ -94,13 +155,26 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Its node lists what it has, and this is not among it."""
+    """Its node lists what it has, running and paused, and this is not among it."""
 
     execution_id: str
     reason: str
 
 
-Event = Started | Refused | OutcomeUnknown | KillAsked | EndConfirmed | Reported | Lost
+Event = (
+    Started
+    | Refused
+    | OutcomeUnknown
+    | PauseAsked
+    | PauseRefused
+    | Paused
+    | ResumeAsked
+    | ResumeFailed
+    | KillAsked
+    | EndConfirmed
+    | Reported
+    | Lost
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +187,22 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What an event makes of a record; `before` equal to `after` writes nothing."""
+    """What an event makes of a record."""
 
     before: State
     after: State
     reason: str | None = None
     instructions: tuple[Instruction, ...] = ()
     frees_idempotency_key: bool = False
+    paused: Paused | None = None
+    """Since when it is paused and with what: to be written with the state."""
+    new_execution_id: str | None = None
+    """Set when the transition begins another run."""
 
     @property
     def changes(self) -> bool:
         """Whether a write is due."""
-        return self.before != self.after
+        return self.before != self.after or self.paused is not None
 
 
 def handle(record: Record, event: Event) -> Transition:
@@ -142,6 +220,16 @@ def _edge(state: State, event: Event) -> Transition:  # noqa: PLR0911 - one retu
             return _refused(state, event)
         case OutcomeUnknown():
             return _outcome_unknown(state, event)
+        case PauseAsked():
+            return _pause_asked(state)
+        case PauseRefused():
+            return _pause_refused(state)
+        case Paused():
+            return _paused(state, event)
+        case ResumeAsked():
+            return _resume_asked(state, event)
+        case ResumeFailed():
+            return _resume_failed(state)
         case KillAsked():
             return _kill_asked(state, event)
         case EndConfirmed():
@@ -156,12 +244,16 @@ def _nothing(state: State) -> Transition:
     return Transition(state, state)
 
 
+def _end_again(state: State) -> Transition:
+    return Transition(state, state, instructions=(Instruction.END_ON_NODE,))
+
+
 def _started(state: State) -> Transition:
-    if state is State.CREATING:
+    if state in (State.CREATING, State.RESUMING):
         return Transition(state, State.RUNNING)
     if state in (State.KILLING, State.KILLED, State.FAILED):
         # Given up before it ran: a Delete that found nothing may have overtaken the Create.
-        return Transition(state, state, instructions=(Instruction.END_ON_NODE,))
+        return _end_again(state)
     return _nothing(state)
 
 
@@ -183,18 +275,49 @@ def _outcome_unknown(state: State, event: OutcomeUnknown) -> Transition:
             (Instruction.END_ON_NODE,),
             frees_idempotency_key=True,
         )
-    if state is State.KILLING:
-        return Transition(state, state, instructions=(Instruction.END_ON_NODE,))
+    return _end_again(state) if state is State.KILLING else _nothing(state)
+
+
+def _pause_asked(state: State) -> Transition:
+    # Not while creating: the node has nothing to pause before it answers.
+    return Transition(state, State.PAUSING) if state is State.RUNNING else _nothing(state)
+
+
+def _pause_refused(state: State) -> Transition:
+    return Transition(state, State.RUNNING) if state is State.PAUSING else _nothing(state)
+
+
+def _paused(state: State, event: Paused) -> Transition:
+    if state in (State.KILLING, State.KILLED):
+        # A Delete that found nothing may have overtaken the end of the pause.
+        return _end_again(state)
+    if state is State.RESUMING:
+        return _resume_failed(state)
+    if state in (State.CREATING, State.RUNNING, State.PAUSING, State.CRASHED):
+        # Crashed: it was missed in the lists of its node, and is there after all.
+        return Transition(state, State.PAUSED, paused=event)
+    if state is State.PAUSED and event.memory is not None:
+        # Its outbox said so before, and does not know with what.
+        return Transition(state, state, paused=event)
     return _nothing(state)
+
+
+def _resume_asked(state: State, event: ResumeAsked) -> Transition:
+    if state is State.PAUSED:
+        return Transition(state, State.RESUMING, new_execution_id=event.new_execution_id)
+    return _nothing(state)
+
+
+def _resume_failed(state: State) -> Transition:
+    # Since when it is paused, and with what, stays as it was.
+    return Transition(state, State.PAUSED) if state is State.RESUMING else _nothing(state)
 
 
 def _kill_asked(state: State, event: KillAsked) -> Transition:
-    if state in (State.CREATING, State.RUNNING):
+    if state in VISIBLE:
         return Transition(state, State.KILLING, event.reason, (Instruction.END_ON_NODE,))
-    if state is State.KILLING:
-        # The second caller joins: Delete is idempotent on the node and answers both.
-        return Transition(state, state, instructions=(Instruction.END_ON_NODE,))
-    return _nothing(state)
+    # The second caller joins: Delete is idempotent on the node and answers both.
+    return _end_again(state) if state is State.KILLING else _nothing(state)
 
 
 def _end_confirmed(state: State) -> Transition:
@@ -204,17 +327,16 @@ def _end_confirmed(state: State) -> Transition:
 def _reported(state: State, event: Reported) -> Transition:
     if state not in LIVE:
         return _nothing(state)
+    if state is State.PAUSED and event.outcome is not State.KILLED:
+        # Not to be lost by one word: the lists of its node show whether it is gone.
+        return _nothing(state)
     # A kill that was asked for here has its reason already; the node only repeats that it was.
     known = state is State.KILLING and event.outcome is State.KILLED
     return Transition(state, event.outcome, None if known else event.reason)
 
 
 def _lost(state: State, event: Lost) -> Transition:
-    after = {
-        State.CREATING: State.FAILED,
-        State.RUNNING: State.CRASHED,
-        State.KILLING: State.KILLED,
-    }.get(state)
-    if after is None:
+    if state not in LIVE:
         return _nothing(state)
+    after = {State.CREATING: State.FAILED, State.KILLING: State.KILLED}.get(state, State.CRASHED)
     return Transition(state, after, event.reason, frees_idempotency_key=after is State.FAILED)

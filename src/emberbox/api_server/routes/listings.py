@@ -10,13 +10,15 @@ from fastapi import Query, Response
 from emberbox.api_server.errors import BadRequestError
 from emberbox.api_server.listing import ListQuery, decode_cursor, decode_metadata, list_page
 from emberbox.api_server.models import ListedSandbox
+from emberbox.api_server.records.lifecycle import SHOWN_PAUSED, SHOWN_RUNNING, VISIBLE, State
 from emberbox.api_server.routes.dependencies import Caller, Parts, authenticated_router
 from emberbox.api_server.routes.documenting import NEXT_TOKEN, error_answers
+from emberbox.api_server.template_names import TemplateReference
 
 router = authenticated_router("sandboxes")
 
 _MOST = 100
-_STATES = frozenset({"running", "paused"})
+_STATES = {"running": SHOWN_RUNNING, "paused": SHOWN_PAUSED}
 _ERRORS = error_answers(400)
 
 Metadata = Annotated[str | None, Query(description="query string; each part is URL-encoded")]
@@ -44,7 +46,7 @@ async def list_v2(
     """A page of a team's sandboxes; `x-next-token` is set while there are more."""
     template_id = None
     if template is not None:
-        found = await parts.templates.find(template.lower(), caller.team.team_id)
+        found = await parts.templates.find(TemplateReference.parse(template), caller.team)
         if found is None:
             return []
         template_id = found.template_id
@@ -54,7 +56,7 @@ async def list_v2(
         metadata=decode_metadata(metadata) if metadata else {},
         limit=limit,
         descending=descending,
-        running="running" in _states(state),
+        states=_states(state),
         started_after=_with_zone(started_after),
         template_id=template_id,
         after=decode_cursor(next_token, descending=descending) if next_token else None,
@@ -77,7 +79,7 @@ async def list_v1(caller: Caller, parts: Parts, metadata: Metadata = None) -> li
     found: list[ListedSandbox] = []
     after = None
     while True:
-        query = ListQuery(caller.team.team_id, wanted, _MOST, after=after)
+        query = ListQuery(caller.team.team_id, wanted, _MOST, states=SHOWN_RUNNING, after=after)
         rows, following = await list_page(parts.store.sandboxes, query)
         found += [parts.presenter.listed(row) for row in rows]
         if following is None:
@@ -85,11 +87,11 @@ async def list_v1(caller: Caller, parts: Parts, metadata: Metadata = None) -> li
         after = decode_cursor(following, descending=True)
 
 
-def _states(values: list[str] | None) -> frozenset[str]:
-    asked = frozenset(part for value in values or () for part in value.split(",") if part)
-    if not asked <= _STATES:
-        raise BadRequestError(f"Invalid state: {', '.join(sorted(asked - _STATES))}")
-    return asked or _STATES
+def _states(values: list[str] | None) -> frozenset[State]:
+    asked = {part for value in values or () for part in value.split(",") if part}
+    if not asked <= _STATES.keys():
+        raise BadRequestError(f"Invalid state: {', '.join(sorted(asked - _STATES.keys()))}")
+    return frozenset().union(*(_STATES[one] for one in asked)) or VISIBLE
 
 
 def _with_zone(moment: datetime | None) -> datetime | None:

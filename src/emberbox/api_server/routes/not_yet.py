@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _KEYED: tuple[tuple[str, str, str], ...] = (
-    ("POST", "/sandboxes/{sandbox_id}/pause", "Pausing a sandbox"),
-    ("POST", "/sandboxes/{sandbox_id}/resume", "Resuming a sandbox"),
-    ("POST", "/sandboxes/{sandbox_id}/fork", "Forking a sandbox"),
-    ("POST", "/sandboxes/{sandbox_id}/snapshots", "Snapshots"),
-    ("GET", "/snapshots", "Snapshots"),
     ("PUT", "/sandboxes/{sandbox_id}/network", "Changing the network of a sandbox"),
     ("GET", "/templates", "Listing templates"),
     ("GET", "/v2/templates", "Listing templates"),
@@ -34,7 +29,6 @@ _KEYED: tuple[tuple[str, str, str], ...] = (
     ("POST", "/templates/{template_id}", "Building templates"),
     ("PATCH", "/templates/{template_id}", "Changing templates"),
     ("PATCH", "/v2/templates/{template_id}", "Changing templates"),
-    ("DELETE", "/templates/{template_id}", "Deleting templates and snapshots"),
     ("GET", "/templates/{template_id}/tags", "Template tags"),
     ("GET", "/templates/{template_id}/tags/{part:path}", "Template tags"),
     ("GET", "/templates/{template_id}/files/{files_hash}", "Building templates"),

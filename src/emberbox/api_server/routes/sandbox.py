@@ -1,16 +1,10 @@
-"""One sandbox: look, connect, extend, shorten, kill."""
+"""One sandbox: look, extend, shorten, kill."""
 
 from __future__ import annotations
 
 from fastapi import Response
 
-from emberbox.api_server.models import (
-    ConnectRequest,
-    RefreshRequest,
-    SandboxAnswer,
-    SandboxDetail,
-    TimeoutRequest,
-)
+from emberbox.api_server.models import RefreshRequest, SandboxDetail, TimeoutRequest
 from emberbox.api_server.routes.dependencies import (
     Caller,
     Parts,
@@ -18,7 +12,7 @@ from emberbox.api_server.routes.dependencies import (
     authenticated_router,
 )
 from emberbox.api_server.routes.documenting import error_answers
-from emberbox.api_server.validating import capped_timeout, checked_timeout
+from emberbox.api_server.validating import capped_timeout
 
 router = authenticated_router("sandboxes")
 
@@ -33,7 +27,7 @@ _ERRORS = error_answers(400, 404, 503)
     responses=_ERRORS,
 )
 async def get_sandbox(sandbox_id: SandboxId, caller: Caller, parts: Parts) -> SandboxDetail:
-    """A running sandbox."""
+    """A sandbox, running or paused."""
     return parts.presenter.detail(await parts.living.get(caller.team, sandbox_id))
 
 
@@ -45,7 +39,7 @@ async def get_sandbox(sandbox_id: SandboxId, caller: Caller, parts: Parts) -> Sa
     responses=_ERRORS,
 )
 async def kill_sandbox(sandbox_id: SandboxId, caller: Caller, parts: Parts) -> None:
-    """End a sandbox; answers when its processes are gone."""
+    """End a sandbox, running or paused; answers when nothing of it is left."""
     await parts.living.kill(caller.team, sandbox_id)
 
 
@@ -78,40 +72,3 @@ async def refresh(
     asked = body.duration if body is not None and body.duration is not None else 0
     seconds = capped_timeout(max(asked, _SHORTEST_REFRESH), caller.team.limits)
     await parts.living.extend(caller.team, sandbox_id, seconds)
-
-
-@router.post(
-    "/v2/sandboxes/{sandbox_id}/connect",
-    operation_id="connectSandboxV2",
-    response_model_exclude_none=True,
-    responses=_ERRORS,
-)
-async def connect_v2(
-    sandbox_id: SandboxId, caller: Caller, parts: Parts, body: ConnectRequest | None = None
-) -> SandboxAnswer:
-    """Take part in a running sandbox; its life is extended when it is shorter than asked."""
-    return await _connect(sandbox_id, caller, parts, body)
-
-
-@router.post(
-    "/sandboxes/{sandbox_id}/connect",
-    operation_id="connectSandbox",
-    response_model_exclude_none=True,
-    responses=_ERRORS,
-)
-async def connect_v1(
-    sandbox_id: SandboxId, caller: Caller, parts: Parts, body: ConnectRequest | None = None
-) -> SandboxAnswer:
-    """The same for SDKs up to 2.45."""
-    return await _connect(sandbox_id, caller, parts, body)
-
-
-async def _connect(
-    sandbox_id: str, caller: Caller, parts: Parts, body: ConnectRequest | None
-) -> SandboxAnswer:
-    asked = body.timeout if body is not None else None
-    seconds = parts.settings.default_timeout_v2 if asked is None else asked
-    row = await parts.living.extend(
-        caller.team, sandbox_id, checked_timeout(seconds, caller.team.limits)
-    )
-    return parts.presenter.answer(row)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from emberbox.api_server.store.rows import ApiKey, Limits, Sandbox, Team, Template
+from emberbox.api_server.store.rows import ApiKey, Build, Limits, Sandbox, Snapshot, Team, Template
 from emberbox.api_server.store.store import Store
 
-__all__ = ["ApiKey", "Limits", "Sandbox", "Store", "Team", "Template"]
+__all__ = [
+    "ApiKey",
+    "Build",
+    "Limits",
+    "Sandbox",
+    "Snapshot",
+    "Store",
+    "Team",
+    "Template",
+]

@@ -1,13 +1,13 @@
-"""What a team may use, counted over its live rows in the transaction that reserves."""
+"""What a team may use, counted over its rows in the transaction that reserves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from emberbox.api_server.errors import BadRequestError, QuotaExceededError
-from emberbox.api_server.records.lifecycle import LIVE
+from emberbox.api_server.records.lifecycle import COUNTED, LIVE
 from emberbox.api_server.store.tables import sandboxes, teams
 from emberbox.api_server.store.teams import team_of
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
     from emberbox.api_server.store.rows import Limits, Sandbox
 
-_REMEDY = "kill a sandbox, or raise the limit with `emberbox team limits`"
+_COUNTS = sandboxes.c.state.in_(COUNTED)
+_REMEDY = "kill or pause a sandbox, or raise the limit with `emberbox team limits`"
 
 
 async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     """Raise QuotaExceededError or BadRequestError when `wanted` would pass a limit of its team.
+
+    `wanted` itself, which is there already when it is resumed, is not among what is counted.
+    What is paused takes disk only.
 
     The row of the team is locked first (on SQLite the whole database is), so that reservations
     of one team are counted one after another.
@@ -32,11 +36,15 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     _check_one(limits, wanted)
     used = await connection.execute(
         select(
-            func.count().label("count"),
-            func.coalesce(func.sum(sandboxes.c.vcpu), 0).label("vcpu"),
-            func.coalesce(func.sum(sandboxes.c.ram_mb), 0).label("ram_mb"),
-            func.coalesce(func.sum(sandboxes.c.disk_mb), 0).label("disk_mb"),
-        ).where(sandboxes.c.team_id == wanted.team_id, sandboxes.c.state.in_(LIVE))
+            func.coalesce(func.sum(case((_COUNTS, 1), else_=0)), 0),
+            func.coalesce(func.sum(case((_COUNTS, sandboxes.c.vcpu), else_=0)), 0),
+            func.coalesce(func.sum(case((_COUNTS, sandboxes.c.ram_mb), else_=0)), 0),
+            func.coalesce(func.sum(sandboxes.c.disk_mb), 0),
+        ).where(
+            sandboxes.c.team_id == wanted.team_id,
+            sandboxes.c.state.in_(LIVE),
+            sandboxes.c.sandbox_id != wanted.sandbox_id,
+        )
     )
     count, vcpu, ram_mb, disk_mb = used.one()
     if limits.concurrent_sandboxes is not None and count >= limits.concurrent_sandboxes:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy import and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from emberbox.api_server.records.lifecycle import LIVE, State, Transition
+from emberbox.api_server.errors import SandboxNotFoundError
+from emberbox.api_server.records.lifecycle import COUNTED, LIVE, State, Transition
+from emberbox.api_server.store.builds import refuse_deleted_build
 from emberbox.api_server.store.quota import check_quota
 from emberbox.api_server.store.rows import Sandbox
 from emberbox.api_server.store.tables import sandboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import Row, Select, Update
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from emberbox.api_server.records.lifecycle import Paused
     from emberbox.api_server.store.database import Database
 
 _REASON_LENGTH = 512
@@ -50,8 +53,34 @@ class SandboxStore:
                 if holder is not None:
                     return holder
             await check_quota(connection, wanted)
+            await refuse_deleted_build(connection, wanted)
             await connection.execute(insert(sandboxes).values(**asdict(wanted)))
             return None
+
+    async def resume(self, wanted: Sandbox, transition: Transition, before: str) -> bool:
+        """Check the quota and begin `wanted`'s run, in one transaction, as `transition` says.
+
+        False when the row is no longer in the run `before`, as the transition found it.
+        Raises QuotaExceededError and BadRequestError.
+        """
+        values = {
+            "state": transition.after,
+            "execution_id": transition.new_execution_id,
+            "started_at": wanted.started_at,
+            "end_at": wanted.end_at,
+            "auto_pause": wanted.auto_pause,
+        }
+        change = _change(wanted.sandbox_id, before, {transition.before}, values)
+        async with self._database.write() as connection:
+            await check_quota(connection, wanted)
+            return (await connection.execute(change)).rowcount == 1
+
+    async def own(self, team_id: str, sandbox_id: str) -> Sandbox:
+        """A team's row, whatever its state. Raises SandboxNotFoundError."""
+        row = await self.get(sandbox_id)
+        if row is None or row.team_id != team_id:
+            raise SandboxNotFoundError(sandbox_id)
+        return row
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         """The row of this id, whatever its state."""
@@ -68,11 +97,11 @@ class SandboxStore:
             select(sandboxes).where(sandboxes.c.node_id == node_id, sandboxes.c.state.in_(LIVE))
         )
 
-    async def live_elsewhere(self, node_ids: Collection[str]) -> list[Sandbox]:
-        """Live rows whose node is none of these."""
+    async def counted_elsewhere(self, node_ids: Collection[str]) -> list[Sandbox]:
+        """Rows that hold quota, and whose node is none of these."""
         return await self._select(
             select(sandboxes).where(
-                sandboxes.c.node_id.not_in(node_ids), sandboxes.c.state.in_(LIVE)
+                sandboxes.c.node_id.not_in(node_ids), sandboxes.c.state.in_(COUNTED)
             )
         )
 
@@ -95,7 +124,8 @@ class SandboxStore:
         if started_after is not None:
             query = query.where(started > started_after)
         if template_id is not None:
-            query = query.where(sandboxes.c.template_id == template_id)
+            shown = func.coalesce(sandboxes.c.shown_template_id, sandboxes.c.template_id)
+            query = query.where(shown == template_id)
         if after is not None:
             query = query.where(
                 or_(started < after[0], and_(started == after[0], by_id > after[1]))
@@ -112,8 +142,9 @@ class SandboxStore:
         values: dict[str, object] = {"state": transition.after}
         if transition.reason is not None:
             values["end_reason"] = transition.reason[:_REASON_LENGTH]
-        if transition.after not in LIVE:
-            values["ended_at"] = now
+        if transition.paused is not None:
+            values |= _paused_values(transition.paused)
+        values["ended_at"] = None if transition.after in LIVE else now
         if transition.frees_idempotency_key:
             values["idempotency_key"] = None
         return await self._update(sandbox_id, execution_id, {transition.before}, values)
@@ -131,6 +162,11 @@ class SandboxStore:
         """Copy the deadline that the orchestrator accepted."""
         return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at})
 
+    async def note(self, row: Sandbox, notice: str) -> None:
+        """Keep what the node said of the start of this run; nothing when it is empty."""
+        values = {"notice": notice[:_REASON_LENGTH] or None}
+        await self._update(row.sandbox_id, row.execution_id, LIVE, values)
+
     async def forget_ended(self, before: datetime) -> int:
         """Delete history that ended before a moment; how many rows."""
         old = delete(sandboxes).where(sandboxes.c.state.not_in(LIVE), sandboxes.c.ended_at < before)
@@ -142,23 +178,38 @@ class SandboxStore:
         sandbox_id: str,
         execution_id: str,
         states: Collection[State],
-        values: dict[str, object],
+        values: Mapping[str, object],
     ) -> bool:
-        change = (
-            update(sandboxes)
-            .where(
-                sandboxes.c.sandbox_id == sandbox_id,
-                sandboxes.c.execution_id == execution_id,
-                sandboxes.c.state.in_(states),
-            )
-            .values(**values)
-        )
+        change = _change(sandbox_id, execution_id, states, values)
         async with self._database.write() as connection:
             return (await connection.execute(change)).rowcount == 1
 
     async def _select(self, query: Select[tuple[object, ...]]) -> list[Sandbox]:
         async with self._database.read() as connection:
             return [_sandbox_of(row) for row in await connection.execute(query)]
+
+
+def _paused_values(paused: Paused) -> dict[str, object]:
+    wanted = case((sandboxes.c.auto_pause, sandboxes.c.auto_pause_memory), else_=True)
+    return {
+        "paused_at": paused.at,
+        "paused_memory": wanted if paused.memory is None else paused.memory,
+        "end_reason": None,
+    }
+
+
+def _change(
+    sandbox_id: str, execution_id: str, states: Collection[State], values: Mapping[str, object]
+) -> Update:
+    return (
+        update(sandboxes)
+        .where(
+            sandboxes.c.sandbox_id == sandbox_id,
+            sandboxes.c.execution_id == execution_id,
+            sandboxes.c.state.in_(states),
+        )
+        .values(**values)
+    )
 
 
 async def _holder(connection: AsyncConnection, team_id: str, key: str) -> Sandbox | None:

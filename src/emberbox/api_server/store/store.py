@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Self
 
+from emberbox.api_server.store.builds import BuildStore
 from emberbox.api_server.store.cluster import ClusterStore
 from emberbox.api_server.store.database import Database
 from emberbox.api_server.store.keys import KeyStore
 from emberbox.api_server.store.migrate import migrate
 from emberbox.api_server.store.sandboxes import SandboxStore
+from emberbox.api_server.store.snapshots import SnapshotStore
 from emberbox.api_server.store.teams import TeamStore
 from emberbox.api_server.store.templates import TemplateStore
 
@@ -22,6 +24,8 @@ class Store:
         self.teams = TeamStore(database)
         self.keys = KeyStore(database)
         self.templates = TemplateStore(database)
+        self.builds = BuildStore(database)
+        self.snapshots = SnapshotStore(database)
         self.sandboxes = SandboxStore(database)
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -121,6 +122,45 @@ template_names = Table(
     ),
 )
 
+template_builds = Table(
+    "template_builds",
+    metadata,
+    Column("build_id", String(36), primary_key=True),
+    # No foreign key: when a team goes, its builds stay until their nodes have removed them.
+    Column("template_id", String(64), nullable=False, index=True),
+    # Where its files are.
+    Column("node_id", String(128), nullable=False),
+    # making, ready or deleting (`store.rows.BuildState`).
+    Column("state", String(16), nullable=False, index=True),
+    Column("vcpu", Integer, nullable=False),
+    Column("ram_mb", Integer, nullable=False),
+    Column("disk_mb", Integer, nullable=False),
+    Column("envd_version", String(32), nullable=False),
+    # False: a sandbox of it boots from files.
+    Column("memory", Boolean, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("disk_bytes", BigInteger, nullable=False),
+    # The sandbox that it was made of.
+    Column("origin_sandbox_id", String(64), nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+template_tags = Table(
+    "template_tags",
+    metadata,
+    Column(
+        "template_id", ForeignKey("templates.template_id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("tag", String(128), primary_key=True),
+    Column(
+        "build_id",
+        ForeignKey("template_builds.build_id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
 sandboxes = Table(
     "sandboxes",
     metadata,
@@ -131,6 +171,8 @@ sandboxes = Table(
     Column("state", String(16), nullable=False),
     Column("template_id", String(64), nullable=False),
     Column("template_name", String(128)),
+    # The template that clients are shown, when it is made of a build that is not theirs to name.
+    Column("shown_template_id", String(64)),
     Column("build_id", String(36), nullable=False),
     Column("vcpu", Integer, nullable=False),
     Column("ram_mb", Integer, nullable=False),
@@ -145,6 +187,15 @@ sandboxes = Table(
     Column("started_at", UtcDateTime, nullable=False),
     # A copy: the orchestrator's deadline is the truth.
     Column("end_at", UtcDateTime, nullable=False),
+    # Seconds that it lived for at first: so long it lives after it was resumed by traffic.
+    Column("timeout", Integer, nullable=False),
+    Column("auto_pause", Boolean, nullable=False),
+    Column("auto_pause_memory", Boolean, nullable=False),
+    Column("auto_resume", Boolean, nullable=False),
+    Column("paused_at", UtcDateTime),
+    Column("paused_memory", Boolean),
+    # What its node said of a start that went otherwise than asked for.
+    Column("notice", String(512)),
     Column("ended_at", UtcDateTime),
     Column("end_reason", String(512)),
     Column("idempotency_key", String(255)),
@@ -155,4 +206,5 @@ sandboxes = Table(
     Index(None, "team_id", "started_at", "sandbox_id"),
     Index(None, "node_id", "state"),
     Index(None, "state", "ended_at"),
+    Index(None, "build_id"),
 )

@@ -10,7 +10,7 @@ from emberbox.api_server.store.rows import Template
 from emberbox.api_server.store.tables import template_names, templates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -25,12 +25,16 @@ class TemplateStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find(self, name: str, team_id: str) -> Template | None:
-        """The template of this name or id that a team may use."""
-        by_name = select(template_names.c.template_id).where(template_names.c.name == name)
-        query = select(templates).where(
-            or_(templates.c.template_id == name, templates.c.template_id.in_(by_name)),
-            or_(templates.c.team_id.is_(None), templates.c.team_id == team_id),
+    async def find(self, names: Collection[str], team_id: str) -> Template | None:
+        """The template of one of these names or ids that a team may use; its own come first."""
+        by_name = select(template_names.c.template_id).where(template_names.c.name.in_(names))
+        query = (
+            select(templates)
+            .where(
+                or_(templates.c.template_id.in_(names), templates.c.template_id.in_(by_name)),
+                or_(templates.c.team_id.is_(None), templates.c.team_id == team_id),
+            )
+            .order_by(templates.c.team_id.is_(None))
         )
         async with self._database.read() as connection:
             row = (await connection.execute(query)).first()
@@ -38,10 +42,12 @@ class TemplateStore:
 
     async def put_built_in(self, found: Iterable[Template], now: datetime) -> None:
         """Record what a node has; names follow the newest word. Nothing is removed: another
-        node may have it, and the node that lacks it says so at create."""
+        node may have it, and the node that lacks it says so at create. What has no name is the
+        checkpoint of some sandbox."""
         async with self._database.write() as connection:
             for template in found:
-                await _put(connection, template, now)
+                if template.names:
+                    await _put(connection, template, now)
 
 
 async def _put(connection: AsyncConnection, template: Template, now: datetime) -> None:

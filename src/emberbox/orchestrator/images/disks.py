@@ -72,7 +72,7 @@ def copy_data(reader: int, writer: int) -> None:
     """
     size = os.fstat(reader).st_size
     os.ftruncate(writer, size)
-    for start, end in _data(reader, size):
+    for start, end in data_extents(reader, size):
         _copy_range(reader, writer, start, end)
 
 
@@ -86,8 +86,8 @@ def _clone(reader: int, writer: int) -> bool:
     return True
 
 
-def _data(fd: int, size: int) -> list[tuple[int, int]]:
-    """Start and end of each part of the file that is no hole."""
+def data_extents(fd: int, size: int) -> list[tuple[int, int]]:
+    """Start and end of each part of a file, or of memory, that is no hole."""
     parts: list[tuple[int, int]] = []
     end = 0
     while end < size:

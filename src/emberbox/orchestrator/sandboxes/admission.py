@@ -75,6 +75,43 @@ def check(limits: Limits, usage: Usage, asked: Hardware) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PauseRoom:
+    """Disk, in MiB, when a sandbox is to be paused: what there is, what its memory may take,
+    what must be left."""
+
+    available_mb: int
+    wanted_mb: int
+    reserve_mb: int
+
+
+def pause_reserve_mb(limits: Limits) -> int:
+    """What a pause leaves free: less than a create, so that a host that takes no more sandboxes
+    can still put away those that it has."""
+    return limits.disk_reserve_mb // 4
+
+
+def check_pause(room: PauseRoom) -> None:
+    """Return when the disk will hold one more snapshot. Raises AdmissionRefused."""
+    if room.available_mb - room.wanted_mb < room.reserve_mb:
+        raise AdmissionRefused(
+            f"the host has {room.available_mb} MiB of free disk left and the memory of this"
+            f" sandbox may take {room.wanted_mb} MiB: make room on the file system of"
+            " EMBERBOX_HOME (EMBERBOX_DISK_RESERVE_MB)"
+        )
+
+
+def resident_mb(pid: int) -> int:
+    """Memory that a process has touched, what it shares with others included, in MiB."""
+    total = 0
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("RssAnon", "RssShmem", "VmSwap"):
+                total += int(rest.split()[0])
+    return total // 1024
+
+
 def memory_mb() -> tuple[int, int]:
     """Total and available memory of this host, in MiB."""
     values: dict[str, int] = {}

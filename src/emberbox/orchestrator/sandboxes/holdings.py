@@ -8,36 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_client
-from emberbox.orchestrator.errors import OrchestratorError
+from emberbox.orchestrator import envd_client, failpoints, threads
+from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
-from emberbox.orchestrator.machines.driver import Surroundings
+from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
+from emberbox.orchestrator.sandboxes.admission import (
+    PauseRoom,
+    disk_available_mb,
+    resident_mb,
+)
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from emberbox.orchestrator.envd_client import Identity
     from emberbox.orchestrator.machines.driver import Driver, Machine
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
     from emberbox.orchestrator.outbox import Outbox
+    from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
     from emberbox.orchestrator.sandboxes.steps import Steps
-    from emberbox.orchestrator.templates.store import Template
+    from emberbox.orchestrator.snapshots.manifest import Snapshot
+    from emberbox.orchestrator.snapshots.store import SnapshotStore
+    from emberbox.orchestrator.templates.store import Template, TemplateStore
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
 CLONE_READY_SECONDS = 30.0
+RESUME_READY_SECONDS = 60.0
 BOOT_READY_SECONDS = 120.0
 """How long envd may take to answer. Software emulation on a busy host is slow."""
 
@@ -54,7 +65,11 @@ class Routes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What all sandboxes of this host share. `starts` bounds how many start at once."""
+    """What all sandboxes of this host share.
+
+    starts:           bounds how many start at once
+    pause_reserve_mb: what a pause leaves free on the disk
+    """
 
     node: str
     uid_base: int
@@ -63,7 +78,40 @@ class Host:
     routes: Routes
     directories: RunDirectories
     outbox: Outbox
+    snapshots: SnapshotStore
+    builds: TemplateStore
     starts: asyncio.Semaphore
+    pause_reserve_mb: int = 0
+
+    def pause_room(
+        self, record: SandboxRecord, process: ProcessIdentity, *, files_only: bool
+    ) -> PauseRoom:
+        """The disk as a pause of this sandbox would find it. Raises OSError."""
+        wanted = 0 if files_only else min(record.ram_mb, resident_mb(process.pid))
+        available = disk_available_mb(self.directories.root)
+        return PauseRoom(available, wanted, self.pause_reserve_mb)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a sandbox starts from.
+
+    cold:     boot from files, the template's or the snapshot's
+    snapshot: of the paused sandbox that is continued
+    """
+
+    template: Template
+    identity: Identity
+    cold: bool = False
+    snapshot: Snapshot | None = None
+
+    @property
+    def present_token(self) -> str:
+        """What envd has for a token in the memory that is loaded, before it is told another."""
+        if self.cold:
+            return ""
+        source = self.snapshot or self.template.manifest
+        return source.envd_token or ""
 
 
 @dataclass(slots=True)
@@ -76,13 +124,7 @@ class Holdings:
     machine: Machine | None = None
 
     async def bring_up(
-        self,
-        record: SandboxRecord,
-        template: Template,
-        identity: Identity,
-        steps: Steps,
-        *,
-        cold: bool,
+        self, record: SandboxRecord, beginning: Beginning, steps: Steps
     ) -> SandboxRecord:
         """Take a slot, start the machine, make it this sandbox; the record that says so.
 
@@ -94,18 +136,30 @@ class Holdings:
         record = dataclasses.replace(record, slot=slot.index)
         with steps.measure("disk"):
             directory = self.host.directories.create(record)
-            source = template.blank_scratch if cold else template.scratch
-            await asyncio.to_thread(copy_sparse, source, directory / SCRATCH_FILE)
+            await asyncio.to_thread(self._provide_disk, beginning, directory / SCRATCH_FILE)
         with steps.measure("machine"):
-            place = self._surroundings(record, slot)
-            machine = await self._start(template, place, cold=cold)
-            self.machine = machine
-            record = dataclasses.replace(record, process=machine.identity)
-            self.host.directories.save(record)
+            record = await self._start(record, beginning, self._surroundings(record, slot))
+        failpoints.reach("resume-continued")
         with steps.measure("init"):
-            seconds = BOOT_READY_SECONDS if cold else CLONE_READY_SECONDS
-            answer = envd_client.initialize(slot, identity, seconds)
-            version = await unless_ended(machine, answer)
+            seconds = CLONE_READY_SECONDS if beginning.snapshot is None else RESUME_READY_SECONDS
+            record = await self.introduce(
+                record, beginning.identity, beginning.present_token, seconds
+            )
+        failpoints.reach("resume-initialized")
+        return record
+
+    async def introduce(
+        self, record: SandboxRecord, identity: Identity, present_token: str, seconds: float
+    ) -> SandboxRecord:
+        """Tell the machine who it is; the record with what it answers. A boot has its own time.
+
+        Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
+        """
+        if self.slot is None or self.machine is None:
+            raise MachineError("the sandbox holds no machine")
+        limit = BOOT_READY_SECONDS if record.booted else seconds
+        answer = envd_client.initialize(self.slot, identity, limit, present_token)
+        version = await unless_ended(self.machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
     async def take_again(self, record: SandboxRecord) -> None:
@@ -131,6 +185,7 @@ class Holdings:
         """
         if self.machine is not None:
             await self._stop(self.machine)
+            failpoints.reach("pause-ended")
         if self.slot is not None:
             slot, self.slot = self.slot, None
             await self._attempt("give back its slot", self.host.slots.release(slot))
@@ -140,12 +195,69 @@ class Holdings:
         if self.machine is not None:
             await self.machine.detach()
 
-    async def _start(self, template: Template, place: Surroundings, *, cold: bool) -> Machine:
-        if cold:
-            self.note("booted cold")
-            return await self.host.driver.boot(template.hardware, template.boot, place)
-        self.note(f"cloned from the snapshot of build {template.build_id}")
-        return await self.host.driver.restore(template.snapshot, place)
+    def _provide_disk(self, beginning: Beginning, scratch: Path) -> None:
+        if beginning.snapshot is None:
+            template = beginning.template
+            copy_sparse(template.boot_scratch if beginning.cold else template.scratch, scratch)
+            return
+        failpoints.reach("resume-begun")
+        os.link(self.host.snapshots.place(beginning.snapshot.sandbox_id).scratch, scratch)
+        failpoints.reach("resume-linked")
+
+    async def _start(
+        self, record: SandboxRecord, beginning: Beginning, place: Surroundings
+    ) -> SandboxRecord:
+        template, snapshot = beginning.template, beginning.snapshot
+        if snapshot is not None and not beginning.cold:
+            try:
+                return await self._continue(record, template, snapshot, place)
+            except SnapshotUnusable as error:
+                record = dataclasses.replace(record, notice=booted_from_files(str(error)))
+        elif not beginning.cold:
+            self.note(f"cloned from the snapshot of build {template.build_id}")
+            machine = await self.host.driver.restore(template.snapshot, place)
+            return await self._hold(record, machine)
+        self.note(record.notice or "booted cold")
+        await self._take_snapshot(record)
+        hardware = Hardware(record.vcpu, record.ram_mb)
+        machine = await self.host.driver.boot(hardware, template.boot, place)
+        return await self._hold(dataclasses.replace(record, booted=True), machine)
+
+    async def _continue(
+        self, record: SandboxRecord, template: Template, snapshot: Snapshot, place: Surroundings
+    ) -> SandboxRecord:
+        """Load the memory of the snapshot; it is taken in the last moment before it runs."""
+        held = dataclasses.replace(record, booted=not snapshot.based)
+
+        async def take(machine: Machine) -> None:
+            nonlocal held
+            failpoints.reach("resume-loaded")
+            held = await self._hold(held, machine)
+            failpoints.reach("resume-recorded")
+            await self._take_snapshot(held)
+
+        self.note(f"continued from the memory of execution {snapshot.execution_id}")
+        saved = self.host.snapshots.place(snapshot.sandbox_id).memory
+        await self.host.driver.restore(template.snapshot, place, saved, take)
+        return held
+
+    async def _hold(self, record: SandboxRecord, machine: Machine) -> SandboxRecord:
+        """Written down at once: a machine that no record names is ended at the next start."""
+        self.machine = machine
+        record = dataclasses.replace(record, process=machine.identity)
+        self.host.directories.save(record)
+        return record
+
+    async def _take_snapshot(self, record: SandboxRecord) -> None:
+        if not record.resumed:
+            return
+        ids = record.sandbox_id, record.execution_id
+        try:
+            await threads.run_to_end(lambda: self.host.snapshots.consume(*ids))
+        except asyncio.CancelledError:
+            await asyncio.to_thread(self.host.snapshots.put_back, *ids)
+            raise
+        failpoints.reach("resume-consumed")
 
     async def _stop(self, machine: Machine) -> None:
         while True:
@@ -171,6 +283,11 @@ class Holdings:
             uid=self.host.uid_base + slot.index,
             scratch=directory / SCRATCH_FILE,
         )
+
+
+def booted_from_files(reason: str) -> str:
+    """What a caller is told whose sandbox could not go on where it was."""
+    return f"it was booted from its files, all processes are new: {reason}"
 
 
 def machine_name(node: str, sandbox_id: str) -> str:

@@ -28,6 +28,8 @@ class SandboxRecord:
 
     slot is the index of its network slot, which also gives the VMM's uid. process is None until
     the VMM has been started. ended is the outcome once it is decided, with its reason.
+    resumed: it began with the snapshot of a run before. booted: its memory has no template build
+    for a base. notice says how it started otherwise than asked for.
     """
 
     sandbox_id: str
@@ -44,7 +46,13 @@ class SandboxRecord:
     envd_version: str = ""
     traffic_token: str | None = None
     envd_token: str | None = field(default=None, repr=False)
+    env_vars: dict[str, str] = field(default_factory=dict, repr=False)
     metadata: dict[str, str] = field(default_factory=dict)
+    auto_pause: bool = False
+    auto_pause_files_only: bool = False
+    resumed: bool = False
+    booted: bool = False
+    notice: str = ""
     running: bool = False
     process: ProcessIdentity | None = None
     ended: tuple[str, str] | None = None
@@ -59,12 +67,12 @@ class SandboxRecord:
     def from_json(cls, text: bytes) -> SandboxRecord:
         """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on anything else.
 
-        Fields that this version does not know are left out: a newer one may have written it.
+        Fields that this version does not know are left out, and those that it has added are as
+        they are by default: another one may have written it.
         """
         raw: dict[str, Any] = json.loads(text)
-        # Records that an older version wrote have none.
-        raw.setdefault("envd_token", None)
-        data = {field.name: raw[field.name] for field in dataclasses.fields(cls)}
+        names = {f.name for f in dataclasses.fields(cls)}
+        data = {name: value for name, value in raw.items() if name in names}
         process = data.pop("process")
         ended = data.pop("ended")
         return cls(

@@ -31,6 +31,8 @@ _SWEEP_AFTER_ENDS = 100
 _CONSOLE_LENGTH = 4000
 _REASON_LENGTH = 500
 _AT_ONCE = 4
+_SILENT = ("crashed", "paused")
+"""Outcomes with which the guest cannot answer any more."""
 
 
 class Guests(Protocol):
@@ -102,7 +104,7 @@ class Telemetry:
         """A sandbox is about to be stopped. Its machine may still be there for its last words."""
         run = self._runs.get(record.sandbox_id)
         outcome, reason = record.ended or ("", "")
-        if run is not None and outcome != "crashed":
+        if run is not None and outcome not in _SILENT:
             await run.watched.refresh(run.guest, self._turns, self._timing.last_words)
         await self._stop(record.sandbox_id)
         if outcome:
@@ -169,7 +171,8 @@ class Telemetry:
             await watched.resume()
         if not watched.ended:  # else a crash of the orchestrator came between then and now
             _note_outcome(watched, outcome, reason)
-        watched.forget_samples()
+        if outcome != "paused":
+            watched.forget_samples()
         self._ends += 1
         if self._ends % _SWEEP_AFTER_ENDS == 0:
             self._sweep_due.set()
@@ -207,7 +210,7 @@ def _note_outcome(watched: Watched, outcome: str, reason: str) -> None:
     first_line, _, console = reason.partition("\nconsole:\n")
     first_line = first_line[:_REASON_LENGTH]
     level = "error" if outcome == "crashed" else "info"
-    fields = {"event": "ended", "reason": first_line}
+    fields = {"event": "paused" if outcome == "paused" else "ended", "reason": first_line}
     if console:
         # ASCII, so that it has room on disk whatever the guest printed.
         tail = console[-_CONSOLE_LENGTH:].encode("ascii", "replace").decode("ascii")

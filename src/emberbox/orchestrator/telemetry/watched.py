@@ -187,7 +187,8 @@ class Watched:
 
     def _remember(self, entry: Entry) -> None:
         if entry.logger == ORCHESTRATOR:
-            self.ended = self.ended or entry.fields.get("event") == "ended"
+            event = entry.fields.get("event")
+            self.ended = (self.ended and event != "resumed") or event in ("ended", "paused")
             if execution_id := entry.fields.get("execution_id"):
                 self.executions.add(execution_id)
 

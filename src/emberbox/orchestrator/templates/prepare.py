@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,10 +11,13 @@ import structlog
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import OrchestratorError
 from emberbox.orchestrator.images import ensure_images
+from emberbox.orchestrator.templates import pins
 from emberbox.orchestrator.templates.store import TemplateSpec
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emberbox.orchestrator.images import ImageSet, ImageStore, OwnKernel
     from emberbox.orchestrator.machines.driver import Hardware
     from emberbox.orchestrator.readiness import Readiness
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_PIN_PREFIX = "template-"
 BASE_TEMPLATE_ID = "emberboxbasetemplate"
 
 
@@ -36,7 +37,11 @@ def base_template(hardware: Hardware, disk_mb: int) -> TemplateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Brings the template of this host up to date and offers it."""
+    """Brings the template of this host up to date and offers it.
+
+    `in_use` names the builds that sandboxes, running or paused, need: they stay, and with them
+    the images they were built on, though no new sandbox starts from them.
+    """
 
     spec: TemplateSpec
     images: ImageStore
@@ -44,7 +49,9 @@ class Preparation:
     catalog: TemplateCatalog
     builder: Builder
     readiness: Readiness
+    in_use: Callable[[], set[str]]
     own_kernel: OwnKernel | None = None
+    tidy_seconds: float = 60.0
 
     async def run(self) -> None:
         """Offer what is there at once; then make what this installation wants.
@@ -52,7 +59,6 @@ class Preparation:
         A build that still fits the VMM goes on serving while a newer one is made, and when that
         fails. Raises StartupError, OrchestratorError or OSError when there is none to offer.
         """
-        await asyncio.to_thread(self.templates.sweep)
         self._offer_present()
         try:
             await self._renew()
@@ -61,15 +67,25 @@ class Preparation:
                 raise
             _log.error("the template cannot be renewed, an older build goes on", reason=str(error))
 
+    async def keep_tidy(self) -> None:
+        """After `run`: remove older builds when the last sandbox that stands on one is gone."""
+        while True:
+            await asyncio.sleep(self.tidy_seconds)
+            try:
+                for offered in self.catalog.all():
+                    await self.drop_unused(offered)
+            except OSError as error:
+                _log.error("older builds were not removed", reason=str(error))
+
     async def _renew(self) -> None:
         # A thread that the program does not wait for: building takes minutes, and what is left
         # half made is swept by the next build.
         images = await asyncio.wrap_future(threads.start(self._ensure_images, "emberbox-images"))
         template = await self.builder.ensure(self.spec, images, self.readiness.report)
-        await asyncio.to_thread(self._pin, template)
+        await asyncio.to_thread(pins.pin, self.images, template)
         self.catalog.offer(template)
         self.readiness.done()
-        await self._drop_others(template)
+        await self.drop_unused(template)
 
     def _ensure_images(self) -> ImageSet:
         progress = _Reported(self.readiness)
@@ -79,33 +95,22 @@ class Preparation:
         usable = [
             template
             for template in self.templates.builds(self.spec)
-            if template.manifest.made_with == self.builder.driver.made_with
-            and all(Path(file).exists() for file in template.manifest.files.values())
+            if template.manifest.made_with == self.builder.driver.made_with and template.bootable
         ]
         if usable:
             self.catalog.offer(max(usable, key=lambda build: build.directory.stat().st_mtime))
             self.readiness.done()
 
-    def _pin(self, template: Template) -> None:
-        for image in template.manifest.images.values():
-            self.images.pin(image, _pin_name(template))
-
-    async def _drop_others(self, kept: Template) -> None:
-        """Running clones hold what they need of an older build open; no new one will start."""
-        others = [b for b in self.templates.builds(self.spec) if b.build_id != kept.build_id]
-        for other in others:
+    async def drop_unused(self, offered: Template) -> None:
+        """Remove older builds of the template that nothing stands on."""
+        builds = await asyncio.to_thread(self.templates.builds, self.spec)
+        needed = {offered.build_id} | await asyncio.to_thread(self.in_use)
+        for other in (build for build in builds if build.build_id not in needed):
             _log.info("removing an older build", template=self.spec.names[0], build=other.build_id)
             self.builder.driver.forget(other.snapshot)
             # Unlinking gigabytes, like waiting for the store's lock, is not for the event loop.
             await asyncio.to_thread(self.templates.remove, other)
-        await asyncio.to_thread(self._unpin_all_but, _pin_name(kept))
-
-    def _unpin_all_but(self, kept: str) -> None:
-        """By what is pinned, not by what was removed: a crash may have come between the two."""
-        for image in self.images.images():
-            for holder in self.images.pins(image.hash):
-                if holder.startswith(_PIN_PREFIX) and holder != kept:
-                    self.images.unpin(image.hash, holder)
+        await asyncio.to_thread(pins.unpin_gone, self.images, self.templates)
 
 
 class _Reported:
@@ -118,7 +123,3 @@ class _Reported:
         """Say what is being made."""
         percent = f" {fraction:.0%}" if fraction else ""
         self._readiness.report(f"images: {name}{percent}")
-
-
-def _pin_name(template: Template) -> str:
-    return f"{_PIN_PREFIX}{template.build_id}"

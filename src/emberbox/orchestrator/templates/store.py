@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ class TemplateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a build was made with. `images` maps the kind of each image to its content hash."""
+    """What a build was made with. `images` maps the kind of each image to its content hash.
+
+    checkpoint: it is a copy of a running sandbox; envd in its memory has that one's envd_token
+    memory:     without, sandboxes boot from its scratch disk
+    """
 
     build_id: str
     key: str
@@ -51,6 +55,9 @@ class Manifest:
     disk_mb: int
     images: dict[str, str]
     files: dict[str, str]
+    checkpoint: bool = False
+    memory: bool = True
+    envd_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,11 @@ class Template:
         return BootFiles(*(Path(files[kind]) for kind in ("kernel", "initrd", "root", "runtime")))
 
     @property
+    def bootable(self) -> bool:
+        """Whether all images that it was built on are still there."""
+        return all(Path(file).exists() for file in self.manifest.files.values())
+
+    @property
     def snapshot(self) -> MachineSnapshot:
         """What clones start from."""
         return MachineSnapshot(
@@ -90,9 +102,9 @@ class Template:
         return self.directory / SCRATCH_FILE
 
     @property
-    def blank_scratch(self) -> Path:
-        """An empty scratch disk."""
-        return self.directory / BLANK_FILE
+    def boot_scratch(self) -> Path:
+        """What a cold boot starts from: an empty disk, or the files of a checkpoint."""
+        return self.scratch if self.manifest.checkpoint else self.directory / BLANK_FILE
 
 
 def build_key(spec: TemplateSpec, images: dict[str, str], made_with: str) -> str:
@@ -125,6 +137,15 @@ class TemplateStore:
                 return template
         return None
 
+    def get(self, template_id: str, build_id: str) -> Template | None:
+        """A build by its ids, offered or not, if it is here and whole."""
+        return _load(self._root / template_id / build_id)
+
+    def all(self) -> list[Template]:
+        """Every whole build of every template."""
+        found = (_load(directory) for directory in sorted(self._root.glob("*/[!.]*")))
+        return [template for template in found if template is not None]
+
     def builds(self, spec: TemplateSpec) -> list[Template]:
         """All whole builds of a template."""
         found = []
@@ -143,7 +164,7 @@ class TemplateStore:
     def finish(self, spec: TemplateSpec, work: Path, manifest: Manifest) -> Template:
         """Give a whole build its name, durably."""
         text = json.dumps(dataclasses.asdict(manifest), indent=2).encode()
-        write_atomically(work / MANIFEST_FILE, text)
+        write_atomically(work / MANIFEST_FILE, text, 0o600)
         directory = work.with_name(manifest.build_id)
         work.rename(directory)
         sync_directory(directory.parent)
@@ -153,6 +174,15 @@ class TemplateStore:
         """Remove a build that nothing uses; the manifest goes first."""
         (template.directory / MANIFEST_FILE).unlink(missing_ok=True)
         shutil.rmtree(template.directory, ignore_errors=True)
+
+
+def _load(directory: Path) -> Template | None:
+    manifest = _read_manifest(directory / MANIFEST_FILE)
+    if manifest is None:
+        return None
+    hardware = Hardware(manifest.vcpu, manifest.ram_mb)
+    spec = TemplateSpec(directory.parent.name, (), hardware, manifest.disk_mb)
+    return Template(spec, directory, manifest)
 
 
 def _read_manifest(path: Path) -> Manifest | None:

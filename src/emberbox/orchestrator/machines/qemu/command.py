@@ -46,8 +46,16 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Guest memory: a memory file, the guest's own (`share`) or the image that it is a clone of."""
+
+    fd: int
+    share: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
-    """What a cold boot loads. A clone has none: its RAM holds the running kernel already.
+    """What a cold boot loads. A restored VM has none: its RAM holds the running kernel already.
 
     `clock` is what the guest kernel is told of this host's clock.
     """
@@ -64,8 +72,7 @@ class Command:
     name: str
     accelerator: str
     hardware: Hardware
-    ram_fd: int
-    share_ram: bool
+    memory: Memory
     monitor_fd: int
     tap_fd: int
     disks: tuple[Disk, ...]
@@ -76,7 +83,7 @@ class Command:
         """What the VMM's process must inherit."""
         kernel = (self.kernel.kernel_fd, self.kernel.initrd_fd) if self.kernel else ()
         disks = (disk.fd for disk in self.disks)
-        return (self.ram_fd, self.monitor_fd, self.tap_fd, *disks, *kernel)
+        return (self.memory.fd, self.monitor_fd, self.tap_fd, *disks, *kernel)
 
     def argv(self, binary: str) -> list[str]:
         """The arguments, `binary` first."""
@@ -89,6 +96,8 @@ class Command:
             *self._kernel(),
             *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-no-shutdown"),
+            # Device state is saved without this section, so it must not be asked for at loading.
+            *("-global", "migration.send-configuration=off"),
             *self._monitor(),
             *("-chardev", f"ringbuf,id=console,size={CONSOLE_BYTES}"),
             *("-serial", "chardev:console"),
@@ -111,16 +120,17 @@ class Command:
         return ("-accel", accelerator, "-cpu", cpu, "-smp", str(self.hardware.vcpu))
 
     def _memory(self) -> tuple[str, ...]:
-        share = "on" if self.share_ram else "off"
+        share = "on" if self.memory.share else "off"
         backend = (
             f"memory-backend-file,id=ram,size={self.hardware.ram_mb}M"
-            f",mem-path=/proc/self/fd/{self.ram_fd},share={share}"
+            f",mem-path=/proc/self/fd/{self.memory.fd},share={share}"
         )
         return ("-m", f"{self.hardware.ram_mb}M", "-object", backend)
 
     def _kernel(self) -> tuple[str, ...]:
         if self.kernel is None:
-            return ("-incoming", "defer")
+            # -S: only when its memory is whole may it run, whatever its state says it did.
+            return ("-incoming", "defer", "-S")
         return (
             *("-kernel", f"/proc/self/fd/{self.kernel.kernel_fd}"),
             *("-initrd", f"/proc/self/fd/{self.kernel.initrd_fd}"),
@@ -146,7 +156,7 @@ def shape(accelerator: str, hardware: Hardware) -> str:
     Snapshots are bound to every part of it: machine, CPU, devices and their order.
     """
     disks = tuple(Disk(serial, 0, serial != "scratch") for serial in ("root", "runtime", "scratch"))
-    command = Command("", accelerator, hardware, 0, True, 0, 0, disks, Kernel(0, 0))
+    command = Command("", accelerator, hardware, Memory(0, share=True), 0, 0, disks, Kernel(0, 0))
     return " ".join(command.argv("qemu"))
 
 

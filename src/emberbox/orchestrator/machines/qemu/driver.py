@@ -4,41 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator import threads
+from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
 from emberbox.orchestrator.images.clock import software_clock_options
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.kvm import kvm_groups
 from emberbox.orchestrator.machines.qemu import monitor as qmp
-from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, shape
+from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 from emberbox.orchestrator.machines.qemu.machine import (
+    MADE_WITH_FILE,
+    MEMORY_FILE,
+    OUTPUT_FILE,
     RAM_FILE,
     STATE_FILE,
     QemuMachine,
     connect,
-    migrate,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
+from emberbox.orchestrator.machines.qemu.saved_memory import SavedMemory, merge
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
+from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import (
+        BeforeRunning,
         BootFiles,
         DriverReport,
         MachineSnapshot,
         Surroundings,
     )
     from emberbox.orchestrator.processes import ProcessIdentity
-
-OUTPUT_FILE = "vmm.log"
 
 
 class QemuDriver:
@@ -73,35 +79,56 @@ class QemuDriver:
                     stack.enter_context(_opened(files.initrd)),
                     await asyncio.to_thread(self._clock_options),
                 )
-                identity = await self._spawn(hardware, files, place, ram, kernel)
-            monitor = await _connect_or_kill(identity, place.directory)
-        except BaseException:
-            os.close(ram)
-            raise
-        return QemuMachine(identity, monitor, place.directory / OUTPUT_FILE, ram)
-
-    async def restore(self, snapshot: MachineSnapshot, place: Surroundings) -> QemuMachine:
-        """Start a clone: the snapshot's RAM is mapped privately and its device state loaded."""
-        ram = await self._images.get(snapshot.directory / RAM_FILE)
-        try:
-            identity = await self._spawn(snapshot.hardware, snapshot.boot, place, ram, None)
+                memory = Memory(ram, share=True)
+                identity = await self._spawn(hardware, files, place, memory, kernel)
         finally:
             os.close(ram)
         monitor = await _connect_or_kill(identity, place.directory)
-        machine = QemuMachine(identity, monitor, place.directory / OUTPUT_FILE)
+        return QemuMachine(identity, monitor, place.directory)
+
+    async def restore(
+        self,
+        snapshot: MachineSnapshot,
+        place: Surroundings,
+        saved: Path | None = None,
+        before_running: BeforeRunning | None = None,
+    ) -> QemuMachine:
+        """Start a clone: the snapshot's RAM is mapped privately, what was saved is written over
+        it, and the device state loaded."""
+        with contextlib.ExitStack() as stack:
+            made_with, changes = snapshot.made_with, None
+            if saved is not None:
+                opening = SavedMemory.opened(saved / MEMORY_FILE)
+                changes = await threads.run_to_end(partial(stack.enter_context, opening))
+                made_with = changes.contents.made_with
+            self._require_same(made_with)
+            machine = await self._start(snapshot, place, changes)
+            try:
+                state = (saved or snapshot.directory) / STATE_FILE
+                await unless_ended(machine, machine.load(state, changes))
+                if before_running is not None:
+                    await before_running(machine)
+            except BaseException:
+                await machine.stop()
+                raise
         try:
-            with _opened(snapshot.directory / STATE_FILE) as state:
-                await unless_ended(machine, migrate(monitor, "incoming", state))
             await machine.resume()
         except BaseException:
-            await machine.stop()
+            if before_running is None:
+                await machine.stop()
             raise
         return machine
+
+    async def materialise(
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+    ) -> MachineSnapshot:
+        """Write the snapshot's RAM with what was saved over it, and the device state beside."""
+        return await threads.run_to_end(partial(_materialise, snapshot, saved, directory))
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> QemuMachine:
         """Reconnect to a QEMU that another orchestrator process started."""
         monitor = await connect(identity, place.directory)
-        return QemuMachine(identity, monitor, place.directory / OUTPUT_FILE)
+        return QemuMachine(identity, monitor, place.directory)
 
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Close the RAM image of a snapshot; clones that live have it open themselves."""
@@ -110,14 +137,40 @@ class QemuDriver:
     def _clock_options(self) -> str:
         return software_clock_options() if self._report.accelerator == "tcg" else ""
 
+    def _require_same(self, made_with: str) -> None:
+        if made_with != self.made_with:
+            raise SnapshotUnusable(
+                f"the memory was saved by another VMM than this host's:"
+                f" {made_with or 'unknown'}; here: {self.made_with}"
+            )
+
+    async def _start(
+        self, snapshot: MachineSnapshot, place: Surroundings, changes: SavedMemory | None
+    ) -> QemuMachine:
+        """A QEMU that waits to be loaded, on the base of what it will be."""
+        booted = changes is not None and not changes.contents.based
+        if booted:
+            ram = new_ram(snapshot.hardware.ram_mb)
+        else:
+            ram = await self._images.get(snapshot.directory / RAM_FILE)
+        try:
+            identity = await self._spawn(
+                snapshot.hardware, snapshot.boot, place, Memory(ram, share=booted), None
+            )
+        finally:
+            os.close(ram)
+        monitor = await _connect_or_kill(identity, place.directory)
+        return QemuMachine(identity, monitor, place.directory)
+
     async def _spawn(
         self,
         hardware: Hardware,
         files: BootFiles,
         place: Surroundings,
-        ram: int,
+        memory: Memory,
         kernel: Kernel | None,
     ) -> ProcessIdentity:
+        (place.directory / MADE_WITH_FILE).write_text(self.made_with)
         with contextlib.ExitStack() as stack:
             # Not in a thread: a descriptor that comes after a cancellation would be nobody's.
             tap = open_tap(place.slot)
@@ -127,8 +180,7 @@ class QemuDriver:
                 name=place.name,
                 accelerator=self._report.accelerator,
                 hardware=hardware,
-                ram_fd=ram,
-                share_ram=kernel is not None,
+                memory=memory,
                 monitor_fd=listener.fileno(),
                 tap_fd=tap,
                 disks=(
@@ -155,10 +207,14 @@ class QemuDriver:
 
 
 class RamImages:
-    """The RAM images that clones of this process's snapshots share, each loaded once."""
+    """The RAM images that clones share, loaded once for as long as they are in use.
 
-    def __init__(self) -> None:
-        self._descriptors: dict[Path, int] = {}
+    Each takes memory of the host as long as it is kept here: those used last are, `limit` of them.
+    """
+
+    def __init__(self, limit: int = 4) -> None:
+        self._limit = limit
+        self._descriptors: dict[Path, int] = {}  # the one used last is the last
         self._lock = asyncio.Lock()
 
     async def get(self, path: Path) -> int:
@@ -173,6 +229,9 @@ class RamImages:
                     self._descriptors[path] = await asyncio.to_thread(load_sealed, path)
                 except OSError as error:
                     raise MachineError(f"the RAM image {path} cannot be read: {error}") from error
+                if len(self._descriptors) > self._limit:
+                    self.forget(next(iter(self._descriptors)))
+            self._descriptors[path] = self._descriptors.pop(path)
             return os.dup(self._descriptors[path])
 
     def forget(self, path: Path) -> None:
@@ -193,6 +252,15 @@ async def _connect_or_kill(identity: ProcessIdentity, directory: Path) -> qmp.Mo
     except BaseException:
         await kill_and_wait(identity)
         raise
+
+
+def _materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
+    with SavedMemory.opened(saved / MEMORY_FILE) as changes:
+        merge(snapshot.directory / RAM_FILE, changes, directory / RAM_FILE)
+        state = changes.verified_state(saved / STATE_FILE)
+        made_with = changes.contents.made_with
+    write_atomically(directory / STATE_FILE, state, 0o600)
+    return dataclasses.replace(snapshot, directory=directory, made_with=made_with)
 
 
 @contextlib.contextmanager

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator import threads
+from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
+from emberbox.orchestrator.machines.driver import Saved
+from emberbox.orchestrator.machines.qemu import guest_memory, saved_memory
 from emberbox.orchestrator.machines.qemu.command import CONSOLE_BYTES
 from emberbox.orchestrator.machines.qemu.monitor import Monitor, event_data
 from emberbox.orchestrator.machines.qemu.ram import save_ram
@@ -17,13 +21,21 @@ from emberbox.shared.sidefile import sync_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from emberbox.orchestrator.machines.qemu.saved_memory import SavedMemory
     from emberbox.orchestrator.processes import ProcessIdentity
 
 STATE_FILE = "devices"
 RAM_FILE = "ram"
+MEMORY_FILE = "memory"
+"""What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
+from its base (of a saved machine)."""
+
+OUTPUT_FILE = "vmm.log"
+MADE_WITH_FILE = "made-with"
+"""In the run directory: what QEMU prints, and what it was started with."""
 
 MIGRATION_SECONDS = 30.0
-"""Loading or saving device state takes milliseconds; this is for a starved host."""
+"""Loading device state takes milliseconds; this is for a starved host."""
 
 _COMPLAINTS_BYTES = 2048
 _OUTPUT_BYTES = 1 << 20
@@ -35,17 +47,15 @@ _FINISHED = frozenset({"completed", "failed", "cancelled"})
 class QemuMachine:
     """A running QEMU, driven through its control socket.
 
-    `ram_fd` is the guest's memory when this machine was booted; a clone has none of its own.
-    It is closed with the machine.
+    `directory` is its run directory. All else that is needed later is asked of the process, so
+    that an adopted machine can do what a new one can.
     """
 
-    def __init__(
-        self, identity: ProcessIdentity, monitor: Monitor, output: Path, ram_fd: int | None = None
-    ) -> None:
+    def __init__(self, identity: ProcessIdentity, monitor: Monitor, directory: Path) -> None:
         self._identity = identity
         self._monitor = monitor
-        self._output = output
-        self._ram_fd = ram_fd
+        self._directory = directory
+        self._output = directory / OUTPUT_FILE
         self._console = b""
 
     @property
@@ -61,18 +71,30 @@ class QemuMachine:
         """Let the vCPUs run."""
         await self._monitor.execute("cont")
 
+    async def save(self, directory: Path) -> Saved:
+        """Write device state and what the memory differs from its base."""
+        await self._require_paused()
+        await self._save_devices(directory / STATE_FILE)
+        return await threads.run_to_end(partial(self._save_memory, directory))
+
     async def snapshot(self, directory: Path) -> None:
-        """Write device state and RAM of the paused machine."""
-        if self._ram_fd is None:
-            raise MachineError("a clone's memory is not a file of its own: it cannot be snapshot")
-        state = os.open(directory / STATE_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        """Write device state and RAM."""
+        await self._require_paused()
+        await self._save_devices(directory / STATE_FILE)
+        await threads.run_to_end(partial(self._save_ram, directory))
+
+    async def load(self, state: Path, memory: SavedMemory | None) -> None:
+        """Take on the memory, if there is any, and the device state of a saved machine.
+
+        For a QEMU that was started to be loaded. Raises MachineError, OSError.
+        """
+        if memory is not None:
+            await threads.run_to_end(partial(self._load_memory, state, memory))
+        fd = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await migrate(self._monitor, "outgoing", state)
-            os.fsync(state)
+            await _load_devices(self._monitor, fd)
         finally:
-            os.close(state)
-        await asyncio.to_thread(save_ram, self._ram_fd, directory / RAM_FILE)
-        sync_directory(directory)
+            os.close(fd)
 
     async def console(self) -> str:
         """The last 64 KiB of the guest's console, then what QEMU itself complained of."""
@@ -127,18 +149,63 @@ class QemuMachine:
 
     async def _is_shut_down(self) -> bool:
         try:
-            status = await self._monitor.execute("query-status")
+            return await self._status() == "shutdown"
         except MachineGone:
             raise
         except MachineError:
             return False  # a starved host: the event will tell
-        return bool(status["status"] == "shutdown")
+
+    async def _status(self) -> str:
+        return str((await self._monitor.execute("query-status"))["status"])
+
+    async def _require_paused(self) -> None:
+        status = await self._status()
+        if status != "paused":
+            raise MachineError(f"only a paused VM can be saved; this one is in state {status}")
+
+    async def _save_devices(self, path: Path) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            async with self._monitor.lent(fd) as name:
+                # live: for Xen's own migration, which lets go of the disks.
+                await self._monitor.execute("xen-save-devices-state", filename=name, live=False)
+        finally:
+            os.close(fd)
+
+    def _save_memory(self, directory: Path) -> Saved:
+        made_with = self._made_with()
+        state = (directory / STATE_FILE).read_bytes()
+        with guest_memory.opened(self._identity) as memory:
+            size = saved_memory.save(memory, made_with, state, directory / MEMORY_FILE)
+        _sync(directory)
+        return Saved(made_with, memory_bytes=size, state_bytes=len(state))
+
+    def _save_ram(self, directory: Path) -> None:
+        with guest_memory.opened(self._identity) as memory:
+            if not memory.mapping.shared:
+                raise MachineError("a clone's memory is not a file of its own: save it instead")
+            with memory.file() as ram:
+                save_ram(ram, directory / RAM_FILE)
+        _sync(directory)
+
+    def _load_memory(self, state: Path, saved: SavedMemory) -> None:
+        saved.verified_state(state)
+        with guest_memory.opened(self._identity) as memory:
+            if memory.mapping.size != saved.contents.ram_bytes:
+                raise SnapshotUnusable(
+                    f"{saved.contents.ram_bytes} bytes of memory were saved;"
+                    f" this VM has {memory.mapping.size}"
+                )
+            saved.load(memory.write)
+
+    def _made_with(self) -> str:
+        try:
+            return (self._directory / MADE_WITH_FILE).read_text()
+        except FileNotFoundError:  # started by a version that did not write it
+            return ""
 
     async def _let_go(self) -> None:
         await self._monitor.close()
-        if self._ram_fd is not None:
-            os.close(self._ram_fd)
-            self._ram_fd = None
 
     def _complaints(self) -> str:
         with contextlib.suppress(OSError), self._output.open("rb") as output:
@@ -147,21 +214,13 @@ class QemuMachine:
         return ""
 
 
-async def migrate(monitor: Monitor, direction: str, state: int) -> None:
-    """Save or load the device state through a descriptor; RAM stays where it is.
-
-    `x-ignore-shared` leaves out of the stream the memory that is a file of ours.
-    Raises MachineError with QEMU's reason.
-    """
-    capabilities = [
-        {"capability": "x-ignore-shared", "state": True},
-        {"capability": "events", "state": True},
-    ]
-    await monitor.execute("migrate-set-capabilities", capabilities=capabilities)
+async def _load_devices(monitor: Monitor, state: int) -> None:
+    await monitor.execute(
+        "migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}]
+    )
     await monitor.hand_over(state, "state")
-    command = "migrate" if direction == "outgoing" else "migrate-incoming"
     async with monitor.events("MIGRATION") as events:
-        await monitor.execute(command, uri="fd:state")
+        await monitor.execute("migrate-incoming", uri="fd:state")
         try:
             async with asyncio.timeout(MIGRATION_SECONDS):
                 async for event in events:
@@ -173,7 +232,17 @@ async def migrate(monitor: Monitor, direction: str, state: int) -> None:
     if status != "completed":
         details = await monitor.execute("query-migrate")
         reason = details.get("error-desc", status)
-        raise MachineError(f"QEMU could not move its device state ({direction}): {reason}")
+        raise MachineError(f"QEMU could not load the device state: {reason}")
+
+
+def _sync(directory: Path) -> None:
+    """The device state, which QEMU wrote, and the names of all."""
+    fd = os.open(directory / STATE_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_directory(directory)
 
 
 async def connect(identity: ProcessIdentity, directory: Path) -> Monitor:

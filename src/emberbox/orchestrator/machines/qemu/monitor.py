@@ -26,7 +26,11 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
 def listen(directory: Path) -> socket.socket:
-    """The socket that QEMU inherits. Connections wait in its backlog until QEMU serves them."""
+    """The socket that QEMU inherits. Connections wait in its backlog until QEMU serves them.
+
+    That of an earlier QEMU in the directory, which has ended, is replaced.
+    """
+    (directory / SOCKET_NAME).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with _short_name(directory) as name:
         listener.bind(name)
@@ -74,11 +78,19 @@ class Monitor:
 
     async def hand_over(self, fd: int, name: str) -> None:
         """Give QEMU a descriptor under a name."""
-        try:
-            self._client.send_fd_scm(fd)
-        except (QMPError, OSError) as error:
-            raise MachineGone("QEMU ended while it was handed a file") from error
+        self._send(fd)
         await self.execute("getfd", fdname=name)
+
+    @contextlib.asynccontextmanager
+    async def lent(self, fd: int) -> AsyncIterator[str]:
+        """A path by which QEMU can open a descriptor, with its access mode, inside the block."""
+        self._send(fd)
+        added = await self.execute("add-fd")
+        try:
+            yield f"/dev/fdset/{added['fdset-id']}"
+        finally:
+            with contextlib.suppress(MachineError):
+                await self.execute("remove-fd", fdset_id=added["fdset-id"])
 
     @contextlib.asynccontextmanager
     async def events(self, *names: str) -> AsyncIterator[EventListener]:
@@ -90,6 +102,13 @@ class Monitor:
         """Close the connection; QEMU goes on."""
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self._client.disconnect()
+
+    def _send(self, fd: int) -> None:
+        """The next command takes it."""
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as error:
+            raise MachineGone("QEMU ended while it was handed a file") from error
 
 
 def event_data(event: Message) -> dict[str, Any]:

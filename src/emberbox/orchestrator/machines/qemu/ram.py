@@ -16,12 +16,15 @@ from emberbox.orchestrator.images.disks import copy_data
 if TYPE_CHECKING:
     from pathlib import Path
 
+RAM_NAME = "emberbox-ram"
+"""Of every memory file, as /proc shows it."""
+
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def new_ram(size_mb: int) -> int:
     """An empty, writable memory file of that size. The caller closes the descriptor."""
-    fd = os.memfd_create("emberbox-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create(RAM_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size_mb << 20)
     return fd
 
@@ -40,7 +43,7 @@ def load_sealed(path: Path) -> int:
     """Read a saved RAM image into a sealed memory file, ready to be mapped by clones."""
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fd = os.memfd_create("emberbox-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = os.memfd_create(RAM_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             copy_data(source, fd)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)

@@ -16,13 +16,15 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_KILLED: _ClassVar[Outcome]
     OUTCOME_EXPIRED: _ClassVar[Outcome]
     OUTCOME_CRASHED: _ClassVar[Outcome]
+    OUTCOME_PAUSED: _ClassVar[Outcome]
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_KILLED: Outcome
 OUTCOME_EXPIRED: Outcome
 OUTCOME_CRASHED: Outcome
+OUTCOME_PAUSED: Outcome
 
 class SandboxConfig(_message.Message):
-    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "allow_internet_access", "traffic_access_token")
+    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "allow_internet_access", "snapshot", "auto_pause", "auto_pause_filesystem_only", "traffic_access_token")
     class EnvVarsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +47,9 @@ class SandboxConfig(_message.Message):
     ENVD_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOW_INTERNET_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    AUTO_PAUSE_FIELD_NUMBER: _ClassVar[int]
+    AUTO_PAUSE_FILESYSTEM_ONLY_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     template_id: str
     build_id: str
@@ -54,8 +59,11 @@ class SandboxConfig(_message.Message):
     envd_access_token: str
     execution_id: str
     allow_internet_access: bool
+    snapshot: bool
+    auto_pause: bool
+    auto_pause_filesystem_only: bool
     traffic_access_token: str
-    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., auto_pause: _Optional[bool] = ..., auto_pause_filesystem_only: _Optional[bool] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
 
 class SandboxCreateRequest(_message.Message):
     __slots__ = ("sandbox", "end_time", "filesystem_boot")
@@ -76,12 +84,14 @@ class Step(_message.Message):
     def __init__(self, name: _Optional[str] = ..., milliseconds: _Optional[float] = ...) -> None: ...
 
 class SandboxCreateResponse(_message.Message):
-    __slots__ = ("sandbox", "steps")
+    __slots__ = ("sandbox", "steps", "notice")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     sandbox: RunningSandbox
     steps: _containers.RepeatedCompositeFieldContainer[Step]
-    def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+    notice: str
+    def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class RunningSandbox(_message.Message):
     __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata")
@@ -167,6 +177,95 @@ class SandboxDeleteRequest(_message.Message):
 class SandboxDeleteResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SandboxPauseRequest(_message.Message):
+    __slots__ = ("sandbox_id", "execution_id", "filesystem_only", "require_healthy_guest")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_HEALTHY_GUEST_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    execution_id: str
+    filesystem_only: bool
+    require_healthy_guest: bool
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ..., require_healthy_guest: _Optional[bool] = ...) -> None: ...
+
+class SandboxPauseResponse(_message.Message):
+    __slots__ = ("sandbox",)
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    sandbox: PausedSandbox
+    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ...) -> None: ...
+
+class PausedSandbox(_message.Message):
+    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "vcpu", "ram_mb", "disk_mb", "envd_version", "metadata", "paused_at", "memory", "memory_bytes", "disk_bytes")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    RAM_MB_FIELD_NUMBER: _ClassVar[int]
+    DISK_MB_FIELD_NUMBER: _ClassVar[int]
+    ENVD_VERSION_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_AT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    execution_id: str
+    template_id: str
+    build_id: str
+    vcpu: int
+    ram_mb: int
+    disk_mb: int
+    envd_version: str
+    metadata: _containers.ScalarMap[str, str]
+    paused_at: _timestamp_pb2.Timestamp
+    memory: bool
+    memory_bytes: int
+    disk_bytes: int
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., memory: _Optional[bool] = ..., memory_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
+
+class ListPausedRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPausedResponse(_message.Message):
+    __slots__ = ("sandboxes",)
+    SANDBOXES_FIELD_NUMBER: _ClassVar[int]
+    sandboxes: _containers.RepeatedCompositeFieldContainer[PausedSandbox]
+    def __init__(self, sandboxes: _Optional[_Iterable[_Union[PausedSandbox, _Mapping]]] = ...) -> None: ...
+
+class SandboxCheckpointRequest(_message.Message):
+    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "filesystem_only")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_ONLY_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    execution_id: str
+    template_id: str
+    build_id: str
+    filesystem_only: bool
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ...) -> None: ...
+
+class SandboxCheckpointResponse(_message.Message):
+    __slots__ = ("template", "memory_bytes", "disk_bytes")
+    TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    template: Template
+    memory_bytes: int
+    disk_bytes: int
+    def __init__(self, template: _Optional[_Union[Template, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
 
 class EventsRequest(_message.Message):
     __slots__ = ("after",)
@@ -341,6 +440,18 @@ class ShutdownResponse(_message.Message):
     SANDBOXES_ENDED_FIELD_NUMBER: _ClassVar[int]
     sandboxes_ended: int
     def __init__(self, sandboxes_ended: _Optional[int] = ...) -> None: ...
+
+class TemplateDeleteRequest(_message.Message):
+    __slots__ = ("template_id", "build_id")
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    template_id: str
+    build_id: str
+    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ...) -> None: ...
+
+class TemplateDeleteResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class TemplateListRequest(_message.Message):
     __slots__ = ()

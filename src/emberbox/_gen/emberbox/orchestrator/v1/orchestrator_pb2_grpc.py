@@ -54,6 +54,21 @@ class SandboxServiceStub:
                 request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxUpdateRequest.SerializeToString,
                 response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxUpdateResponse.FromString,
                 _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/emberbox.orchestrator.v1.SandboxService/Pause',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxPauseRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxPauseResponse.FromString,
+                _registered_method=True)
+        self.ListPaused = channel.unary_unary(
+                '/emberbox.orchestrator.v1.SandboxService/ListPaused',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ListPausedRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ListPausedResponse.FromString,
+                _registered_method=True)
+        self.Checkpoint = channel.unary_unary(
+                '/emberbox.orchestrator.v1.SandboxService/Checkpoint',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxCheckpointRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxCheckpointResponse.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/emberbox.orchestrator.v1.SandboxService/Delete',
                 request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxDeleteRequest.SerializeToString,
@@ -121,8 +136,35 @@ class SandboxServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pause(self, request, context):
+        """Writes a running sandbox to disk and ends its VM; answers when the snapshot is whole and
+        durable. Repeating the call for the same execution joins the first, or gets its result.
+        NOT_FOUND            it does not run here
+        ALREADY_EXISTS       another execution of it runs here
+        RESOURCE_EXHAUSTED   the disk would not hold it; the sandbox runs on untouched
+        INTERNAL             writing failed; the sandbox runs on
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPaused(self, request, context):
+        """The paused sandboxes on this host. Create with `snapshot` continues one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Checkpoint(self, request, context):
+        """Makes a template build of a running sandbox, which continues. Errors as of Pause.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Delete(self, request, context):
-        """Ends a sandbox; answers when its processes are gone. NOT_FOUND when there is none.
+        """Ends a sandbox, running or paused; answers when its processes and its snapshot are gone.
+        NOT_FOUND when there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +230,21 @@ def add_SandboxServiceServicer_to_server(servicer, server):
                     servicer.Update,
                     request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxUpdateRequest.FromString,
                     response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxUpdateResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxPauseRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxPauseResponse.SerializeToString,
+            ),
+            'ListPaused': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPaused,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ListPausedRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ListPausedResponse.SerializeToString,
+            ),
+            'Checkpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.Checkpoint,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxCheckpointRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxCheckpointResponse.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -328,6 +385,87 @@ class SandboxService:
             '/emberbox.orchestrator.v1.SandboxService/Update',
             emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxUpdateRequest.SerializeToString,
             emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxUpdateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.SandboxService/Pause',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxPauseRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxPauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPaused(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.SandboxService/ListPaused',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ListPausedRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ListPausedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Checkpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.SandboxService/Checkpoint',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxCheckpointRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.SandboxCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -662,6 +800,11 @@ class TemplateServiceStub:
                 request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateListRequest.SerializeToString,
                 response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateListResponse.FromString,
                 _registered_method=True)
+        self.Delete = channel.unary_unary(
+                '/emberbox.orchestrator.v1.TemplateService/Delete',
+                request_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateDeleteRequest.SerializeToString,
+                response_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateDeleteResponse.FromString,
+                _registered_method=True)
 
 
 class TemplateServiceServicer:
@@ -673,6 +816,14 @@ class TemplateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Delete(self, request, context):
+        """Removes a build that a checkpoint made. FAILED_PRECONDITION while a sandbox, running or
+        paused, stands on it and could not go on without it; NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TemplateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -680,6 +831,11 @@ def add_TemplateServiceServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateListRequest.FromString,
                     response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateListResponse.SerializeToString,
+            ),
+            'Delete': grpc.unary_unary_rpc_method_handler(
+                    servicer.Delete,
+                    request_deserializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateDeleteRequest.FromString,
+                    response_serializer=emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateDeleteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -709,6 +865,33 @@ class TemplateService:
             '/emberbox.orchestrator.v1.TemplateService/List',
             emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateListRequest.SerializeToString,
             emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Delete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.orchestrator.v1.TemplateService/Delete',
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateDeleteRequest.SerializeToString,
+            emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2.TemplateDeleteResponse.FromString,
             options,
             channel_credentials,
             insecure,

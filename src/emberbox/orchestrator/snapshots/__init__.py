@@ -1,0 +1,3 @@
+"""Paused sandboxes on this host: what their snapshots record, and where they are kept."""
+
+from __future__ import annotations
