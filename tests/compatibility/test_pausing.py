@@ -247,7 +247,7 @@ async def test_a_private_one_is_resumed_for_those_who_have_its_tokens(
         assert (await client.get("/", headers={**headers, **token})).status_code == 502
     assert (await box.get_info()).state == SandboxState.RUNNING
     await box.pause()
-    assert (await box.commands.run("echo by envd's token")).stdout == "by envd's token\n"
+    assert (await box.commands.run("echo by its token")).stdout == "by its token\n"
 
 
 @covers("Sandbox.create", "Sandbox.connect")

@@ -63,7 +63,7 @@ async def test_a_sandbox_of_a_snapshot(sdk: Sdk, new_box: Callable[..., Any]) ->
     await box.kill()
     assert await sdk.Sandbox.delete_snapshot(snapshot.snapshot_id) is True
     assert await source.delete_snapshot(snapshot.snapshot_id) is False
-    with pytest.raises(SandboxException, match=r"404: template .* not found"):
+    with pytest.raises(SandboxException, match="404"):
         await sdk.Sandbox.create(snapshot.snapshot_id)
 
 
@@ -78,9 +78,9 @@ async def test_names_and_tags(sdk: Sdk, new_box: Callable[..., Any]) -> None:
     second = await box.create_snapshot(name)
     await box.files.write("version", "3")
     third = await box.create_snapshot(name=name)
-    assert (first.snapshot_id, first.names) == (f"default/{name}:v1", [f"default/{name}"])
+    assert (first.snapshot_id, first.names) == (f"default/{name}:v1", [f"default/{name}:v1"])
     assert second == third
-    assert second.snapshot_id == f"default/{name}:default"
+    assert (second.snapshot_id, second.names) == (f"default/{name}:default", [f"default/{name}"])
     for reference, version in ((f"{name}:v1", "1"), (name, "3"), (second.snapshot_id, "3")):
         assert await (await new_box(reference)).files.read("version") == version
     both = [second.snapshot_id, first.snapshot_id]

@@ -130,7 +130,7 @@ covers(
       const first = await Sandbox.createSnapshot(box.sandboxId);
       await box.files.write("/dev/shm/kept", "named");
       const named = await box.createSnapshot({ name: `${name}:v1` });
-      assert.deepEqual(named, { snapshotId: `default/${name}:v1`, names: [`default/${name}`] });
+      assert.deepEqual(named, { snapshotId: `default/${name}:v1`, names: [`default/${name}:v1`] });
       const ids = [named.snapshotId, first.snapshotId];
       assert.deepEqual(await drained(box.listSnapshots({ limit: 1 })), ids);
       assert.deepEqual(await drained(Sandbox.listSnapshots({ sandboxId: box.sandboxId })), ids);
