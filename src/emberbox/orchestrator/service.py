@@ -205,6 +205,7 @@ class InfoService(pb_grpc.InfoServiceServicer):
     ) -> pb.ServiceInfoResponse:
         """A reading of this moment."""
         total, available = admission.memory_mb()
+        pool = self._sandboxes.pool
         return pb.ServiceInfoResponse(
             node_id=self._node_id,
             version=version("emberbox"),
@@ -217,6 +218,9 @@ class InfoService(pb_grpc.InfoServiceServicer):
             disk_available_mb=admission.disk_available_mb(self._state),
             ready=self._readiness.ready,
             status=self._readiness.status,
+            pool_ready=pool.ready,
+            pool_making=pool.making,
+            pool_wanted=pool.wanted,
         )
 
 
@@ -280,6 +284,7 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
+        group=request.queue_group,
     )
 
 

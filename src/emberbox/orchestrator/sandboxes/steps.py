@@ -16,6 +16,10 @@ class Steps:
     def __init__(self) -> None:
         self.taken: list[tuple[str, float]] = []
 
+    def rounded(self) -> dict[str, float]:
+        """For people."""
+        return {name: round(milliseconds, 1) for name, milliseconds in self.taken}
+
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Time the block, also when it fails."""

@@ -66,14 +66,16 @@ class SandboxConfig(_message.Message):
     def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., auto_pause: _Optional[bool] = ..., auto_pause_filesystem_only: _Optional[bool] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
 
 class SandboxCreateRequest(_message.Message):
-    __slots__ = ("sandbox", "end_time", "filesystem_boot")
+    __slots__ = ("sandbox", "end_time", "filesystem_boot", "queue_group")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     FILESYSTEM_BOOT_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_GROUP_FIELD_NUMBER: _ClassVar[int]
     sandbox: SandboxConfig
     end_time: _timestamp_pb2.Timestamp
     filesystem_boot: bool
-    def __init__(self, sandbox: _Optional[_Union[SandboxConfig, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filesystem_boot: _Optional[bool] = ...) -> None: ...
+    queue_group: str
+    def __init__(self, sandbox: _Optional[_Union[SandboxConfig, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., filesystem_boot: _Optional[bool] = ..., queue_group: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "milliseconds")
@@ -404,7 +406,7 @@ class ServiceInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServiceInfoResponse(_message.Message):
-    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status")
+    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status", "pool_ready", "pool_making", "pool_wanted")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DRIVER_FIELD_NUMBER: _ClassVar[int]
@@ -416,6 +418,9 @@ class ServiceInfoResponse(_message.Message):
     DISK_AVAILABLE_MB_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    POOL_READY_FIELD_NUMBER: _ClassVar[int]
+    POOL_MAKING_FIELD_NUMBER: _ClassVar[int]
+    POOL_WANTED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     version: str
     driver: str
@@ -427,7 +432,10 @@ class ServiceInfoResponse(_message.Message):
     disk_available_mb: int
     ready: bool
     status: str
-    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ...) -> None: ...
+    pool_ready: int
+    pool_making: int
+    pool_wanted: int
+    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ..., pool_ready: _Optional[int] = ..., pool_making: _Optional[int] = ..., pool_wanted: _Optional[int] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
     __slots__ = ("keep_sandboxes",)
