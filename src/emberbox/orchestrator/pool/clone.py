@@ -14,7 +14,7 @@ from emberbox.orchestrator.pool.rehearsal import nobody, rehearse
 from emberbox.orchestrator.sandboxes.holdings import Beginning, Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
-from emberbox.orchestrator.sandboxes.steps import Steps
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

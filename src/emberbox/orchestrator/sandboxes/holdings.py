@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
     from emberbox.orchestrator.sandboxes.starts import StartQueue
-    from emberbox.orchestrator.sandboxes.steps import Steps
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.snapshots.store import SnapshotStore
     from emberbox.orchestrator.templates.store import Template, TemplateStore
+    from emberbox.shared.steps import Steps
 
 _log = structlog.get_logger(__name__)
 

@@ -40,8 +40,8 @@ from emberbox.orchestrator.sandboxes.lifecycle import (
     State,
     Suspend,
 )
-from emberbox.orchestrator.sandboxes.steps import Steps
 from emberbox.orchestrator.sandboxes.suspending import Suspension, let_run
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -68,6 +68,8 @@ class Sandbox:
     def __init__(self, host: Host, record: SandboxRecord) -> None:
         self.record = record
         self.steps = Steps()
+        self.way = ""
+        """How it was started: "pool", "clone", "boot" or "resume"; empty when it was adopted."""
         self._host = host
         self._life = Lifecycle(record.sandbox_id, time.time, record.resumed)
         self._holdings = Holdings(host, self._life.note)
@@ -104,6 +106,7 @@ class Sandbox:
         AdmissionRefused when that would take too long; then nothing has begun.
         """
         starts, clone = self._host.starts, beginning.clone
+        self.way = _way(beginning)
         if clone is None:
             self._spawn(self._start(self._bring_up(beginning, starts.join(group))))
         else:
@@ -151,14 +154,14 @@ class Sandbox:
                 self._life.note(f"the warm clone {name} was of no use: {error}")
             else:
                 return
+            self.way = "clone"
             await self._holdings.give_back()
             await asyncio.to_thread(clone.discard)
             await asyncio.to_thread(self._host.directories.remove, self.record.sandbox_id)
         await self._bring_up(beginning, self._host.starts.join(group))
 
     def _tell_steps(self) -> None:
-        taken = self.steps.rounded()
-        total = round(sum(taken.values()), 1)
+        taken, total = self.steps.rounded(), round(self.steps.total, 1)
         self._life.note(f"ready after {total} ms, of which in ms: {taken}")
         _log.info("ready", sandbox_id=self.record.sandbox_id, milliseconds=total, steps=taken)
 
@@ -481,6 +484,14 @@ class Sandbox:
             self._settled.succeed(None)
         else:
             self._settled.fail(_killed_while_starting())
+
+
+def _way(beginning: Beginning) -> str:
+    if beginning.clone is not None:
+        return "pool"
+    if beginning.cold:
+        return "boot"
+    return "resume" if beginning.snapshot is not None else "clone"
 
 
 def _killed_while_starting() -> MachineError:

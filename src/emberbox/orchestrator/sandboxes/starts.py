@@ -149,5 +149,5 @@ class StartQueue:
             f"the host starts {self._at_once} sandboxes at once and {why}"
             f" (EMBERBOX_CONCURRENT_STARTS={self._at_once},"
             f" EMBERBOX_START_WAIT={self._longest_wait:g})",
-            retry_after=wait,
+            retry_after=max(1.0, wait - self._longest_wait),
         )
