@@ -85,20 +85,8 @@ def run(*arguments: str, status: int = 0) -> str:
 def test_a_table_for_people(address: str) -> None:
     heads, pooled, adopted, last = run("--orchestrator", address).splitlines()
     assert heads.split("  ")[0] == "ID"
-    assert pooled.split() == [
-        "ipooled",
-        "running",
-        "pool",
-        "21.3",
-        "2026-11-27",
-        "12:00:00",
-        "2026-11-27",
-        "12:00:00",
-        "claim",
-        "1.3,",
-        "init",
-        "20.0",
-    ]
+    assert pooled.split()[:4] == ["ipooled", "running", "pool", "21.3"]
+    assert pooled.endswith("2026-11-27 12:00:00  2026-11-27 12:00:00  claim 1.3, init 20.0")
     assert adopted.split()[:4] == ["iadopted", "running", "-", "-"]
     assert last == "2 sandboxes; warm clones: 3 ready, 1 being made, 4 wanted"
 

@@ -71,7 +71,7 @@ class StartQueue:
         """
         wait = self.expected_wait(group)
         if wait > self._longest_wait:
-            raise self._refusal(f"this one would have to wait {wait:.0f} s", wait)
+            raise self._refusal(f"this one would have to wait {wait:.3g} s", wait)
         turn = Turn(self, group)
         self._waiting.setdefault(group, deque()).append(turn)
         self._proceed()
