@@ -38,6 +38,7 @@ from emberbox.orchestrator.sandboxes.beginning import clonable
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
+from emberbox.orchestrator.sandboxes.share import open_shares
 from emberbox.orchestrator.sandboxes.starts import StartQueue
 from emberbox.orchestrator.service import (
     HostService,
@@ -128,6 +129,9 @@ class Orchestrator:
             snapshots=SnapshotStore(paths.snapshots),
             builds=store,
             starts=StartQueue(settings.concurrent_starts, settings.start_wait),
+            shares=open_shares(
+                settings.cgroup_parent, network.tag, paths.orchestrator, settings.vm_io_mb_s
+            ),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
@@ -144,7 +148,7 @@ class Orchestrator:
             images=images,
             templates=store,
             catalog=templates,
-            builder=Builder(network.tag, settings.first_uid, driver, slots, store),
+            builder=Builder(network.tag, settings.first_uid, driver, slots, store, host.shares),
             readiness=readiness,
             in_use=sandboxes.builds_in_use,
             own_kernel=settings.own_kernel,
@@ -193,6 +197,7 @@ class Orchestrator:
         self.telemetry.start()  # knowing who lives
         stack.push_async_callback(self.sandboxes.detach_all)
         await self.slots.reclaim(in_use)
+        self.host.shares.sweep(in_use)
         await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
         stack.push_async_callback(self.feed.close)
         await self.data_proxy.start()
@@ -225,6 +230,7 @@ class Orchestrator:
     async def _close_slots(self) -> None:
         in_use = {s.slot_index for s in self.sandboxes if s.slot_index is not None}
         await self.slots.close(keep=in_use)
+        self.host.shares.close()
 
     async def _shut_down(self, stop: asyncio.Event, *, keep: bool) -> int:
         ended = 0 if keep else await self.sandboxes.end_all("the host was shut down")

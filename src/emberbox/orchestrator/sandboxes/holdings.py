@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, priority, threads
+from emberbox.orchestrator import envd_client, failpoints, threads
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
@@ -27,6 +27,7 @@ from emberbox.orchestrator.sandboxes.admission import (
     resident_mb,
 )
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
+from emberbox.orchestrator.sandboxes.share import Share, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,6 +71,7 @@ class Host:
     """What all sandboxes of this host share.
 
     starts:           who may start next
+    shares:           what each VM may take
     pause_reserve_mb: what a pause leaves free on the disk
     """
 
@@ -83,6 +85,7 @@ class Host:
     snapshots: SnapshotStore
     builds: TemplateStore
     starts: StartQueue
+    shares: Shares = field(default_factory=Shares)
     pause_reserve_mb: int = 0
 
     def pause_room(
@@ -146,6 +149,7 @@ class Holdings:
     note: Callable[[str], None]
     ahead: bool = False
     slot: Slot | None = None
+    share: Share = field(default_factory=Share)
     machine: Machine | None = None
 
     async def bring_up(
@@ -159,6 +163,8 @@ class Holdings:
             slot = await self.host.slots.acquire(EgressPolicy(internet=record.internet))
         self.slot = slot
         record = dataclasses.replace(record, slot=slot.index)
+        with steps.measure("share"):
+            self.share = self.host.shares.of(slot.index, Hardware(record.vcpu, record.ram_mb))
         with steps.measure("disk"):
             directory = self.host.directories.create(record)
             await asyncio.to_thread(self._provide_disk, beginning, directory / SCRATCH_FILE)
@@ -184,14 +190,17 @@ class Holdings:
         with steps.measure("claim"):
             given = await clone.handed_over()
             self.slot, given.slot = given.slot, None
+            self.share, given.share = given.share, Share()
             self.machine, given.machine = given.machine, None
             slot, machine = self.both()
             record = dataclasses.replace(record, slot=slot.index, process=machine.identity)
             machine.moved(self.host.directories.take_over(clone.directory, record))
-            priority.raise_again(machine.identity)
+            self.share.come_forward(machine.identity)
+            failpoints.reach("claim-moved")
         self.note(f"made of the warm clone {clone.directory.name}")
         with steps.measure("init"):
             record = await self.introduce(record, identity, "", CLAIM_READY_SECONDS)
+            failpoints.reach("claim-initialized")
         with steps.measure("egress"):
             await self.host.slots.set_policy(slot, EgressPolicy(internet=record.internet))
         return record
@@ -225,6 +234,8 @@ class Holdings:
             return
         try:
             self.slot = await self.host.slots.adopt(record.slot)
+            self.share = self.host.shares.of(record.slot, Hardware(record.vcpu, record.ram_mb))
+            self.share.add(process.pid)
             place = self._surroundings(record, self.slot)
             self.machine = await self.host.driver.adopt(process, place)
         except (OrchestratorError, OSError, ValueError) as error:
@@ -240,6 +251,8 @@ class Holdings:
             await self._stop(self.machine)
             self.machine = None
             failpoints.reach("pause-ended")
+        share, self.share = self.share, Share()
+        await self._attempt("remove its control group", share.remove())
         if self.slot is not None:
             slot, self.slot = self.slot, None
             await self._attempt("give back its slot", self.host.slots.release(slot))
@@ -299,7 +312,7 @@ class Holdings:
         """Written down at once: a machine that no record names is ended at the next start."""
         self.machine = machine
         if self.ahead:
-            priority.lower(machine.identity)
+            self.share.give_way(machine.identity)
         record = dataclasses.replace(record, process=machine.identity)
         self.host.directories.save(record)
         return record
@@ -338,6 +351,7 @@ class Holdings:
             slot=slot,
             uid=self.host.uid_base + slot.index,
             scratch=directory / SCRATCH_FILE,
+            share=self.share,
         )
 
 
