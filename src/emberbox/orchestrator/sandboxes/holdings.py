@@ -26,6 +26,7 @@ from emberbox.orchestrator.sandboxes.admission import (
     disk_available_mb,
     resident_mb,
 )
+from emberbox.orchestrator.sandboxes.beginning import booted_from_files
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 from emberbox.orchestrator.sandboxes.share import Share, Shares
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.network.pool import SlotPool
     from emberbox.orchestrator.outbox import Outbox
     from emberbox.orchestrator.processes import ProcessIdentity
+    from emberbox.orchestrator.sandboxes.beginning import Beginning, WarmClone
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
     from emberbox.orchestrator.sandboxes.starts import StartQueue
     from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -95,47 +97,6 @@ class Host:
         wanted = 0 if files_only else min(record.ram_mb, resident_mb(process.pid))
         available = disk_available_mb(self.directories.root)
         return PauseRoom(available, wanted, self.pause_reserve_mb)
-
-
-class WarmClone(Protocol):
-    """A clone of the template that runs already and is nobody's yet, as its new owner sees it."""
-
-    @property
-    def directory(self) -> Path:
-        """Its run directory, called as it is in the pool."""
-
-    async def handed_over(self) -> Holdings:
-        """What it holds, when it is warm; from now on that is the caller's to give back.
-
-        Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
-        """
-
-    def discard(self) -> None:
-        """Remove what is left of its directory; for threads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What a sandbox starts from.
-
-    cold:     boot from files, the template's or the snapshot's
-    snapshot: of the paused sandbox that is continued
-    clone:    a warm one, to be made this sandbox
-    """
-
-    template: Template
-    identity: Identity
-    cold: bool = False
-    snapshot: Snapshot | None = None
-    clone: WarmClone | None = None
-
-    @property
-    def present_token(self) -> str:
-        """What envd has for a token in the memory that is loaded, before it is told another."""
-        if self.cold:
-            return ""
-        source = self.snapshot or self.template.manifest
-        return source.envd_token or ""
 
 
 @dataclass(slots=True)
@@ -353,11 +314,6 @@ class Holdings:
             scratch=directory / SCRATCH_FILE,
             share=self.share,
         )
-
-
-def booted_from_files(reason: str) -> str:
-    """What a caller is told whose sandbox could not go on where it was."""
-    return f"it was booted from its files, all processes are new: {reason}"
 
 
 def machine_name(node: str, sandbox_id: str) -> str:
