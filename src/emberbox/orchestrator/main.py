@@ -294,6 +294,7 @@ def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
             directory=paths.orchestrator / "data-proxy",
             feed_socket=paths.orchestrator / "routes.sock",
             secret_file=settings.secret_file,
+            api_address=settings.api_internal_address,
             host=settings.data_host,
             port=settings.data_port,
             workers=settings.data_workers,

@@ -23,6 +23,7 @@ GRPC_RETRY_AFTER_KEY = "retry-after"
 """gRPC trailing metadata: seconds after which a call that was refused may succeed."""
 
 API_PORT = 3000
+API_INTERNAL_PORT = 3001
 CLIENT_PROXY_PORT = 3002
 CLIENT_PROXY_HEALTH_PORT = 3003
 ORCHESTRATOR_PORT = 8080
