@@ -23,12 +23,13 @@ from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.processes import identify, kill_and_wait
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import (
+    Beginning,
     choose_start,
     choose_way,
     new_record,
     resumed_record,
 )
-from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
+from emberbox.orchestrator.sandboxes.holdings import machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 from emberbox.orchestrator.snapshots.store import is_execution_id

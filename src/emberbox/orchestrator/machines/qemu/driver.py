@@ -199,6 +199,7 @@ class QemuDriver:
                 groups=kvm_groups() if self._report.accelerator == "kvm" else (),
                 netns=place.slot.netns_path,
                 output=place.directory / OUTPUT_FILE,
+                share=place.share,
             )
             try:
                 return await spawn(command.argv(self._binary), command.descriptors, confinement)
