@@ -16,6 +16,7 @@ from emberbox.proxying.replies import Reply
 if TYPE_CHECKING:
     from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
+    from emberbox.proxying.sides import ClientUser
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -33,19 +34,24 @@ class ClientState(enum.Enum):
     CLOSED = enum.auto()
 
 
+_IDLE, _HEAD, _BUSY = ClientState.IDLE, ClientState.HEAD, ClientState.BUSY
+_LINGERING, _CLOSED = ClientState.LINGERING, ClientState.CLOSED
+
+
 class ClientConnection(asyncio.Protocol):
     """Serialises pipelined requests: the next is looked at when the one before is answered."""
 
     __slots__ = (
         "_deadline",
         "_engine",
-        "_exchange",
         "_full",
         "_held",
         "_loop",
         "_pumping",
+        "_reading",
         "_timer",
         "_transport",
+        "_user",
         "ahead",
         "closing",
         "finished",
@@ -57,12 +63,14 @@ class ClientConnection(asyncio.Protocol):
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._exchange: Exchange | None = None
+        self._user: ClientUser | None = None
+        """The exchange or the tunnel that takes what comes."""
         self.ahead = b""
         """What was read and is not taken yet."""
         self._held = False
         self._full = False
         self._pumping = False
+        self._reading = True
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self.peer = ""
@@ -70,7 +78,7 @@ class ClientConnection(asyncio.Protocol):
         """The present answer is the last one on this connection."""
         self.finished = False
         """The client sends no more; it may still wait for answers."""
-        self.state = ClientState.IDLE
+        self.state = _IDLE
 
     # What the event loop does.
 
@@ -85,7 +93,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Add to what is not yet taken, and go on."""
-        if self.state in (ClientState.LINGERING, ClientState.CLOSED):
+        if self.state in (_LINGERING, _CLOSED):
             return
         self.ahead = self.ahead + data if self.ahead else data
         self.pump()
@@ -93,11 +101,11 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep the connection for the answer if the client waits for one."""
         self.finished = True
-        exchange = self._exchange
-        if exchange is None:
+        user = self._user
+        if user is None:
             return False
-        if exchange.request_done:
-            exchange.client_finished()
+        if user.request_done:
+            user.client_finished()
         else:
             self._give_up_if_cut_short()
         return self._transport is not None and not self._transport.is_closing()
@@ -105,27 +113,27 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not keep up."""
         self._full = True
-        if self._exchange is not None:
-            self._exchange.client_full(True)
+        if self._user is not None:
+            self._user.client_full(True)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        if self._exchange is not None:
-            self._exchange.client_full(False)
+        if self._user is not None:
+            self._user.client_full(False)
         self._full = False
         self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, which ends its upstream."""
-        self.state = ClientState.CLOSED
+        self.state = _CLOSED
         self._transport = None
         self.ahead = b""
         self._engine.forget(self)
         if self._timer is not None:
             self._timer.cancel()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.client_lost(exc)
+        user, self._user = self._user, None
+        if user is not None:
+            user.client_lost(exc)
 
     @property
     def unsent(self) -> int:
@@ -142,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
     def write_pieces(self, pieces: list[Piece]) -> None:
         """Send several pieces of data."""
         if self._transport is not None:
-            self._transport.writelines(pieces)
+            sockets.write_pieces(self._transport, pieces)
 
     def write_eof(self) -> None:
         """Say that no more comes."""
@@ -154,21 +162,25 @@ class ClientConnection(asyncio.Protocol):
         self._held = held
         self._read_or_not()
 
+    def hand_over(self, user: ClientUser) -> None:
+        """The exchange has become a tunnel."""
+        self._user = user
+
     def await_upgrade(self) -> None:
         """Give up after a while unless the exchange has passed the end on by then."""
         self._expect_within(self._engine.limits.undecided_upgrade)
 
     def reset(self) -> None:
         """Close with RST."""
-        self._exchange = None
-        self.state = ClientState.CLOSED
+        self._user = None
+        self.state = _CLOSED
         if self._transport is not None:
             sockets.reset(self._transport)
 
     def close(self) -> None:
         """Close after what is queued is sent."""
-        self._exchange = None
-        self.state = ClientState.CLOSED
+        self._user = None
+        self.state = _CLOSED
         if self._transport is not None:
             # A client that never reads its answer must not keep the connection for ever.
             if self._transport.get_write_buffer_size():
@@ -183,8 +195,8 @@ class ClientConnection(asyncio.Protocol):
         if self.finished:
             self.close()
             return
-        self._exchange = None
-        self.state = ClientState.LINGERING
+        self._user = None
+        self.state = _LINGERING
         self.ahead = b""
         self._held = False
         self._read_or_not()
@@ -193,20 +205,19 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_over(self, keep_alive: bool) -> None:
         """Go on with the next request, which may have come already."""
-        self._exchange = None
+        self._user = None
+        self._held = False
         if not keep_alive or self.closing:
             if self.ahead:
                 self.linger()
             else:
                 self.close()
-            return
-        self._held = False
-        if self.finished and not self.ahead:
+        elif self.finished and not self.ahead:
             self.close()
-            return
-        self.state = ClientState.IDLE
-        self._deadline = self._loop.time() + self._engine.limits.idle_timeout
-        self.pump()
+        else:
+            self.state = _IDLE
+            self._deadline = self._loop.time() + self._engine.limits.idle_timeout
+            self.pump()
 
     # Cutting out requests.
 
@@ -222,42 +233,40 @@ class ClientConnection(asyncio.Protocol):
             self._pumping = False
         if self.finished:
             self._give_up_if_cut_short()
-        self._read_or_not()
+        if self.ahead or not self._reading:
+            self._read_or_not()
 
     def _give_up_if_cut_short(self) -> None:
         """End what can never be whole: the client finished in the middle of a message."""
-        exchange = self._exchange
-        if exchange is None:
-            if self.state is ClientState.HEAD:
+        user = self._user
+        if user is None:
+            if self.state is _HEAD:
                 self.close()
-        elif exchange.takes_data and not self.ahead and not exchange.request_done:
-            (self.close if exchange.answer_done else self.reset)()
-            exchange.client_lost(None)
+        elif user.takes_data and not self.ahead and not user.request_done:
+            (self.close if user.answer_done else self.reset)()
+            user.client_lost(None)
 
     def _step(self) -> bool:
         """Take one request head, or what the exchange takes. False: nothing can go on now."""
-        exchange = self._exchange
-        if exchange is None:
-            return self._may_take_head() and self._take_head()
-        if not exchange.takes_data:
+        user = self._user
+        if user is None:
+            # A client that does not read its answers gets no more of them to pile up.
+            may_take = not self._full and (self.state is _IDLE or self.state is _HEAD)
+            return may_take and self._take_head()
+        if not user.takes_data:
             return False
         data, self.ahead = self.ahead, b""
-        try:
-            rest = exchange.feed(data)
-        except BadMessageError as error:
-            exchange.broken_request(error)
+        rest = user.feed(data)
+        if rest is None:
             return False
-        if self.state is not ClientState.CLOSED:
+        if self.state is not _CLOSED:
             self.ahead = rest
         return True
 
-    def _may_take_head(self) -> bool:
-        """A client that does not read its answers gets no more of them to pile up."""
-        return self.state in (ClientState.IDLE, ClientState.HEAD) and not self._full
-
     def _take_head(self) -> bool:
-        # RFC 9112, 2.2: a client may send an empty line before its request.
-        data = self.ahead.removeprefix(b"\r\n")
+        data = self.ahead
+        if data.startswith(b"\r\n"):  # RFC 9112, 2.2: one empty line before a request is ignored
+            data = data[2:]
         end = data.find(_HEAD_END)
         if (len(data) if end < 0 else end) > self._engine.limits.request_head:
             self._refuse(BadMessageError("the request head is too long", 431))
@@ -265,22 +274,22 @@ class ClientConnection(asyncio.Protocol):
         if end < 0:
             self._wait_for_head()
             return False
-        end += len(_HEAD_END)
+        end += 4
         self.ahead = data[end:]
         try:
             request = parse_request_head(data[:end])
         except BadMessageError as error:
             self._refuse(error)
             return False
-        self.state = ClientState.BUSY
+        self.state = _BUSY
         self._deadline = math.inf
-        self._exchange = exchange = Exchange(self._engine, self, request)
+        self._user = exchange = Exchange(self._engine, self, request)
         exchange.start()
         return True
 
     def _wait_for_head(self) -> None:
-        if self.state is ClientState.IDLE:
-            self.state = ClientState.HEAD
+        if self.state is _IDLE:
+            self.state = _HEAD
             self._expect_within(self._engine.limits.header_timeout)
 
     def _refuse(self, error: BadMessageError) -> None:
@@ -289,11 +298,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_or_not(self) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing() or self.finished:
-            return
         wanted = not self._held and len(self.ahead) <= self._engine.limits.read_ahead
-        if wanted != transport.is_reading():
-            (transport.resume_reading if wanted else transport.pause_reading)()
+        if wanted is self._reading or transport is None or self.finished:
+            return
+        self._reading = wanted
+        (transport.resume_reading if wanted else transport.pause_reading)()
 
     # Time.
 
@@ -315,9 +324,9 @@ class ClientConnection(asyncio.Protocol):
         )
 
     def _expire(self) -> None:
-        if self.state is ClientState.HEAD:
+        if self.state is _HEAD:
             self._refuse(BadMessageError("the request head took too long", 408))
-        elif self._exchange is not None and not self._exchange.holds_client_end:
+        elif self._user is not None and not self._user.holds_client_end:
             self._deadline = math.inf
         elif self._transport is not None:
             self._transport.abort()
@@ -330,20 +339,20 @@ class ClientConnection(asyncio.Protocol):
         An upstream that is not read needs no such look: what it sent before it ended is still to
         be forwarded. Nor does a client that finished before all it sent could be taken.
         """
-        exchange, transport = self._exchange, self._transport
-        if exchange is None or transport is None or transport.is_closing():
+        user, transport = self._user, self._transport
+        if user is None or transport is None or transport.is_closing():
             return
         if transport.is_reading() and not self.finished:
             return
         if sockets.has_failed(transport):
-            self._exchange = None
+            self._user = None
             transport.abort()
-            exchange.client_lost(ConnectionResetError())
-        elif self._holds_unseen_end(exchange, transport):
+            user.client_lost(ConnectionResetError())
+        elif self._holds_unseen_end(user, transport):
             self.await_upgrade()
 
-    def _holds_unseen_end(self, exchange: Exchange, transport: asyncio.Transport) -> bool:
-        waits = exchange.holds_client_end and self._deadline == math.inf
+    def _holds_unseen_end(self, user: ClientUser, transport: asyncio.Transport) -> bool:
+        waits = user.holds_client_end and self._deadline == math.inf
         return waits and sockets.has_finished(transport)
 
     # The end of the process.
@@ -356,5 +365,5 @@ class ClientConnection(asyncio.Protocol):
     def finish_soon(self) -> None:
         """Take no further request; close when the present one is answered."""
         self.closing = True
-        if self.state is ClientState.IDLE and not self.ahead:
+        if self.state is _IDLE and not self.ahead:
             self.close()

@@ -35,55 +35,50 @@ class Pool:
     def take(self, key: PoolKey) -> UpstreamConnection | None:
         """The connection used last that is still good."""
         idle = self._idle.get(key)
-        oldest = self._clock() - self._idle_timeout
         while idle:
             connection = idle.pop()
-            connection.on_idle_end = None
-            if connection.idle_since > oldest and self._is_alive(connection):
+            connection.shelf = None
+            if self._is_good(connection):
                 return connection
             connection.abort()
-        self._idle.pop(key, None)
         return None
 
-    def _is_alive(self, connection: UpstreamConnection) -> bool:
+    def _is_good(self, connection: UpstreamConnection) -> bool:
         """Ask the kernel, but not about one just used: a system call each would be too many."""
-        recent = self._clock() - connection.idle_since < _TRUSTED
-        return recent or connection.is_quiet()
+        age = self._clock() - connection.idle_since
+        return age < _TRUSTED or (age < self._idle_timeout and connection.is_quiet())
 
     def put(self, key: PoolKey, connection: UpstreamConnection) -> None:
         """Keep a connection that nobody uses."""
-        idle = self._idle.setdefault(key, [])
+        idle = self._idle.get(key)
+        if idle is None:
+            idle = self._idle[key] = []
         if len(idle) >= self._per_key:
             connection.close()
             return
         connection.idle_since = self._clock()
-        connection.on_idle_end = lambda ended: self._forget(key, ended)
+        connection.shelf = idle
         idle.append(connection)
 
     def sweep(self) -> None:
-        """Close what has been idle for too long."""
+        """Close what has been idle for too long, and forget keys that have nothing."""
         oldest = self._clock() - self._idle_timeout
-        for key in list(self._idle):
-            for connection in [c for c in self._idle[key] if c.idle_since <= oldest]:
-                self._forget(key, connection)
+        for key, idle in list(self._idle.items()):
+            for connection in [c for c in idle if c.idle_since <= oldest]:
+                idle.remove(connection)
+                connection.shelf = None
                 connection.close()
+            if not idle:
+                del self._idle[key]
 
     def drop(self, first: str) -> None:
         """Close the connections of every key that begins with `first`."""
         for key in [key for key in self._idle if key[0] == first]:
             for connection in self._idle.pop(key):
-                connection.on_idle_end = None
+                connection.shelf = None
                 connection.abort()
 
     def close(self) -> None:
         """Close everything."""
         for first in {key[0] for key in self._idle}:
             self.drop(first)
-
-    def _forget(self, key: PoolKey, connection: UpstreamConnection) -> None:
-        connection.on_idle_end = None
-        idle = self._idle.get(key, [])
-        if connection in idle:
-            idle.remove(connection)
-        if not idle:
-            self._idle.pop(key, None)

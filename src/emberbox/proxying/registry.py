@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 class Ends(Protocol):
     """Something that lives no longer than its sandbox."""
 
-    execution_id: str
+    @property
+    def execution_id(self) -> str:
+        """The run of the sandbox that it belongs to."""
+        ...
 
     def sandbox_ended(self, reply: Reply) -> None:
         """Reset the client; `reply` is for one whose answer has not begun."""
@@ -26,7 +29,11 @@ class Registry:
 
     def add(self, sandbox_id: str, exchange: Ends) -> None:
         """Remember an exchange until `remove`."""
-        self._live.setdefault(sandbox_id, set()).add(exchange)
+        live = self._live.get(sandbox_id)
+        if live is None:
+            self._live[sandbox_id] = {exchange}
+        else:
+            live.add(exchange)
 
     def remove(self, sandbox_id: str, exchange: Ends) -> None:
         """Forget an exchange; it may have been forgotten before."""

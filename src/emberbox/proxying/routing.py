@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from emberbox.proxying.errors import BadRouteError, NoRouteError
@@ -26,12 +26,12 @@ _CONTROL_ROUTES = frozenset(
 )
 _PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z")
 """Paths that are what they seem, as nearly all are."""
+_LONGEST_REMEMBERED = 256
 _DECODINGS = 8
 """Layers of percent-encoding that are taken off; what still holds some is not served by envd."""
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxAddress:
+class SandboxAddress(NamedTuple):
     """A port of a sandbox as a request names it."""
 
     sandbox_id: str
@@ -45,13 +45,15 @@ def parse_route(request: RequestHead) -> SandboxAddress:
     not name a sandbox will do, so that a proxy works under whatever name it is reached by.
     Raises BadRouteError, or NoRouteError when nothing is named, with one of the protocol's texts.
     """
-    host = _HOST_PORT.sub(b"", request.host.lower())
-    label, dot, _ = host.partition(b".")
+    return _address(*request.fields.routing)
+
+
+@lru_cache(maxsize=4096)
+def _address(host: bytes, sandbox_id: bytes | None, port: bytes | None) -> SandboxAddress:
+    label, dot, _ = _HOST_PORT.sub(b"", host).partition(b".")
     match = _SANDBOX_LABEL.match(label)
     if match is not None and dot:
         return SandboxAddress(match.group(2).decode(), _port(match.group(1)))
-    sandbox_id = request.get(b"e2b-sandbox-id")
-    port = request.get(b"e2b-sandbox-port")
     if match is None and (sandbox_id is not None or port is not None):
         return _from_headers(sandbox_id, port)
     text = _why_not(label, dot)
@@ -60,12 +62,13 @@ def parse_route(request: RequestHead) -> SandboxAddress:
 
 def is_control_route(target: bytes) -> bool:
     """Whether envd might take the path of `target` for a route of the host's, however spelled."""
-    return _cleaned(target).strip(b"/").lower() in _CONTROL_ROUTES
+    path = target.partition(b"?")[0]
+    return _is_control_path(path) if len(path) <= _LONGEST_REMEMBERED else _leads_to_control(path)
 
 
 def cleaned_path(target: bytes) -> str:
     """The path of `target`, decoded, without empty and dot segments."""
-    return _cleaned(target).decode("utf-8", "replace")
+    return _cleaned(target.partition(b"?")[0]).decode("utf-8", "replace")
 
 
 def is_envd(address: SandboxAddress) -> bool:
@@ -96,8 +99,14 @@ def _why_not(label: bytes, dot: bytes) -> str:
     return "Invalid sandbox ID" if port.isdigit() else "Invalid sandbox port"
 
 
-def _cleaned(target: bytes) -> bytes:
-    path = target.partition(b"?")[0]
+def _leads_to_control(path: bytes) -> bool:
+    return _cleaned(path).strip(b"/").lower() in _CONTROL_ROUTES
+
+
+_is_control_path = lru_cache(maxsize=1024)(_leads_to_control)
+
+
+def _cleaned(path: bytes) -> bytes:
     if _PLAIN_PATH.match(path):
         return path
     for _ in range(_DECODINGS):

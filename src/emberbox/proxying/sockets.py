@@ -12,10 +12,25 @@ from emberbox.shared.errors import StartupError
 if TYPE_CHECKING:
     import asyncio
 
+    from emberbox.proxying.bodies import Piece
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _BACKLOG = 4096
+_SMALL = 16 * 1024
+_MANY = 16
+"""Bytes up to which, and pieces from which on, joining costs less than an I/O vector."""
 _KEEPALIVE_IDLE = 60
 """Seconds after which a silent client is probed: one that vanished is found in minutes."""
+
+
+def write_pieces(transport: asyncio.Transport, pieces: list[Piece]) -> None:
+    """Send several pieces of data by one system call, small ones as one buffer."""
+    if len(pieces) == 1:
+        transport.write(pieces[0])
+    elif len(pieces) > _MANY or sum(map(len, pieces)) <= _SMALL:
+        transport.write(b"".join(pieces))
+    else:
+        transport.writelines(pieces)
 
 
 def reset(transport: asyncio.Transport) -> None:

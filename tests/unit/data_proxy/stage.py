@@ -1,8 +1,9 @@
-"""Both proxies in one process, in front of guests that live on addresses 127.1.0.N."""
+"""Both proxies in one process, in front of guests that live on addresses 127.x.0.N."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
@@ -11,6 +12,7 @@ from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.orchestrator.data_proxy.messages import Delete, Put, Route
 from emberbox.orchestrator.data_proxy.worker import Worker
 from emberbox.proxying.limits import Limits
+from tests.stack import LANE
 from tests.unit.proxying.peers import Backend, Bench, Connection, Handler, echo
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from emberbox.proxying.engine import Engine
 
 SECRET = "s" * 64
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 ENVD_TEST_PORT = 49983
 
 
@@ -97,8 +100,11 @@ class Envd:
 
 
 def guest_address(number: int) -> str:
-    """All of 127.0.0.0/8 is this machine: each guest has its own address, and all ports."""
-    return f"127.1.0.{number}"
+    """All of 127.0.0.0/8 is this machine: each guest has its own address, and all ports.
+
+    Test runs and their worker processes have different ones.
+    """
+    return f"127.{1 + 8 * LANE + _WORKER}.0.{number}"
 
 
 def request(number: int, port: int = 8000, *fields: str, path: str = "/") -> bytes:

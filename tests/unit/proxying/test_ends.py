@@ -130,9 +130,19 @@ async def test_answer_that_breaks_off_resets_the_client(
 
 
 async def test_malformed_chunk_of_the_answer_resets_the_client(bench: Bench) -> None:
-    broken = HEAD_OF_CHUNKS + b"zz\r\n"
-    client = await bench.connect(await bench.proxied(await bench.backend(answering(broken))))
+    go_on = asyncio.Event()
+
+    async def break_later(connection: Connection) -> None:
+        await connection.read_message()
+        await connection.send(HEAD_OF_CHUNKS)
+        await go_on.wait()
+        await connection.send(b"zz\r\n")
+
+    client = await bench.connect(await bench.proxied(await bench.backend(break_later)))
     await client.send(GET)
+    await client.read_head()
+    assert await client.read_chunk() == b"half"
+    go_on.set()
     assert await client.ended() == "reset"
 
 
@@ -145,6 +155,7 @@ async def test_malformed_chunk_of_the_answer_resets_the_client(bench: Bench) -> 
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+        HEAD_OF_CHUNKS + b"zz\r\n",
     ],
 )
 async def test_backend_that_never_answers_properly_is_a_closed_port(
@@ -219,12 +230,26 @@ async def test_client_without_an_answer_is_told_that_the_sandbox_ended(bench: Be
     silent = Silent(b"")
     engine, port = await bench.serve(FixedResolver([await bench.backend(silent)], pooled=False))
     client = await bench.connect(port)
-    await client.send(GET)
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n")
     await silent.reached.wait()
     engine.registry.end("i0", "e0", not_found("i0"))
     answer = await client.read_message()
     assert answer.status == 502
     assert answer.body == b'{"sandboxId":"i0","message":"The sandbox was not found","code":502}'
+
+
+async def test_request_that_may_be_repeated_is_routed_anew_when_its_sandbox_ended(
+    bench: Bench,
+) -> None:
+    silent = Silent(b"")
+    resolver = FixedResolver([await bench.backend(silent)], pooled=False)
+    engine, port = await bench.serve(resolver)
+    client = await bench.connect(port)
+    await client.send(GET)
+    await silent.reached.wait()
+    resolver.backends = [await bench.echo()]
+    engine.registry.end("i0", "e0", not_found("i0"))
+    assert (await client.read_message()).status == 200
 
 
 async def test_draining_finishes_what_runs_and_closes_what_is_idle(bench: Bench) -> None:
