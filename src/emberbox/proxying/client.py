@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from typing import TYPE_CHECKING, cast
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from emberbox.proxying import sockets
+from emberbox.proxying.connection import Connection
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.exchange import Exchange
 from emberbox.proxying.heads import parse_request_head
 from emberbox.proxying.replies import Reply
 
 if TYPE_CHECKING:
-    from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
     from emberbox.proxying.sides import ClientUser
-
-_HEAD_END = b"\r\n\r\n"
 
 
 class ClientState(enum.Enum):
@@ -38,7 +37,10 @@ _IDLE, _HEAD, _BUSY = ClientState.IDLE, ClientState.HEAD, ClientState.BUSY
 _LINGERING, _CLOSED = ClientState.LINGERING, ClientState.CLOSED
 
 
-class ClientConnection(asyncio.Protocol):
+_TOO_LONG = BadMessageError("the request head is too long", 431)
+
+
+class ClientConnection(Connection):
     """Serialises pipelined requests: the next is looked at when the one before is answered."""
 
     __slots__ = (
@@ -48,21 +50,21 @@ class ClientConnection(asyncio.Protocol):
         "_held",
         "_loop",
         "_pumping",
-        "_reading",
         "_timer",
-        "_transport",
         "_user",
         "ahead",
         "closing",
         "finished",
+        "number",
         "peer",
+        "requests",
         "state",
     )
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.outbox)
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._user: ClientUser | None = None
         """The exchange or the tunnel that takes what comes."""
         self.ahead = b""
@@ -70,10 +72,13 @@ class ClientConnection(asyncio.Protocol):
         self._held = False
         self._full = False
         self._pumping = False
-        self._reading = True
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self.peer = ""
+        self.number = 0
+        """Of the connection, in this process."""
+        self.requests = 0
+        """How many heads came."""
         self.closing = False
         """The present answer is the last one on this connection."""
         self.finished = False
@@ -84,16 +89,20 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Expect the first request within the header time-out."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._engine.limits.write_high_water)
-        self.peer = sockets.peer_of(self._transport)
+        opened = self.attach(transport, self._engine.limits.write_high_water)
+        self.peer = sockets.peer_of(opened)
         self.closing = self._engine.draining
-        self._engine.connections.add(self)
+        self.number = self._engine.admit(self)
         self._expect_within(self._engine.limits.header_timeout)
 
     def data_received(self, data: bytes) -> None:
-        """Add to what is not yet taken, and go on."""
-        if self.state in (_LINGERING, _CLOSED):
+        """Begin an exchange, or add to what is not yet taken, and go on."""
+        if self.state is _IDLE and not self.ahead and not self._full:
+            end = data.find(b"\r\n\r\n") + 4
+            if end == len(data):  # one request without a body, as most come
+                self._begin(data)
+                return
+        elif self.state is _LINGERING or self.state is _CLOSED:
             return
         self.ahead = self.ahead + data if self.ahead else data
         self.pump()
@@ -126,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, which ends its upstream."""
         self.state = _CLOSED
-        self._transport = None
+        self.detach()
         self.ahead = b""
         self._engine.forget(self)
         if self._timer is not None:
@@ -135,27 +144,7 @@ class ClientConnection(asyncio.Protocol):
         if user is not None:
             user.client_lost(exc)
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for the client to read."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
     # What the exchange does.
-
-    def write(self, data: bytes) -> None:
-        """Send; `pause_writing` follows when much is queued."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def write_pieces(self, pieces: list[Piece]) -> None:
-        """Send several pieces of data."""
-        if self._transport is not None:
-            sockets.write_pieces(self._transport, pieces)
-
-    def write_eof(self) -> None:
-        """Say that no more comes."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
 
     def hold(self, held: bool) -> None:
         """Stop or resume reading for the upstream's sake."""
@@ -174,18 +163,16 @@ class ClientConnection(asyncio.Protocol):
         """Close with RST."""
         self._user = None
         self.state = _CLOSED
-        if self._transport is not None:
-            sockets.reset(self._transport)
+        self.reset_transport()
 
     def close(self) -> None:
         """Close after what is queued is sent."""
         self._user = None
         self.state = _CLOSED
-        if self._transport is not None:
-            # A client that never reads its answer must not keep the connection for ever.
-            if self._transport.get_write_buffer_size():
-                self._expect_within(self._engine.limits.idle_timeout)
-            self._transport.close()
+        # A client that never reads its answer must not keep the connection for ever.
+        if self.unsent:
+            self._expect_within(self._engine.limits.idle_timeout)
+        self.close_transport()
 
     def linger(self) -> None:
         """Say FIN and read away what comes for a while.
@@ -216,8 +203,9 @@ class ClientConnection(asyncio.Protocol):
             self.close()
         else:
             self.state = _IDLE
-            self._deadline = self._loop.time() + self._engine.limits.idle_timeout
-            self.pump()
+            self._deadline = monotonic() + self._engine.limits.idle_timeout
+            if self.ahead or not self.reading:
+                self.pump()
 
     # Cutting out requests.
 
@@ -227,13 +215,18 @@ class ClientConnection(asyncio.Protocol):
             return
         self._pumping = True
         try:
-            while self.ahead and self._step():
-                pass
+            while self.ahead:
+                user = self._user
+                if user is None:
+                    if not self._take_head():
+                        break
+                elif not (user.takes_data and self._feed(user)):
+                    break
         finally:
             self._pumping = False
         if self.finished:
             self._give_up_if_cut_short()
-        if self.ahead or not self._reading:
+        if self.ahead or not self.reading:
             self._read_or_not()
 
     def _give_up_if_cut_short(self) -> None:
@@ -246,15 +239,7 @@ class ClientConnection(asyncio.Protocol):
             (self.close if user.answer_done else self.reset)()
             user.client_lost(None)
 
-    def _step(self) -> bool:
-        """Take one request head, or what the exchange takes. False: nothing can go on now."""
-        user = self._user
-        if user is None:
-            # A client that does not read its answers gets no more of them to pile up.
-            may_take = not self._full and (self.state is _IDLE or self.state is _HEAD)
-            return may_take and self._take_head()
-        if not user.takes_data:
-            return False
+    def _feed(self, user: ClientUser) -> bool:
         data, self.ahead = self.ahead, b""
         rest = user.feed(data)
         if rest is None:
@@ -264,50 +249,52 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def _take_head(self) -> bool:
+        """Begin the next exchange. False: nothing can go on now."""
+        # A client that does not read its answers gets no more of them to pile up.
+        if self._full or not (self.state is _IDLE or self.state is _HEAD):
+            return False
         data = self.ahead
-        if data.startswith(b"\r\n"):  # RFC 9112, 2.2: one empty line before a request is ignored
-            data = data[2:]
-        end = data.find(_HEAD_END)
-        if (len(data) if end < 0 else end) > self._engine.limits.request_head:
-            self._refuse(BadMessageError("the request head is too long", 431))
+        end = data.find(b"\r\n\r\n") + 4
+        if end > 3:
+            self.ahead = data[end:]
+            return self._begin(data[:end])
+        if len(data) > self._engine.limits.request_head:
+            self._refuse(_TOO_LONG)
+        elif self.state is _IDLE:
+            self.state = _HEAD
+            self._expect_within(self._engine.limits.header_timeout)
+        return False
+
+    def _begin(self, head: bytes) -> bool:
+        if len(head) > self._engine.limits.request_head + 4:
+            self._refuse(_TOO_LONG)
             return False
-        if end < 0:
-            self._wait_for_head()
-            return False
-        end += 4
-        self.ahead = data[end:]
         try:
-            request = parse_request_head(data[:end])
+            request = parse_request_head(head)
         except BadMessageError as error:
             self._refuse(error)
             return False
         self.state = _BUSY
         self._deadline = math.inf
+        self.requests += 1
         self._user = exchange = Exchange(self._engine, self, request)
         exchange.start()
         return True
 
-    def _wait_for_head(self) -> None:
-        if self.state is _IDLE:
-            self.state = _HEAD
-            self._expect_within(self._engine.limits.header_timeout)
-
     def _refuse(self, error: BadMessageError) -> None:
+        self.requests += 1
+        self._engine.note_refusal(self, error.status)
         self.write(Reply(error.status, text=error.text).to_bytes(None, close=True))
         self.linger()
 
     def _read_or_not(self) -> None:
-        transport = self._transport
-        wanted = not self._held and len(self.ahead) <= self._engine.limits.read_ahead
-        if wanted is self._reading or transport is None or self.finished:
-            return
-        self._reading = wanted
-        (transport.resume_reading if wanted else transport.pause_reading)()
+        if not self.finished:
+            self.read_on(not self._held and len(self.ahead) <= self._engine.limits.read_ahead)
 
     # Time.
 
     def _expect_within(self, seconds: float) -> None:
-        self._deadline = self._loop.time() + seconds
+        self._deadline = monotonic() + seconds
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._on_timer)
@@ -315,7 +302,7 @@ class ClientConnection(asyncio.Protocol):
     def _on_timer(self) -> None:
         """Deadlines move with every request, the timer only when it fires: that is cheaper."""
         self._timer = None
-        left = self._deadline - self._loop.time()
+        left = self._deadline - monotonic()
         if left <= 0:
             self._expire()
             return
@@ -328,8 +315,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(BadMessageError("the request head took too long", 408))
         elif self._user is not None and not self._user.holds_client_end:
             self._deadline = math.inf
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self.abort_transport()
 
     # Ends that the event loop does not tell.
 
@@ -359,8 +346,7 @@ class ClientConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Reset, whatever goes on; the exchange hears of it as of any lost client."""
-        if self._transport is not None:
-            sockets.reset(self._transport)
+        self.reset_transport()
 
     def finish_soon(self) -> None:
         """Take no further request; close when the present one is answered."""

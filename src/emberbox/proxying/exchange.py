@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
 from emberbox.proxying import replies, serialising
 from emberbox.proxying.bodies import BodyReader, ChunkedReader, LengthReader, framed
+from emberbox.proxying.counts import Count
 from emberbox.proxying.errors import BadMessageError, DialError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
     from emberbox.proxying.heads import RequestHead, ResponseHead
+    from emberbox.proxying.registry import Group
     from emberbox.proxying.resolving import Decision
     from emberbox.proxying.sides import ClientSide
     from emberbox.proxying.upstream import UpstreamConnection
@@ -58,6 +61,8 @@ class ExchangeState(enum.Enum):
 _ROUTING, _DIALLING = ExchangeState.ROUTING, ExchangeState.DIALLING
 _FORWARDING, _DRAINING = ExchangeState.FORWARDING, ExchangeState.DRAINING
 _OVER = ExchangeState.OVER
+_DIALLED, _DIALS_FAILED = int(Count.DIALLED), int(Count.DIALS_FAILED)
+_REUSED, _REPEATED, _TUNNELS = int(Count.REUSED), int(Count.REPEATED), int(Count.TUNNELS)
 
 
 class Exchange:
@@ -66,8 +71,14 @@ class Exchange:
     # What most exchanges never change stands in the class: there is one for each request.
     state = _ROUTING
     target: Target | None = None
+    ended = 0.0
+    status = 0
+    sent = 0
+    received = 0
+    cut = False
     answer_begun = False
     answer_done = False
+    _group: Group | None = None
     _task: asyncio.Future[Decision] | asyncio.Future[None] | None = None
     _reader: BodyReader | None = None
     _upstream: UpstreamConnection | None = None
@@ -79,8 +90,10 @@ class Exchange:
 
     def __init__(self, engine: Engine, client: ClientSide, request: RequestHead) -> None:
         self._engine = engine
-        self._client = client
+        self.client = client
         self.request = request
+        self.ordinal = client.requests
+        self.begun = monotonic()
         fields = request.fields
         self._keep_alive = fields.keep_alive
         self.request_done = not fields.has_body
@@ -99,7 +112,7 @@ class Exchange:
     def start(self) -> None:
         """Ask the resolver, at once if it can say at once."""
         try:
-            decision = self._engine.resolver.resolve(self.request, self._client.peer)
+            decision = self._engine.resolver.resolve(self.request, self.client.peer)
         except Exception:  # noqa: BLE001 - a resolver's defect must not cost other clients
             _log.exception("resolver failed")
             decision = replies.internal_error()
@@ -109,7 +122,7 @@ class Exchange:
             self.reply(decision)
         else:
             # What the client sends has nowhere to go, for as long as it takes.
-            self._client.hold(True)
+            self.client.hold(True)
             waiting = asyncio.ensure_future(decision)
             waiting.add_done_callback(self._decided_later)
             self._task = waiting
@@ -118,7 +131,7 @@ class Exchange:
         if waited.cancelled() or self.state is _OVER:
             return
         self._task = None
-        self._client.hold(False)
+        self.client.hold(False)
         error = waited.exception()
         if error is not None:
             _log.error("resolver failed", exc_info=error)
@@ -131,12 +144,13 @@ class Exchange:
     def _go_to(self, target: Target) -> None:
         self.target = target
         engine = self._engine
-        engine.registry.add(target.sandbox_id, self)
-        key = target.pool_key
-        kept = engine.pool.take(key) if key is not None else None
+        self._group = group = engine.registry[target.sandbox_id]
+        group.add(self)
+        kept = None if target.pool_key is None else engine.pool.take(target.pool_key)
         if kept is None:
             self._dial(target)
         else:
+            engine.counts[_REUSED] += 1
             self._upstream_kept = True
             self._forward_to(kept, target)
 
@@ -147,12 +161,14 @@ class Exchange:
 
     async def _dialled(self, target: Target) -> None:
         try:
-            upstream = await self._engine.dialer.dial(target)
+            upstream = await self._engine.dialer.dial(target, self._engine.outbox)
         except DialError:
             self._task = None
+            self._engine.counts[_DIALS_FAILED] += 1
             self.reply(self._engine.resolver.unreachable(target))
         else:
             self._task = None
+            self._engine.counts[_DIALLED] += 1
             self._forward_to(upstream, target)
 
     # The request's way.
@@ -165,20 +181,31 @@ class Exchange:
     def _forward_to(self, upstream: UpstreamConnection, target: Target) -> None:
         self.state = _FORWARDING
         self._upstream = upstream
-        request, client = self.request, self._client
-        switch = target.allow_upgrade and request.fields.upgrade is not None
-        upstream.begin(self, to_head=request.method == b"HEAD", may_switch=switch)
-        head = serialising.request_bytes(
-            request, extra=target.extra, upgrade=switch, keep_alive=target.pool_key is not None
-        )
-        if self.request_done or not client.ahead:
-            upstream.write(head)
+        request = self.request
+        fields, key = request.fields, target.pool_key
+        if fields.plain:
+            upstream.begin(self, to_head=request.method == b"HEAD", may_switch=False)
+            upstream.write(serialising.request_bytes(request, target.extra, key is not None))
         else:
-            self._held_head = head
-        if not self.request_done:
-            client.pump()
-        if client.finished:
+            self._forward_more(upstream, target)
+        if self.client.finished:
             self._pass_client_end()
+
+    def _forward_more(self, upstream: UpstreamConnection, target: Target) -> None:
+        """Begin a request with a body, or one that may become a tunnel."""
+        request, client = self.request, self.client
+        upgrade = request.fields.upgrade if target.allow_upgrade else None
+        upstream.begin(self, to_head=request.method == b"HEAD", may_switch=upgrade is not None)
+        head = serialising.request_bytes(
+            request, target.extra, target.pool_key is not None, upgrade=upgrade
+        )
+        if self.request_done:
+            upstream.write(head)
+        elif client.ahead:
+            self._held_head = head
+            client.pump()
+        else:
+            upstream.write(head)
 
     def feed(self, data: bytes) -> bytes | None:
         """Take bytes of the client; return what follows the request. None: nothing goes on."""
@@ -189,6 +216,8 @@ class Exchange:
         except BadMessageError as error:
             self._break_off(error)
             return None
+        for piece in pieces:
+            self.received += len(piece)
         if self._upstream is not None:
             self._send_on(pieces, reader.trailers if reader.done else None, self._upstream)
         if not reader.done:
@@ -210,7 +239,7 @@ class Exchange:
 
     def _request_complete(self) -> None:
         self.request_done = True
-        if self._client.finished:
+        if self.client.finished:
             self._pass_client_end()
         if self.answer_done:
             self._finish()
@@ -220,26 +249,39 @@ class Exchange:
     def on_interim_head(self, head: ResponseHead) -> None:
         """Pass it on to a client that knows such heads."""
         if self.request.fields.minor == b"1":
-            self._client.write(serialising.interim_bytes(head))
+            self.client.write(serialising.interim_bytes(head))
 
     def on_response_head(
         self, head: ResponseHead, pieces: list[Piece], trailers: bytes | None
     ) -> None:
         """Pass the head on, framed for this client, and what came with it."""
-        chunk = head.content_length is None and self._may_have_body(head)
-        if chunk and self.request.fields.minor == b"0":
-            chunk = self._keep_alive = False
-        client = self._client
-        if client.closing or not (self.request_done or self._upstream_stays):
-            self._keep_alive = False
         self.answer_begun = True
-        self._chunks_answer = chunk
-        answer = serialising.response_bytes(head, chunked=chunk, close=not self._keep_alive)
-        client.write_pieces([answer, *(framed(pieces, trailers) if chunk else pieces)])
+        self.status = head.status
+        client = self.client
+        for piece in pieces:
+            self.sent += len(piece)
+        ends = client.closing or not (self._keep_alive and self.request_done)
+        if head.content_length is not None and not ends:
+            answer = head.plain
+        else:
+            answer = self._reframed(head)
+            if self._chunks_answer:
+                pieces = framed(pieces, trailers)
+        client.write_pieces([answer, *pieces])
         if client.finished:
             self._pass_client_end()
         if trailers is not None:
             self._answer_complete()
+
+    def _reframed(self, head: ResponseHead) -> bytes:
+        """The head where the body's end is told otherwise, or the connection ends with it."""
+        chunk = head.content_length is None and self._may_have_body(head)
+        if chunk and self.request.fields.minor == b"0":
+            chunk = self._keep_alive = False
+        if self.client.closing or not (self.request_done or self._upstream_stays):
+            self._keep_alive = False
+        self._chunks_answer = chunk
+        return serialising.response_bytes(head, chunked=chunk, close=not self._keep_alive)
 
     def _may_have_body(self, head: ResponseHead) -> bool:
         return self.request.method != b"HEAD" and head.status not in (204, 304)
@@ -250,10 +292,12 @@ class Exchange:
 
     def on_response_data(self, pieces: list[Piece], trailers: bytes | None) -> None:
         """Pass payload on as it comes; the exchange ends with it unless the request goes on."""
+        for piece in pieces:
+            self.sent += len(piece)
         if self._chunks_answer:
             pieces = framed(pieces, trailers)
         if pieces:
-            self._client.write_pieces(pieces)
+            self.client.write_pieces(pieces)
         if trailers is not None:
             self._answer_complete()
 
@@ -272,9 +316,10 @@ class Exchange:
             self._end_with_linger()
         elif self.answer_begun:
             self._over()
-            self._client.reset()
+            self.client.reset()
         elif self._may_repeat and self.target is not None:
             self._repeated = True
+            self._engine.counts[_REPEATED] += 1
             self._dial(self.target)
         elif self.target is not None:
             self.reply(self._engine.resolver.unreachable(self.target))
@@ -289,7 +334,7 @@ class Exchange:
 
     def on_upstream_full(self, full: bool) -> None:
         """Hold the client."""
-        self._client.hold(full)
+        self.client.hold(full)
 
     def client_full(self, full: bool) -> None:
         """Hold the upstream."""
@@ -311,7 +356,7 @@ class Exchange:
         if not self.request_done or upstream is None:
             return
         if self.holds_client_end:
-            self._client.await_upgrade()
+            self.client.await_upgrade()
         else:
             upstream.write_eof()
 
@@ -319,25 +364,31 @@ class Exchange:
     def holds_client_end(self) -> bool:
         """Whether data of a client that has finished waits for the answer to an upgrade."""
         may_switch = self._upstream is not None and self._upstream.may_switch
-        return may_switch and not self.answer_begun and bool(self._client.ahead)
+        return may_switch and not self.answer_begun and bool(self.client.ahead)
 
     # Tunnels.
 
     def on_switch(self, head: ResponseHead, data: bytes) -> None:
         """Pass the head on and let a tunnel take over both connections."""
-        upstream, self._upstream = self._upstream, None
+        upstream, group = self._upstream, self._group
         assert upstream is not None  # noqa: S101 - it is the caller
+        assert group is not None  # noqa: S101 - it was routed
+        self._upstream = None
         self._leave_sandbox()
-        self._client.write(serialising.interim_bytes(head))
-        tunnel = Tunnel(self._client, upstream, self.execution_id, self._tunnel_over)
-        if self.target is not None:
-            self._engine.registry.add(self.target.sandbox_id, tunnel)
+        self.client.write(serialising.interim_bytes(head))
+        self.status = 101
+        self._engine.counts[_TUNNELS] += 1
+        tunnel = Tunnel(self.client, upstream, self.execution_id, self._tunnel_over)
+        group.add(tunnel)
+        self._group = group
         tunnel.begin(data)
 
     def _tunnel_over(self, tunnel: Tunnel) -> None:
-        if self.target is not None:
-            self._engine.registry.remove(self.target.sandbox_id, tunnel)
-        self.state = _OVER
+        if self._group is not None:
+            self._group.discard(tunnel)
+        self.sent, self.received = tunnel.sent, tunnel.received
+        self.answer_done = True
+        self._over()
 
     # Ends.
 
@@ -346,14 +397,15 @@ class Exchange:
         self._drop_upstream()
         self._leave_sandbox()
         self.answer_begun = self.answer_done = True
-        keep = self._keep_alive and not self._client.closing and self._worth_draining
+        self.status = reply.status
+        keep = self._keep_alive and not self.client.closing and self._worth_draining
         self._keep_alive = keep
-        self._client.write(reply.to_bytes(self.request, close=not keep))
+        self.client.write(reply.to_bytes(self.request, close=not keep))
         if self.request_done:
             self._finish()
         elif keep:
             self.state = _DRAINING
-            self._client.pump()
+            self.client.pump()
         else:
             self._end_with_linger()
 
@@ -371,7 +423,7 @@ class Exchange:
         self._drop_upstream()
         if self.answer_begun:
             self._over()
-            self._client.reset()
+            self.client.reset()
         else:
             self._keep_alive = False
             self.reply(Reply(error.status, text=error.text))
@@ -387,7 +439,7 @@ class Exchange:
         else:
             self._drop_upstream()
             self._over()
-            self._client.reset()
+            self.client.reset()
 
     @property
     def _may_go_elsewhere(self) -> bool:
@@ -418,20 +470,20 @@ class Exchange:
             upstream.reset()
 
     def _finish(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None and self.target is not None:
-            key = self.target.pool_key
-            if key is not None and upstream.reusable and not self._client.finished:
-                upstream.let_go()
+        upstream, target = self._upstream, self.target
+        if upstream is not None and target is not None:
+            self._upstream = None
+            key = target.pool_key
+            if key is not None and upstream.reusable and not self.client.finished:
                 self._engine.pool.put(key, upstream)
             else:
                 upstream.close()
         self._over()
-        self._client.exchange_over(self._keep_alive)
+        self.client.exchange_over(self._keep_alive)
 
     def _end_with_linger(self) -> None:
         self._over()
-        self._client.linger()
+        self.client.linger()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -439,14 +491,19 @@ class Exchange:
             upstream.reset()
 
     def _leave_sandbox(self) -> None:
-        if self.target is not None:
-            self._engine.registry.remove(self.target.sandbox_id, self)
+        if self._group is not None:
+            self._group.discard(self)
+            self._group = None
 
     def _over(self) -> None:
         if self.state is _OVER:
             return
         self.state = _OVER
-        self._leave_sandbox()
+        if self._group is not None:
+            self._group.discard(self)
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self.ended = monotonic()
+        self.cut = not self.answer_done
+        self._engine.journal.note(self)

@@ -15,7 +15,7 @@ from emberbox.proxying.errors import BadMessageError
 
 LONGEST_REQUEST_LINE = 24 * 1024
 
-_REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_-]*+) (/[!\"$-~]*+|\*) HTTP/1\.([01])\r\n")
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?([A-Z][A-Z0-9_-]*+) (/[!\"$-~]*+|\*) HTTP/1\.([01])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*+))?\r\n")
 _HOST = re.compile(rb"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -115,7 +115,15 @@ class RequestFields(_Fields):
     that the client wants to switch to.
     """
 
-    __slots__ = ("expects_continue", "has_body", "keep_alive", "minor", "routing", "upgrade")
+    __slots__ = (
+        "expects_continue",
+        "has_body",
+        "keep_alive",
+        "minor",
+        "plain",
+        "routing",
+        "upgrade",
+    )
 
     def __init__(self, block: bytes, minor: bytes) -> None:
         super().__init__(block, minor)
@@ -129,6 +137,8 @@ class RequestFields(_Fields):
             self.get(b"e2b-sandbox-port"),
         )
         self.upgrade = self._wanted_upgrade()
+        self.plain = not self.has_body and self.upgrade is None
+        """Nothing but these fields goes to the next hop."""
 
     def _wanted_upgrade(self) -> bytes | None:
         """h2c is ignored: its requests would escape our routing."""
@@ -154,20 +164,29 @@ class RequestHead:
 
 
 class ResponseHead(_Fields):
-    """One response's head. Shared like the fields of requests; `line` is without its CRLF."""
+    """One response's head. Shared like the fields of requests.
 
-    __slots__ = ("close", "line", "status")
+    `line` is without its CRLF; `plain` is the whole head with nothing of ours added.
+    """
+
+    __slots__ = ("close", "line", "plain", "status")
 
     def __init__(self, status: bytes, reason: bytes, minor: bytes, block: bytes) -> None:
         super().__init__(block, minor)
         self.status = int(status)
         self.line = b"HTTP/1.1 %b %b" % (status, reason)
+        if self.status == 204 and self.content_length is not None:
+            self.passed = fields.without(self.passed, b"content-length:")
+        self.plain = b"%b%b\r\n" % (self.line, self.passed)
         asked = self.connection
         self.close = b"close" in asked if minor == b"1" else b"keep-alive" not in asked
 
 
 def parse_request_head(data: bytes) -> RequestHead:
-    """Parse one head, its empty line included. Raises BadMessageError."""
+    """Parse one head, its empty line included, and perhaps one before it (RFC 9112, 2.2).
+
+    Raises BadMessageError.
+    """
     line = _REQUEST_LINE.match(data)
     if line is None:
         raise _bad_request_line(data)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emberbox.proxying.resolving import PoolKey
     from emberbox.proxying.upstream import UpstreamConnection
 
@@ -21,11 +20,8 @@ class Pool:
     close: a request that crosses its close on the way can only be repeated when it is safe to.
     """
 
-    def __init__(
-        self, idle_timeout: float, clock: Callable[[], float], *, per_key: int = 256
-    ) -> None:
+    def __init__(self, idle_timeout: float, *, per_key: int = 256) -> None:
         self._idle_timeout = idle_timeout
-        self._clock = clock
         self._per_key = per_key
         self._idle: dict[PoolKey, list[UpstreamConnection]] = {}
 
@@ -38,31 +34,31 @@ class Pool:
         while idle:
             connection = idle.pop()
             connection.shelf = None
-            if self._is_good(connection):
+            age = monotonic() - connection.idle_since
+            # Asking the kernel about one just used would be a system call for each request.
+            if age < _TRUSTED or (age < self._idle_timeout and connection.is_quiet()):
                 return connection
             connection.abort()
         return None
 
-    def _is_good(self, connection: UpstreamConnection) -> bool:
-        """Ask the kernel, but not about one just used: a system call each would be too many."""
-        age = self._clock() - connection.idle_since
-        return age < _TRUSTED or (age < self._idle_timeout and connection.is_quiet())
-
     def put(self, key: PoolKey, connection: UpstreamConnection) -> None:
-        """Keep a connection that nobody uses."""
+        """Keep a connection whose last answer is complete."""
         idle = self._idle.get(key)
         if idle is None:
             idle = self._idle[key] = []
         if len(idle) >= self._per_key:
             connection.close()
             return
-        connection.idle_since = self._clock()
+        connection.answered = None
+        connection.idle_since = monotonic()
         connection.shelf = idle
         idle.append(connection)
+        if not connection.reading:
+            connection.read_on(True)
 
     def sweep(self) -> None:
         """Close what has been idle for too long, and forget keys that have nothing."""
-        oldest = self._clock() - self._idle_timeout
+        oldest = monotonic() - self._idle_timeout
         for key, idle in list(self._idle.items()):
             for connection in [c for c in idle if c.idle_since <= oldest]:
                 idle.remove(connection)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from emberbox.proxying.errors import BadRouteError, NoRouteError
 from emberbox.shared.ids import short_sandbox_id
 from emberbox.shared.protocol import ENVD_PORT
-
-if TYPE_CHECKING:
-    from emberbox.proxying.heads import RequestHead
 
 _SANDBOX_LABEL = re.compile(rb"(\d+)-([a-z0-9]+)(?:-[^.]*)?\Z")
 _LIKE_A_SANDBOX = re.compile(rb"\d+-")
@@ -26,7 +23,6 @@ _CONTROL_ROUTES = frozenset(
 )
 _PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z")
 """Paths that are what they seem, as nearly all are."""
-_LONGEST_REMEMBERED = 256
 _DECODINGS = 8
 """Layers of percent-encoding that are taken off; what still holds some is not served by envd."""
 
@@ -38,18 +34,15 @@ class SandboxAddress(NamedTuple):
     port: int
 
 
-def parse_route(request: RequestHead) -> SandboxAddress:
-    """Read `<port>-<id>[-suffix].<domain>` from Host, else the two E2b-Sandbox headers.
+@lru_cache(maxsize=4096)
+def address_of(host: bytes, sandbox_id: bytes | None, port: bytes | None) -> SandboxAddress:
+    """Read `<port>-<id>[-suffix].<domain>` from Host (in lower case), else the two E2b-Sandbox
+    headers: `address_of(*request.fields.routing)`.
 
     Official proxies read the headers for a few hosts only; here any host whose first label does
     not name a sandbox will do, so that a proxy works under whatever name it is reached by.
     Raises BadRouteError, or NoRouteError when nothing is named, with one of the protocol's texts.
     """
-    return _address(*request.fields.routing)
-
-
-@lru_cache(maxsize=4096)
-def _address(host: bytes, sandbox_id: bytes | None, port: bytes | None) -> SandboxAddress:
     label, dot, _ = _HOST_PORT.sub(b"", host).partition(b".")
     match = _SANDBOX_LABEL.match(label)
     if match is not None and dot:
@@ -60,15 +53,15 @@ def _address(host: bytes, sandbox_id: bytes | None, port: bytes | None) -> Sandb
     raise BadRouteError(text) if _LIKE_A_SANDBOX.match(label) else NoRouteError(text)
 
 
+@lru_cache(maxsize=512)
 def is_control_route(target: bytes) -> bool:
     """Whether envd might take the path of `target` for a route of the host's, however spelled."""
-    path = target.partition(b"?")[0]
-    return _is_control_path(path) if len(path) <= _LONGEST_REMEMBERED else _leads_to_control(path)
+    return _cleaned(target).strip(b"/").lower() in _CONTROL_ROUTES
 
 
 def cleaned_path(target: bytes) -> str:
     """The path of `target`, decoded, without empty and dot segments."""
-    return _cleaned(target.partition(b"?")[0]).decode("utf-8", "replace")
+    return _cleaned(target).decode("utf-8", "replace")
 
 
 def is_envd(address: SandboxAddress) -> bool:
@@ -99,14 +92,8 @@ def _why_not(label: bytes, dot: bytes) -> str:
     return "Invalid sandbox ID" if port.isdigit() else "Invalid sandbox port"
 
 
-def _leads_to_control(path: bytes) -> bool:
-    return _cleaned(path).strip(b"/").lower() in _CONTROL_ROUTES
-
-
-_is_control_path = lru_cache(maxsize=1024)(_leads_to_control)
-
-
-def _cleaned(path: bytes) -> bytes:
+def _cleaned(target: bytes) -> bytes:
+    path = target.partition(b"?")[0]
     if _PLAIN_PATH.match(path):
         return path
     for _ in range(_DECODINGS):

@@ -18,13 +18,14 @@ _CLOSE = b"Connection: close\r\n"
 
 
 def request_bytes(
-    head: RequestHead, *, extra: bytes = b"", upgrade: bool = False, keep_alive: bool = False
+    head: RequestHead, extra: bytes, keep_alive: bool, *, upgrade: bytes | None = None
 ) -> bytes:
-    """The head for the upstream. `extra` are whole lines that we add, each with its CRLF."""
+    """The head for the upstream. `extra` are whole lines that we add, each with its CRLF;
+    `upgrade` is the protocol that it may switch to."""
     fields = head.fields
     framing = _CHUNKED if fields.chunked else b""
-    if upgrade and fields.upgrade is not None:
-        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade
+    if upgrade is not None:
+        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
     elif not keep_alive:
         framing += _CLOSE
     rest = (fields.passed, framing, extra, b"\r\n")
@@ -34,7 +35,7 @@ def request_bytes(
 def response_bytes(head: ResponseHead, *, chunked: bool, close: bool) -> bytes:
     """The head for the client."""
     passed = head.passed
-    if (chunked or head.status == 204) and head.content_length is not None:
+    if chunked and head.content_length is not None:
         passed = without(passed, b"content-length:")
     framing = _CHUNKED if chunked else b""
     if close:

@@ -13,6 +13,8 @@ class ClientSide(Protocol):
     """What an exchange or a tunnel does to its client."""
 
     peer: str
+    number: int
+    requests: int
     closing: bool
     finished: bool
     ahead: bytes

@@ -1,10 +1,9 @@
-"""What both sides of the engine do with their transports."""
+"""What the kernel knows of connections, and listening."""
 
 from __future__ import annotations
 
 import select
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 from emberbox.shared.errors import StartupError
@@ -12,33 +11,9 @@ from emberbox.shared.errors import StartupError
 if TYPE_CHECKING:
     import asyncio
 
-    from emberbox.proxying.bodies import Piece
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _BACKLOG = 4096
-_SMALL = 16 * 1024
-_MANY = 16
-"""Bytes up to which, and pieces from which on, joining costs less than an I/O vector."""
 _KEEPALIVE_IDLE = 60
 """Seconds after which a silent client is probed: one that vanished is found in minutes."""
-
-
-def write_pieces(transport: asyncio.Transport, pieces: list[Piece]) -> None:
-    """Send several pieces of data by one system call, small ones as one buffer."""
-    if len(pieces) == 1:
-        transport.write(pieces[0])
-    elif len(pieces) > _MANY or sum(map(len, pieces)) <= _SMALL:
-        transport.write(b"".join(pieces))
-    else:
-        transport.writelines(pieces)
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """Close with RST, dropping what is unsent: the peer must not take this for a clean end."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
 
 
 def has_failed(transport: asyncio.Transport) -> bool:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import select
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from emberbox.proxying import sockets
 from emberbox.proxying.bodies import BodyReader, ChunkedReader, LengthReader, UntilCloseReader
+from emberbox.proxying.connection import Connection
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.heads import parse_response_head
 
 if TYPE_CHECKING:
-    from emberbox.proxying.bodies import Piece
+    import asyncio
+
+    from emberbox.proxying.connection import Outbox
     from emberbox.proxying.heads import ResponseHead
     from emberbox.proxying.limits import Limits
     from emberbox.proxying.sides import Answered, TunnelEnd, UpstreamUser
-
-_HEAD_END = b"\r\n\r\n"
 
 
 class UpstreamState(enum.Enum):
@@ -36,20 +35,17 @@ _IDLE, _HEAD, _BODY = UpstreamState.IDLE, UpstreamState.HEAD, UpstreamState.BODY
 _TUNNEL, _CLOSED = UpstreamState.TUNNEL, UpstreamState.CLOSED
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Connection):
     """Parses responses for its user; knows nothing of clients."""
 
     __slots__ = (
-        "_answered",
         "_buffer",
         "_ended",
-        "_finished",
         "_limits",
-        "_paused",
         "_reader",
         "_to_head",
-        "_transport",
         "_tunnel",
+        "answered",
         "idle_since",
         "may_switch",
         "reusable",
@@ -57,19 +53,18 @@ class UpstreamConnection(asyncio.Protocol):
         "state",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, outbox: Outbox) -> None:
+        super().__init__(outbox)
         self._limits = limits
-        self._transport: asyncio.Transport | None = None
-        self._answered: Answered | None = None
+        self.answered: Answered | None = None
+        """Who gets the response."""
         self._tunnel: TunnelEnd | None = None
         self._reader: BodyReader = LengthReader(0)
         self._buffer = b""
         self._to_head = False
+        self._ended = False
         self.may_switch = False
         """The present request asked for a tunnel."""
-        self._ended = False
-        self._finished = False
-        self._paused = False
         self.state = _IDLE
         self.reusable = False
         """The last response left the connection fit for another request."""
@@ -81,7 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def begin(self, answered: Answered, *, to_head: bool, may_switch: bool) -> None:
         """Take the connection for one request, whose bytes the user writes next."""
-        self._answered = answered
+        self.answered = answered
         self._to_head = to_head
         self.may_switch = may_switch
         self.state = _HEAD
@@ -89,56 +84,28 @@ class UpstreamConnection(asyncio.Protocol):
 
     def hand_over(self, tunnel: TunnelEnd) -> None:
         """After 101: from now on another has the connection, for bytes."""
-        self._answered = None
+        self.answered = None
         self._tunnel = tunnel
-
-    def let_go(self) -> None:
-        """Leave the connection idle after a complete response."""
-        self._answered = None
-        self.state = _IDLE
-        self.pause(False)
-
-    def write(self, data: bytes) -> None:
-        """Send; what cannot go at once is queued and `on_upstream_full` says when it is much."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def write_pieces(self, pieces: list[Piece]) -> None:
-        """Send several pieces of data."""
-        if self._transport is not None:
-            sockets.write_pieces(self._transport, pieces)
-
-    def write_eof(self) -> None:
-        """Say that no more comes; the other direction stays open."""
-        if self._transport is None or self._transport.is_closing() or self._finished:
-            return
-        self._finished = True
-        self._transport.write_eof()
 
     def pause(self, paused: bool) -> None:
         """Stop or resume reading, for a client that does not keep up."""
-        if paused is self._paused or self._transport is None or self._ended:
-            return
-        self._paused = paused
-        (self._transport.pause_reading if paused else self._transport.resume_reading)()
+        if not self._ended:
+            self.read_on(not paused)
 
     def close(self) -> None:
         """Close after what is queued is sent; the user hears no more."""
-        self._answered = self._tunnel = None
-        if self._transport is not None:
-            self._transport.close()
+        self.answered = self._tunnel = None
+        self.close_transport()
 
     def abort(self) -> None:
         """Close at once; the user hears no more."""
-        self._answered = self._tunnel = None
-        if self._transport is not None:
-            self._transport.abort()
+        self.answered = self._tunnel = None
+        self.abort_transport()
 
     def reset(self) -> None:
         """Close at once with RST; the user hears no more."""
-        self._answered = self._tunnel = None
-        if self._transport is not None:
-            sockets.reset(self._transport)
+        self.answered = self._tunnel = None
+        self.reset_transport()
 
     def is_quiet(self) -> bool:
         """Whether an idle connection has neither ended nor spoken, as far as the kernel knows."""
@@ -152,20 +119,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the level at which the client is held."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._limits.write_high_water)
+        self.attach(transport, self._limits.write_high_water)
 
     def data_received(self, data: bytes) -> None:
         """Parse on from the present state."""
-        answered = self._answered
+        answered = self.answered
         if answered is None or self.state is _IDLE:
             self._pass_or_refuse(data)
             return
         try:
-            if self.state is _BODY:
-                self._read_body(data, answered)
-            else:
+            if self.state is _HEAD:
                 self._read_heads(data, answered)
+            else:
+                self._read_body(data, answered)
         except BadMessageError as error:
             self._fail(error)
 
@@ -175,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         # It speaks out of turn.
         self.reusable = False
-        if self._answered is None:
+        if self.answered is None:
             self.abort()
             self._leave_shelf()
 
@@ -199,13 +165,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def _user(self) -> UpstreamUser | None:
-        return self._answered or self._tunnel
+        return self.answered or self._tunnel
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a body that lasts until the close; report any other end."""
         state, self.state = self.state, _CLOSED
-        answered, tunnel = self._answered, self._tunnel
-        self._answered = self._tunnel = self._transport = None
+        answered, tunnel = self.answered, self._tunnel
+        self.answered = self._tunnel = None
+        self.detach()
         self.reusable = False
         self._leave_shelf()
         if tunnel is not None:
@@ -222,15 +189,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        while self._answered is answered:
-            end = data.find(_HEAD_END)
+        while self.answered is answered:
+            end = data.find(b"\r\n\r\n")
             if (len(data) if end < 0 else end) > self._limits.response_head:
                 raise BadMessageError("the response head is too long", 502)
             if end < 0:
                 self._buffer = data
                 return
-            head = parse_response_head(data[: end + 4])
-            data = data[end + 4 :]
+            end += 4
+            head = parse_response_head(data[:end])
+            data = data[end:]
             if head.status >= 200:
                 self._begin_body(head, data, answered)
                 return
@@ -279,7 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.shelf = None
 
     def _fail(self, error: BadMessageError) -> None:
-        answered = self._answered
+        answered = self.answered
         self.reset()
         self.state = _CLOSED
         if answered is not None:
