@@ -147,7 +147,7 @@ class ClientConnection(Connection):
     # What the exchange does.
 
     def hold(self, held: bool) -> None:
-        """Stop or resume reading for the upstream's sake."""
+        """Stop or resume reading: what comes has nowhere to go for now."""
         self._held = held
         self._read_or_not()
 

@@ -1,4 +1,4 @@
-"""Both proxies in one process, in front of guests that live on addresses 127.x.0.N."""
+"""Both proxies in one process, in front of guests that live on addresses of loopback."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.orchestrator.data_proxy.messages import Delete, Put, Route
 from emberbox.orchestrator.data_proxy.worker import Worker
 from emberbox.proxying.limits import Limits
-from tests.stack import LANE
 from tests.unit.proxying.peers import Backend, Bench, Connection, Handler, echo
 
 if TYPE_CHECKING:
     import asyncio
 
+    from emberbox.proxying.auto_resume import Resumer
     from emberbox.proxying.engine import Engine
 
 SECRET = "s" * 64
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 ENVD_TEST_PORT = 49983
 
 
 class Stage(Bench):
     """A worker fed by hand; `edge_port` and `worker_port` are where to connect."""
 
-    def __init__(self) -> None:
+    def __init__(self, resumer: Resumer | None = None) -> None:
         super().__init__()
-        self.worker = Worker(SECRET)
+        self.worker = Worker(SECRET, resumer=resumer)
         self.edge: Engine | None = None
         self._number = 0
         self._guests: list[asyncio.Server] = []
@@ -102,9 +101,9 @@ class Envd:
 def guest_address(number: int) -> str:
     """All of 127.0.0.0/8 is this machine: each guest has its own address, and all ports.
 
-    Test runs and their worker processes have different ones.
+    Tests that run at the same time do so in processes of their own.
     """
-    return f"127.{1 + 8 * LANE + _WORKER}.0.{number}"
+    return f"127.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}.{number}"
 
 
 def request(number: int, port: int = 8000, *fields: str, path: str = "/") -> bytes:
