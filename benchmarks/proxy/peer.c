@@ -38,6 +38,7 @@
 #define SAMPLES (4 * 1024 * 1024)
 
 static char zeros[PIECE], sink[PIECE];
+static long long bytes; /* of bodies, sent or read */
 
 static void fail(const char *doing)
 {
@@ -93,6 +94,7 @@ static bool send_out(int epoll, struct peer *peer, const char *data, size_t leng
             break;
         }
         peer->owed -= sent;
+        bytes += sent;
     }
     if (peer->full != was_full)
         watch(epoll, peer, EPOLL_CTL_MOD);
@@ -196,7 +198,7 @@ static void serve(int port)
 
 static char *requests[64];
 static int kinds, next_kind;
-static long long upload, echo, done, errors, bytes, number;
+static long long upload, echo, done, errors, number;
 static float *samples;
 
 static char *read_file(const char *path)
@@ -279,7 +281,7 @@ static bool client_reads(int epoll, struct peer *peer)
     end[2] = 0;
     peer->left = switched ? 0 : field(peer->head, "content-length:") - begun;
     peer->filled = 0;
-    bytes += begun + upload;
+    bytes += begun;
     if (switched) {
         peer->tunnel = true;
         return ask(epoll, peer);
