@@ -54,6 +54,9 @@ class StandInMachine:
         self._world.did("resume machine")
         self.running = True
 
+    def most_saved_mb(self, ram_mb: int) -> int:
+        return ram_mb
+
     async def save(self, directory: Path) -> Saved:
         assert not self.running
         await self._world.wait_at("save")
@@ -156,6 +159,10 @@ class World:
 
     def forget(self, _snapshot: object) -> None:
         self.did("forget")
+
+    async def tidy(self, names: str) -> None:
+        assert names == f"emberbox-{NETWORK.tag}-"
+        self.did("tidy")
 
     # ImageStore
     def pin(self, image: str, by: str) -> None:

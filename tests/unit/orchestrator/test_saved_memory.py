@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
-from emberbox.orchestrator.machines.qemu import guest_memory, page_map, saved_memory
-from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run
-from emberbox.orchestrator.machines.qemu.saved_memory import Contents, SavedMemory, merge, save
+from emberbox.orchestrator.machines import saved_memory
+from emberbox.orchestrator.machines.pages import PAGE, Run
+from emberbox.orchestrator.machines.qemu import guest_memory, page_map
+from emberbox.orchestrator.machines.saved_memory import Contents, SavedMemory, merge, save
 from tests.unit.orchestrator.vmm_standin import PAGES, SIZE, StandInVmm, digest, ram_file
 
 if TYPE_CHECKING:

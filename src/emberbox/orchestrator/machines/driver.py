@@ -50,8 +50,8 @@ class BootFiles:
 class Surroundings:
     """The place of one VM on the host, made before it starts and reclaimed after it is gone.
 
-    name:      the VMM's name in the process list
-    directory: run directory, root's alone; the VMM reaches nothing in it by path
+    name:      the VMM's name: an argument of its process begins with it
+    directory: run directory, root's alone; the VMM reaches nothing in it by its path on the host
     slot:      the network namespace the VMM runs in, with the tap it is given
     uid:       the VMM's own unprivileged uid and gid
     scratch:   the writable disk
@@ -104,6 +104,12 @@ class Machine(Protocol):
 
     async def resume(self) -> None:
         """Let the vCPUs run, also after a `save`, failed or not. Raises MachineError."""
+
+    def most_saved_mb(self, ram_mb: int) -> int:
+        """MiB that a `save` may take on the disk now, while it writes, of a VM of `ram_mb`.
+
+        Looks at the process: quick enough for the event loop. Raises OSError.
+        """
 
     async def save(self, directory: Path) -> Saved:
         """Write device state and what the memory differs from its base into an empty directory.
@@ -187,6 +193,13 @@ class Driver(Protocol):
 
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Drop what is kept for clones of a snapshot that no new one will start from."""
+
+    async def tidy(self, names: str) -> None:
+        """Remove what VMMs that have ended left outside of their run directories.
+
+        Of those whose name begins with `names`; at start-up, when none of them is being started.
+        Logs what it cannot remove.
+        """
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> Machine:
         """Take hold again of a VM that another orchestrator process started.

@@ -94,9 +94,7 @@ class Copying:
         return Draft(spec, work, wanted, record, base, saved)
 
     def _require_room(self, wanted: Wanted) -> None:
-        room = self.host.pause_room(
-            self.record, self.machine.identity, files_only=wanted.files_only
-        )
+        room = self.host.pause_room(self.record, self.machine, files_only=wanted.files_only)
         memory = 0 if wanted.files_only else self.record.ram_mb
         disk = self._scratch.stat().st_blocks >> 11
         admission.check_pause(

@@ -21,11 +21,7 @@ from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
-from emberbox.orchestrator.sandboxes.admission import (
-    PauseRoom,
-    disk_available_mb,
-    resident_mb,
-)
+from emberbox.orchestrator.sandboxes.admission import PauseRoom, disk_available_mb
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 
 if TYPE_CHECKING:
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
     from emberbox.orchestrator.outbox import Outbox
-    from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
     from emberbox.orchestrator.sandboxes.steps import Steps
     from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -83,11 +78,9 @@ class Host:
     starts: asyncio.Semaphore
     pause_reserve_mb: int = 0
 
-    def pause_room(
-        self, record: SandboxRecord, process: ProcessIdentity, *, files_only: bool
-    ) -> PauseRoom:
+    def pause_room(self, record: SandboxRecord, machine: Machine, *, files_only: bool) -> PauseRoom:
         """The disk as a pause of this sandbox would find it. Raises OSError."""
-        wanted = 0 if files_only else min(record.ram_mb, resident_mb(process.pid))
+        wanted = 0 if files_only else machine.most_saved_mb(record.ram_mb)
         available = disk_available_mb(self.directories.root)
         return PauseRoom(available, wanted, self.pause_reserve_mb)
 

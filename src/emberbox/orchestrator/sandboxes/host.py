@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -258,6 +257,7 @@ class Sandboxes:
         # A VMM that no record names was being started when its orchestrator was killed. It goes
         # first: its slot, and with it its uid, may be given to another.
         await _end_strays(self._host, {record.process for record in records})
+        await self._host.driver.tidy(machine_name(self._host.node, ""))
         runs = {(record.sandbox_id, record.execution_id) for record in records}
         await asyncio.to_thread(self._host.snapshots.sweep, runs)
         sandboxes = [self._register(Sandbox(self._host, record)) for record in records]
@@ -319,5 +319,4 @@ def _vmms(host: Host) -> list[ProcessIdentity]:
 
 def _is_named(process: Path, prefix: str) -> bool:
     arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    names = (value for flag, value in itertools.pairwise(arguments) if flag == "-name")
-    return any(name.startswith(prefix) for name in names)
+    return any(argument.startswith(prefix) for argument in arguments)

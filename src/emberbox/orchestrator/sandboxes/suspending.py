@@ -69,7 +69,7 @@ class Suspension:
             await self._require_healthy()
         build = await self._build()
         admission.check_pause(
-            self.host.pause_room(self.record, self.machine.identity, files_only=files_only)
+            self.host.pause_room(self.record, self.machine, files_only=files_only)
         )
         with self.steps.measure("sync"):
             await sync_guest(self.slot, self.note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,20 +17,22 @@ from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 from emberbox.orchestrator.machines.qemu.machine import (
     MADE_WITH_FILE,
-    MEMORY_FILE,
     OUTPUT_FILE,
-    RAM_FILE,
-    STATE_FILE,
     QemuMachine,
     connect,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
-from emberbox.orchestrator.machines.qemu.saved_memory import SavedMemory, merge
+from emberbox.orchestrator.machines.saved_memory import (
+    MEMORY_FILE,
+    RAM_FILE,
+    STATE_FILE,
+    SavedMemory,
+    materialise,
+)
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
-from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,12 +124,15 @@ class QemuDriver:
         self, snapshot: MachineSnapshot, saved: Path, directory: Path
     ) -> MachineSnapshot:
         """Write the snapshot's RAM with what was saved over it, and the device state beside."""
-        return await threads.run_to_end(partial(_materialise, snapshot, saved, directory))
+        return await threads.run_to_end(partial(materialise, snapshot, saved, directory))
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> QemuMachine:
         """Reconnect to a QEMU that another orchestrator process started."""
         monitor = await connect(identity, place.directory)
         return QemuMachine(identity, monitor, place.directory)
+
+    async def tidy(self, names: str) -> None:
+        """QEMU leaves nothing: its memory files and descriptors end with it."""
 
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Close the RAM image of a snapshot; clones that live have it open themselves."""
@@ -252,15 +256,6 @@ async def _connect_or_kill(identity: ProcessIdentity, directory: Path) -> qmp.Mo
     except BaseException:
         await kill_and_wait(identity)
         raise
-
-
-def _materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
-    with SavedMemory.opened(saved / MEMORY_FILE) as changes:
-        merge(snapshot.directory / RAM_FILE, changes, directory / RAM_FILE)
-        state = changes.verified_state(saved / STATE_FILE)
-        made_with = changes.contents.made_with
-    write_atomically(directory / STATE_FILE, state, 0o600)
-    return dataclasses.replace(snapshot, directory=directory, made_with=made_with)
 
 
 @contextlib.contextmanager

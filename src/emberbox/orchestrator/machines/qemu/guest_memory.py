@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.images.disks import data_extents
-from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run, own_runs
+from emberbox.orchestrator.machines.pages import PAGE, Run
+from emberbox.orchestrator.machines.qemu.page_map import own_runs
 from emberbox.orchestrator.machines.qemu.ram import RAM_NAME
 from emberbox.orchestrator.processes import is_alive
 
@@ -43,6 +44,16 @@ class GuestMemory:
     mapping: Mapping
     _identity: ProcessIdentity
     _memory: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of guest memory."""
+        return self.mapping.size
+
+    @property
+    def based(self) -> bool:
+        """Whether it is a clone's: what is not its own is its base's."""
+        return not self.mapping.shared
 
     def own_runs(self) -> list[Run]:
         """What this VM has written, in order; of shared memory all that was ever touched.

@@ -10,25 +10,21 @@ from typing import TYPE_CHECKING
 
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
+from emberbox.orchestrator.machines import saved_memory
 from emberbox.orchestrator.machines.driver import Saved
-from emberbox.orchestrator.machines.qemu import guest_memory, saved_memory
+from emberbox.orchestrator.machines.qemu import guest_memory
 from emberbox.orchestrator.machines.qemu.command import CONSOLE_BYTES
 from emberbox.orchestrator.machines.qemu.monitor import Monitor, event_data
 from emberbox.orchestrator.machines.qemu.ram import save_ram
-from emberbox.orchestrator.processes import is_alive, kill_and_wait, wait_gone
+from emberbox.orchestrator.machines.saved_memory import MEMORY_FILE, RAM_FILE, STATE_FILE
+from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
 from emberbox.shared.sidefile import sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from emberbox.orchestrator.machines.qemu.saved_memory import SavedMemory
+    from emberbox.orchestrator.machines.saved_memory import SavedMemory
     from emberbox.orchestrator.processes import ProcessIdentity
-
-STATE_FILE = "devices"
-RAM_FILE = "ram"
-MEMORY_FILE = "memory"
-"""What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
-from its base (of a saved machine)."""
 
 OUTPUT_FILE = "vmm.log"
 MADE_WITH_FILE = "made-with"
@@ -70,6 +66,10 @@ class QemuMachine:
     async def resume(self) -> None:
         """Let the vCPUs run."""
         await self._monitor.execute("cont")
+
+    def most_saved_mb(self, ram_mb: int) -> int:
+        """All that QEMU has in memory of its own."""
+        return min(ram_mb, resident_mb(self._identity.pid))
 
     async def save(self, directory: Path) -> Saved:
         """Write device state and what the memory differs from its base."""

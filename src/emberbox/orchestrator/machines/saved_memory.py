@@ -20,17 +20,24 @@ import struct
 import zlib
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from emberbox.orchestrator.errors import SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
-from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run
+from emberbox.orchestrator.machines.pages import PAGE, Run
+from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from emberbox.orchestrator.machines.qemu.guest_memory import GuestMemory
+    from emberbox.orchestrator.machines.driver import MachineSnapshot
+
+STATE_FILE = "devices"
+RAM_FILE = "ram"
+MEMORY_FILE = "memory"
+"""What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
+from its base (of a saved machine)."""
 
 _MAGIC = b"EMBERMEM"
 _VERSION = 1
@@ -42,6 +49,26 @@ _NO_BASE, _SNAPSHOT = 0, 1
 _BUFFER_BYTES = 4 << 20
 _NUMBER = "I"
 _RUN_BYTES = 8
+
+
+class Source(Protocol):
+    """The memory of a machine that stands still, as `save` reads it.
+
+    size:  bytes of guest memory
+    based: what is not its own is its base's
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def based(self) -> bool: ...
+
+    def own_runs(self) -> Iterable[Run]:
+        """What is the machine's own, in order. Raises MachineGone."""
+
+    def read(self, offset: int, into: memoryview) -> None:
+        """Fill `into` with a part of one of the runs. Raises MachineError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +115,14 @@ class Contents:
         )
 
 
-def save(memory: GuestMemory, made_with: str, state: bytes, path: Path) -> int:
+def save(memory: Source, made_with: str, state: bytes, path: Path) -> int:
     """Write a stopped VM's memory to a new file, fsynced; the file's size.
 
     `state` is the device state at the same moment: one is good for nothing without the other.
     Raises MachineGone, MachineError, or OSError (ENOSPC before anything was copied).
     """
     runs = tuple(memory.own_runs())
-    mapping = memory.mapping
-    contents = Contents(made_with, mapping.size, not mapping.shared, runs, zlib.crc32(state))
+    contents = Contents(made_with, memory.size, memory.based, runs, zlib.crc32(state))
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         size = contents.data_start + contents.data_bytes
@@ -154,6 +180,19 @@ class SavedMemory:
             raise _damaged(self._path, "its data does not match its checksum")
 
 
+def materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
+    """A snapshot, in an existing empty directory, of what was saved of a clone of `snapshot`.
+
+    Raises SnapshotUnusable, OSError.
+    """
+    with SavedMemory.opened(saved / MEMORY_FILE) as changes:
+        merge(snapshot.directory / RAM_FILE, changes, directory / RAM_FILE)
+        state = changes.verified_state(saved / STATE_FILE)
+        made_with = changes.contents.made_with
+    write_atomically(directory / STATE_FILE, state, 0o600)
+    return dataclasses.replace(snapshot, directory=directory, made_with=made_with)
+
+
 def merge(base: Path, saved: SavedMemory, path: Path) -> None:
     """Write all that a saved VM had in memory to a new sparse file, fsynced.
 
@@ -178,7 +217,7 @@ def _write_all(fd: int, data: memoryview, position: int) -> None:
         data, position = data[written:], position + written
 
 
-def _copy_out(memory: GuestMemory, contents: Contents, fd: int) -> int:
+def _copy_out(memory: Source, contents: Contents, fd: int) -> int:
     checksum, position = 0, contents.data_start
     for pieces, buffer in _buffers(contents.runs):
         for offset, part in pieces:
