@@ -40,7 +40,7 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.telemetry.guest import SlotGuest
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
 from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
@@ -119,9 +119,10 @@ class Orchestrator:
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(paths.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
-            snapshots=SnapshotStore(paths.snapshots),
+            snapshots=LocalSnapshotStore(paths.snapshots),
             builds=store,
             starts=asyncio.Semaphore(settings.concurrent_starts),
+            saves=asyncio.Semaphore(settings.concurrent_starts),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()

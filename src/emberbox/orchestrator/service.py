@@ -57,9 +57,10 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
     ) -> pb.SandboxCreateResponse:
         """Start one sandbox."""
         sandbox = await self._sandboxes.create(_create_request(request))
-        steps = [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
         return pb.SandboxCreateResponse(
-            sandbox=_running_sandbox(sandbox), steps=steps, notice=sandbox.record.notice
+            sandbox=_running_sandbox(sandbox),
+            steps=_steps(sandbox.steps.taken),
+            notice=sandbox.record.notice,
         )
 
     @answering
@@ -93,10 +94,12 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Write a sandbox to disk."""
         wanted = PauseRequested("asked", request.filesystem_only, request.require_healthy_guest)
         # It goes on when the caller has given up: the outbox tells how it ended.
-        snapshot = await asyncio.shield(
+        paused = await asyncio.shield(
             self._sandboxes.pause(request.sandbox_id, request.execution_id, wanted)
         )
-        return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
+        return pb.SandboxPauseResponse(
+            sandbox=_paused_sandbox(paused.snapshot), steps=_steps(paused.steps)
+        )
 
     @answering
     async def Checkpoint(
@@ -281,6 +284,10 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
     )
+
+
+def _steps(taken: list[tuple[str, float]]) -> list[pb.Step]:
+    return [pb.Step(name=name, milliseconds=milliseconds) for name, milliseconds in taken]
 
 
 def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:

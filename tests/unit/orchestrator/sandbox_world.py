@@ -21,7 +21,7 @@ from emberbox.orchestrator.sandboxes.beginning import CreateRequest
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.store import Manifest, Template, TemplateSpec, TemplateStore
@@ -87,6 +87,7 @@ class World:
 
     def __init__(self) -> None:
         self.fails_at: str | None = None
+        self.then_fails_at: str | None = None
         self.failure: Exception = MachineError("broken")
         self.done: list[str] = []
         self.taken: set[str] = set()
@@ -109,7 +110,7 @@ class World:
     def did(self, what: str) -> None:
         self.done.append(what)
         if what == self.fails_at:
-            self.fails_at = None
+            self.fails_at, self.then_fails_at = self.then_fails_at, None
             raise self.failure
 
     # SlotPool
@@ -119,6 +120,7 @@ class World:
         return NETWORK.slot(3)
 
     async def release(self, _slot: Slot) -> None:
+        await self.wait_at("release")
         self.taken.discard("slot")
         self.did("release")
 
@@ -192,6 +194,7 @@ class Setting:
     host: Host
     sandboxes: Sandboxes
     outbox: Outbox
+    snapshots: Path
 
     def outcomes(self) -> list[tuple[str, str]]:
         return [(entry.outcome, entry.reason) for entry in self.outbox.after(0)]
@@ -234,15 +237,18 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
         routes=world,
         directories=RunDirectories(tmp_path / "sandboxes"),
         outbox=outbox,
-        snapshots=SnapshotStore(tmp_path / "snapshots"),
+        snapshots=LocalSnapshotStore(tmp_path / "snapshots"),
         builds=TemplateStore(tmp_path / "templates"),
         starts=asyncio.Semaphore(2),
+        saves=asyncio.Semaphore(2),
     )
     templates = TemplateCatalog()
     templates.offer(template(host.builds))
     limits = admission.Limits(10, 100.0, 0, 0)
     checkpoints = Checkpoints(host.driver, cast("Any", world), host.builds, templates)
-    yield Setting(world, host, Sandboxes(host, templates, checkpoints, limits), outbox)
+    yield Setting(
+        world, host, Sandboxes(host, templates, checkpoints, limits), outbox, tmp_path / "snapshots"
+    )
     outbox.close()
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_calls, envd_client, failpoints, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
@@ -23,6 +22,7 @@ from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
 from emberbox.orchestrator.sandboxes.admission import PauseRoom, disk_available_mb
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
+from emberbox.orchestrator.snapshots.of_run import SnapshotsOfRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +63,7 @@ class Host:
     """What all sandboxes of this host share.
 
     starts:           bounds how many start at once
+    saves:            bounds how many are written to disk at once; until it is its turn one runs on
     pause_reserve_mb: what a pause leaves free on the disk
     """
 
@@ -76,6 +77,7 @@ class Host:
     snapshots: SnapshotStore
     builds: TemplateStore
     starts: asyncio.Semaphore
+    saves: asyncio.Semaphore
     pause_reserve_mb: int = 0
 
     def pause_room(self, record: SandboxRecord, machine: Machine, *, files_only: bool) -> PauseRoom:
@@ -133,6 +135,7 @@ class Holdings:
             await asyncio.to_thread(self._provide_disk, beginning, directory / SCRATCH_FILE)
         with steps.measure("machine"):
             record = await self._start(record, beginning, self._surroundings(record, slot))
+        steps.reached("running")
         failpoints.reach("resume-continued")
         with steps.measure("init"):
             identity = beginning.identity
@@ -196,7 +199,7 @@ class Holdings:
             copy_sparse(template.boot_scratch if beginning.cold else template.scratch, scratch)
             return
         failpoints.reach("resume-begun")
-        os.link(self.host.snapshots.place(beginning.snapshot.sandbox_id).scratch, scratch)
+        self.host.snapshots.give_disk(beginning.snapshot.sandbox_id, scratch)
         failpoints.reach("resume-linked")
 
     async def _start(
@@ -232,7 +235,7 @@ class Holdings:
             await self._take_snapshot(held)
 
         self.note(f"continued from the memory of execution {snapshot.execution_id}")
-        saved = self.host.snapshots.place(snapshot.sandbox_id).memory
+        saved = await asyncio.to_thread(self.host.snapshots.memory, snapshot.sandbox_id)
         await self.host.driver.restore(template.snapshot, place, saved, take)
         self._continued = True
         return held
@@ -248,11 +251,7 @@ class Holdings:
         if not record.resumed:
             return
         ids = record.sandbox_id, record.execution_id
-        try:
-            await threads.run_to_end(lambda: self.host.snapshots.consume(*ids))
-        except asyncio.CancelledError:
-            await asyncio.to_thread(self.host.snapshots.put_back, *ids)
-            raise
+        await SnapshotsOfRun(self.host.snapshots, *ids).take()
         failpoints.reach("resume-consumed")
 
     async def _stop(self, machine: Machine) -> None:

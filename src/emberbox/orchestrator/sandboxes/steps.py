@@ -1,4 +1,4 @@
-"""How long each step of a create took."""
+"""How long each step of a create, a resume or a pause took."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Named durations, in milliseconds, in the order they were measured."""
+    """Named durations, in milliseconds, in the order they ended. Some go on at the same time."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, float]] = []
+        self._began = time.perf_counter()
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -24,3 +25,7 @@ class Steps:
             yield
         finally:
             self.taken.append((name, (time.perf_counter() - start) * 1000))
+
+    def reached(self, name: str) -> None:
+        """Note how long it took from the beginning to this moment."""
+        self.taken.append((name, (time.perf_counter() - self._began) * 1000))
