@@ -208,6 +208,7 @@ class InfoService(pb_grpc.InfoServiceServicer):
     ) -> pb.ServiceInfoResponse:
         """A reading of this moment."""
         total, available = admission.memory_mb()
+        pool = self._sandboxes.pool
         return pb.ServiceInfoResponse(
             node_id=self._node_id,
             version=version("emberbox"),
@@ -220,6 +221,9 @@ class InfoService(pb_grpc.InfoServiceServicer):
             disk_available_mb=admission.disk_available_mb(self._state),
             ready=self._readiness.ready,
             status=self._readiness.status,
+            pool_ready=pool.ready,
+            pool_making=pool.making,
+            pool_wanted=pool.wanted,
         )
 
 
@@ -283,6 +287,7 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
+        group=config.queue_group,
     )
 
 
@@ -306,6 +311,8 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         start_time=_time(record.start_time),
         end_time=_time(record.end_time),
         metadata=record.metadata,
+        way=sandbox.way,
+        steps=_steps(sandbox.steps.taken),
     )
 
 

@@ -233,7 +233,7 @@ async def test_a_pause_is_answered_before_all_is_given_back(setting: Setting) ->
     await setting.sandboxes.create(request())
     go = setting.world.hold("release")
     snapshot = await pause(setting)
-    assert setting.world.taken == {"slot"}  # no route any more
+    assert setting.world.taken == ["slot"]  # no route any more
     assert await setting.sandboxes.paused() == [snapshot]
     assert await pause(setting) == snapshot
     resumed = asyncio.ensure_future(setting.sandboxes.create(resuming()))

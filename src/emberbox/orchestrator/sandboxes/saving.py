@@ -63,7 +63,7 @@ class Run(Protocol):
     def note(self, text: str) -> None:
         """Write into its story."""
 
-    def held(self) -> tuple[Machine, Slot]:
+    def held(self) -> tuple[Slot, Machine]:
         """What it runs on. Raises MachineError when it has nothing."""
 
     def rearm(self, at_least: float) -> None:
@@ -155,7 +155,8 @@ class Saving:
         wanted, copied = self._copy
         try:
             run = self._run
-            draft = await Copying(self._host, run.record, *run.held(), run.note).run(wanted)
+            slot, machine = run.held()
+            draft = await Copying(self._host, run.record, machine, slot, run.note).run(wanted)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
             _log.warning("copy failed", sandbox_id=self._run.record.sandbox_id, reason=str(error))
             self._run.feed(Copied())
@@ -174,7 +175,8 @@ class Saving:
 
     async def _save(self, wanted: Suspend) -> Paused:
         run = self._run
-        attempt = Suspension(self._host, run.record, *run.held(), run.note)
+        slot, machine = run.held()
+        attempt = Suspension(self._host, run.record, machine, slot, run.note)
         return Paused(await attempt.run(wanted), attempt.steps.taken)
 
     async def _failed(self, paused: Joint[Paused], error: Exception) -> None:
