@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -20,7 +18,6 @@ from emberbox.orchestrator.errors import (
     TemplateMissing,
 )
 from emberbox.orchestrator.machines.driver import Hardware
-from emberbox.orchestrator.processes import identify, kill_and_wait
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import (
     choose_start,
@@ -32,6 +29,7 @@ from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 from emberbox.orchestrator.sandboxes.saving import Paused
+from emberbox.orchestrator.sandboxes.strays import end_strays
 from emberbox.orchestrator.snapshots.store import is_execution_id
 from emberbox.orchestrator.templates.checkpoints import measured
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.envd_client import Identity
     from emberbox.orchestrator.pool.pool import PoolCounts, WarmPool
-    from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
     from emberbox.orchestrator.sandboxes.holdings import Host
@@ -309,7 +306,7 @@ class Sandboxes:
         # A VMM that no record names was being started when its orchestrator was killed. It goes
         # first: its slot, and with it its uid, may be given to another.
         known = {record.process for record in records} | self._pool.processes
-        await _end_strays(self._host, known)
+        await end_strays(self._host, known)
         await self._host.driver.tidy(machine_name(self._host.node, ""))
         warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
@@ -356,26 +353,3 @@ def _check_ids(identity: Identity) -> None:
         raise BadRequest(
             f"execution_id {identity.execution_id!r} must be letters, digits and dashes"
         )
-
-
-async def _end_strays(host: Host, known: set[ProcessIdentity | None]) -> None:
-    for identity in await asyncio.to_thread(_vmms, host):
-        if identity not in known:
-            _log.warning("ending a stray VMM", pid=identity.pid)
-            await kill_and_wait(identity)
-
-
-def _vmms(host: Host) -> list[ProcessIdentity]:
-    """The live VMMs of this node, by their name and uid."""
-    prefix = machine_name(host.node, "")
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ProcessLookupError):
-            if process.stat().st_uid >= host.uid_base and _is_named(process, prefix):
-                found.append(identify(int(process.name)))
-    return found
-
-
-def _is_named(process: Path, prefix: str) -> bool:
-    arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    return any(argument.startswith(prefix) for argument in arguments)
