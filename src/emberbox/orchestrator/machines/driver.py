@@ -161,7 +161,8 @@ class Driver(Protocol):
 
     @property
     def made_with(self) -> str:
-        """Everything about VMM and host that a snapshot depends on, as one comparable text."""
+        """Everything about VMM and host that a snapshot depends on, as one comparable text: the
+        version, ": " and the rest."""
 
     async def boot(self, hardware: Hardware, files: BootFiles, place: Surroundings) -> Machine:
         """Start a VM from its kernel. Returns when the vCPUs run. Raises MachineError."""

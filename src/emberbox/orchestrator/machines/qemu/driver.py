@@ -14,6 +14,7 @@ from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnus
 from emberbox.orchestrator.images.clock import software_clock_options
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.kvm import kvm_groups
+from emberbox.orchestrator.machines.made_with import another_vmm
 from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 from emberbox.orchestrator.machines.qemu.machine import (
@@ -165,10 +166,7 @@ class QemuDriver:
 
     def _require_same(self, made_with: str) -> None:
         if made_with != self.made_with:
-            raise SnapshotUnusable(
-                f"the memory was saved by another VMM than this host's:"
-                f" {made_with or 'unknown'}; here: {self.made_with}"
-            )
+            raise SnapshotUnusable(another_vmm(made_with, self.made_with))
 
     async def _start(
         self, snapshot: MachineSnapshot, place: Surroundings, memory: Memory
