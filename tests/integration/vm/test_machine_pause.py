@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(300)]
 
 # Its count is in memory alone until it is asked for by the signal.
 COUNTER = """
