@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -74,6 +75,7 @@ class Sandboxes:
         self._templates = templates
         self._limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
+        self._copied: Counter[str] = Counter()
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing = False
 
@@ -222,7 +224,12 @@ class Sandboxes:
                 return await self._made_before(wanted)
             except TemplateMissing:
                 await sandbox.settled()
+            # What it is a copy of is needed until it is kept, also when the sandbox has ended.
+            self._copied.update([sandbox.record.build_id])
+            try:
                 return await self._checkpoints.keep(await sandbox.saving.checkpoint(wanted))
+            finally:
+                self._copied.subtract([sandbox.record.build_id])
 
     async def _made_before(self, wanted: Wanted) -> Kept:
         found = self._templates.checkpoint(wanted.template_id, wanted.build_id)
@@ -258,12 +265,15 @@ class Sandboxes:
         return [s for s in snapshots if s.sandbox_id not in runs]
 
     def builds_in_use(self) -> set[str]:
-        """Template builds that a sandbox, running or paused, could not go on without."""
+        """Template builds that a sandbox, running or paused, or a checkpoint needs."""
         # Before and after: one that is paused or resumed meanwhile is seen in one of them.
         running = {sandbox.record.build_id for sandbox in self}
         paused = self._host.snapshots.builds()
         warm = {clone.build_id for clone in self._pool.records()}
-        return running | paused | warm | {sandbox.record.build_id for sandbox in self}
+        copied = {build for build, count in list(self._copied.items()) if count}
+        below = self._templates.bases()
+        after = {sandbox.record.build_id for sandbox in self}
+        return running | paused | warm | copied | below | after
 
     async def delete(self, sandbox_id: str, reason: str) -> None:
         """End a sandbox, running or paused, and return when nothing of it is left.

@@ -45,6 +45,7 @@ class Manifest:
 
     checkpoint: it is a copy of a running sandbox; envd in its memory has that one's envd_token
     memory:     without, sandboxes boot from its scratch disk
+    base:       template and build id of the build that its memory lies over, which must stay
     """
 
     build_id: str
@@ -58,6 +59,7 @@ class Manifest:
     files: dict[str, str]
     checkpoint: bool = False
     memory: bool = True
+    base: tuple[str, str] | None = None
     envd_token: str | None = field(default=None, repr=False)
 
 
@@ -93,8 +95,17 @@ class Template:
     @property
     def snapshot(self) -> MachineSnapshot:
         """What clones start from."""
+        base = None
+        if self.manifest.base is not None:
+            template_id, build_id = self.manifest.base
+            builds = self.directory.parent.parent
+            base = builds / template_id / build_id / SNAPSHOT_DIRECTORY
         return MachineSnapshot(
-            self.directory / SNAPSHOT_DIRECTORY, self.hardware, self.boot, self.manifest.made_with
+            self.directory / SNAPSHOT_DIRECTORY,
+            self.hardware,
+            self.boot,
+            self.manifest.made_with,
+            base,
         )
 
     @property
@@ -198,6 +209,9 @@ def _read_manifest(path: Path) -> Manifest | None:
         data: dict[str, Any] = json.loads(path.read_bytes())
         # What this version does not know is left out: a newer one may have written it.
         known = {field.name for field in dataclasses.fields(Manifest)}
-        return Manifest(**{name: value for name, value in data.items() if name in known})
+        given = {name: value for name, value in data.items() if name in known}
+        if given.get("base") is not None:
+            given["base"] = tuple(given["base"])
+        return Manifest(**given)
     except (OSError, ValueError, TypeError):
         return None

@@ -52,6 +52,11 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.processes import ProcessIdentity
 
 
+_LARGEST_LAYER = 64 << 20
+"""Bytes of pages that each clone of a layered snapshot gets for itself, and loads when it starts.
+More are written into an image of the whole RAM, whose clones share them."""
+
+
 class QemuDriver:
     """Starts VMs with the distribution's QEMU."""
 
@@ -122,9 +127,12 @@ class QemuDriver:
         self, stack: contextlib.ExitStack, snapshot: MachineSnapshot, saved: Path | None
     ) -> _Loading:
         """What a machine is loaded with, open until the stack closes."""
+        base = snapshot.base or snapshot.directory
+        if saved is None and snapshot.base is not None:
+            saved = snapshot.directory
         if saved is None:
             self._require_same(snapshot.made_with)
-            ram = await self._images.get(snapshot.directory / RAM_FILE)
+            ram = await self._images.get(base / RAM_FILE)
             stack.callback(os.close, ram)
             return _Loading(Memory(ram, share=False), snapshot.directory / STATE_FILE, None)
         changes = await threads.run_to_end(partial(_opened_and_verified, stack, saved))
@@ -135,7 +143,7 @@ class QemuDriver:
                 f"{size} bytes of memory were saved; this VM has {snapshot.hardware.ram_mb} MiB"
             )
         if based:
-            ram = await self._images.get(snapshot.directory / RAM_FILE)
+            ram = await self._images.get(base / RAM_FILE)
         else:
             ram = new_ram(snapshot.hardware.ram_mb)
         stack.callback(os.close, ram)
@@ -144,10 +152,13 @@ class QemuDriver:
         return _Loading(Memory(ram, share=not based), saved / STATE_FILE, pages)
 
     async def materialise(
-        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool = False
     ) -> MachineSnapshot:
-        """Write the snapshot's RAM with what was saved over it, and the device state beside."""
-        return await threads.run_to_end(partial(materialise, snapshot, saved, directory))
+        """Keep what was saved as a layer, or write the RAM below with it over; the device state
+        beside."""
+        largest = _LARGEST_LAYER if layered else 0
+        work = partial(materialise, snapshot, saved, directory, largest_layer=largest)
+        return await threads.run_to_end(work)
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> QemuMachine:
         """Reconnect to a QEMU that another orchestrator process started."""
