@@ -127,7 +127,8 @@ def save(memory: Source, made_with: str, state: bytes, path: Path, base: Base | 
             state_checksum=zlib.crc32(state),
         )
         size = write_contents(fd, contents)
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
     return size
