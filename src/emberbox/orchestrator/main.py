@@ -45,7 +45,7 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.telemetry.guest import SlotGuest
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
 from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
@@ -122,12 +122,13 @@ class Orchestrator:
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(paths.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
-            snapshots=SnapshotStore(paths.snapshots),
+            snapshots=LocalSnapshotStore(paths.snapshots),
             builds=store,
             starts=StartQueue(settings.concurrent_starts, settings.start_wait),
             shares=open_shares(
                 settings.cgroup_parent, network.tag, paths.orchestrator, settings.vm_io_mb_s
             ),
+            saves=asyncio.Semaphore(settings.concurrent_starts),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()

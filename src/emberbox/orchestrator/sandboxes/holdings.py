@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
-from emberbox.orchestrator.sandboxes.admission import (
-    PauseRoom,
-    disk_available_mb,
-    resident_mb,
-)
+from emberbox.orchestrator.sandboxes.admission import PauseRoom, disk_available_mb
 from emberbox.orchestrator.sandboxes.beginning import booted_from_files
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 from emberbox.orchestrator.sandboxes.share import Share, Shares
+from emberbox.orchestrator.snapshots.of_run import SnapshotsOfRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
     from emberbox.orchestrator.outbox import Outbox
-    from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import Beginning, WarmClone
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
     from emberbox.orchestrator.sandboxes.starts import StartQueue
@@ -74,6 +69,7 @@ class Host:
 
     starts:           who may start next
     shares:           what each VM may take
+    saves:            bounds how many are written to disk at once; until it is its turn one runs on
     pause_reserve_mb: what a pause leaves free on the disk
     """
 
@@ -87,14 +83,13 @@ class Host:
     snapshots: SnapshotStore
     builds: TemplateStore
     starts: StartQueue
+    saves: asyncio.Semaphore
     shares: Shares = field(default_factory=Shares)
     pause_reserve_mb: int = 0
 
-    def pause_room(
-        self, record: SandboxRecord, process: ProcessIdentity, *, files_only: bool
-    ) -> PauseRoom:
+    def pause_room(self, record: SandboxRecord, machine: Machine, *, files_only: bool) -> PauseRoom:
         """The disk as a pause of this sandbox would find it. Raises OSError."""
-        wanted = 0 if files_only else min(record.ram_mb, resident_mb(process.pid))
+        wanted = 0 if files_only else machine.most_saved_mb(record.ram_mb)
         available = disk_available_mb(self.directories.root)
         return PauseRoom(available, wanted, self.pause_reserve_mb)
 
@@ -112,6 +107,7 @@ class Holdings:
     slot: Slot | None = None
     share: Share = field(default_factory=Share)
     machine: Machine | None = None
+    _continued: bool = False
 
     async def bring_up(
         self, record: SandboxRecord, beginning: Beginning, steps: Steps
@@ -131,12 +127,13 @@ class Holdings:
             await asyncio.to_thread(self._provide_disk, beginning, directory / SCRATCH_FILE)
         with steps.measure("machine"):
             record = await self._start(record, beginning, self._surroundings(record, slot))
+        steps.reached("running")
         failpoints.reach("resume-continued")
         with steps.measure("init"):
-            seconds = CLONE_READY_SECONDS if beginning.snapshot is None else RESUME_READY_SECONDS
-            record = await self.introduce(
-                record, beginning.identity, beginning.present_token, seconds
-            )
+            identity = beginning.identity
+            if not self._continued:  # also when its memory could not be loaded
+                identity = dataclasses.replace(identity, env_vars=record.env_vars)
+            record = await self.introduce(record, identity, beginning.present_token)
         failpoints.reach("resume-initialized")
         return record
 
@@ -173,15 +170,20 @@ class Holdings:
         return self.slot, self.machine
 
     async def introduce(
-        self, record: SandboxRecord, identity: Identity, present_token: str, seconds: float
+        self,
+        record: SandboxRecord,
+        identity: Identity,
+        present_token: str,
+        seconds: float | None = None,
     ) -> SandboxRecord:
-        """Tell the machine who it is; the record with what it answers. A boot has its own time.
+        """Tell the machine who it is, within `seconds` or what its kind may take; the record with
+        what it answers.
 
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
         slot, machine = self.both()
-        limit = BOOT_READY_SECONDS if record.booted or self.ahead else seconds
-        answer = envd_client.initialize(slot, identity, limit, present_token)
+        ask = envd_calls.resume if self._continued else envd_client.initialize
+        answer = ask(slot, identity, seconds or self._ready_seconds(record), present_token)
         version = await unless_ended(machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
@@ -229,7 +231,7 @@ class Holdings:
             copy_sparse(template.boot_scratch if beginning.cold else template.scratch, scratch)
             return
         failpoints.reach("resume-begun")
-        os.link(self.host.snapshots.place(beginning.snapshot.sandbox_id).scratch, scratch)
+        self.host.snapshots.give_disk(beginning.snapshot.sandbox_id, scratch)
         failpoints.reach("resume-linked")
 
     async def _start(
@@ -265,8 +267,9 @@ class Holdings:
             await self._take_snapshot(held)
 
         self.note(f"continued from the memory of execution {snapshot.execution_id}")
-        saved = self.host.snapshots.place(snapshot.sandbox_id).memory
+        saved = await asyncio.to_thread(self.host.snapshots.memory, snapshot.sandbox_id)
         await self.host.driver.restore(template.snapshot, place, saved, take)
+        self._continued = True
         return held
 
     async def _hold(self, record: SandboxRecord, machine: Machine) -> SandboxRecord:
@@ -282,11 +285,7 @@ class Holdings:
         if not record.resumed:
             return
         ids = record.sandbox_id, record.execution_id
-        try:
-            await threads.run_to_end(lambda: self.host.snapshots.consume(*ids))
-        except asyncio.CancelledError:
-            await asyncio.to_thread(self.host.snapshots.put_back, *ids)
-            raise
+        await SnapshotsOfRun(self.host.snapshots, *ids).take()
         failpoints.reach("resume-consumed")
 
     async def _stop(self, machine: Machine) -> None:
@@ -303,6 +302,11 @@ class Holdings:
             _log.exception("reclaiming failed", step=what)
             return False
         return True
+
+    def _ready_seconds(self, record: SandboxRecord) -> float:
+        if record.booted or self.ahead:
+            return BOOT_READY_SECONDS
+        return RESUME_READY_SECONDS if record.resumed else CLONE_READY_SECONDS
 
     def _surroundings(self, record: SandboxRecord, slot: Slot) -> Surroundings:
         directory = self.host.directories.path(record.sandbox_id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import envd_client, rehearsing
+from emberbox.orchestrator import envd_calls, envd_client, rehearsing
 from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.images.disks import copy_sparse, make_scratch
@@ -148,6 +148,8 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     progress(f"template {spec.names[0]}: warming up")
     for _ in range(WARM_UP_INITS):
         await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
+    await envd_calls.resume(slot, _nobody(spec), _WARM_UP_SECONDS, present="")
+    await envd_calls.sync(slot, _WARM_UP_SECONDS)
     for command in WARM_UP:
         await rehearsing.run(slot, "-l", "-c", command, seconds=_WARM_UP_SECONDS, stdin=False)
     terminal = {"size": {"cols": 80, "rows": 24}}

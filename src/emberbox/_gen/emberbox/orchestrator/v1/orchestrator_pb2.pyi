@@ -197,10 +197,12 @@ class SandboxPauseRequest(_message.Message):
     def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ..., require_healthy_guest: _Optional[bool] = ...) -> None: ...
 
 class SandboxPauseResponse(_message.Message):
-    __slots__ = ("sandbox",)
+    __slots__ = ("sandbox", "steps")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     sandbox: PausedSandbox
-    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
 
 class PausedSandbox(_message.Message):
     __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "vcpu", "ram_mb", "disk_mb", "envd_version", "metadata", "paused_at", "memory", "memory_bytes", "disk_bytes")
