@@ -47,13 +47,12 @@ class Series:
 
     def result(self) -> dict[str, Any]:
         """What is printed of it."""
-        series = {"ready_ms": self.ready, "first_command_ms": self.first_command}
-        result: dict[str, Any] = {
-            name: percentiles(times) for name, times in series.items() if times
-        }
+        result: dict[str, Any] = {"ready_ms": percentiles(self.ready), "runs": len(self.ready)}
+        if self.first_command:
+            result["first_command_ms"] = percentiles(self.first_command)
         if self.steps:
             result["steps_ms"] = {name: percentiles(times) for name, times in self.steps.items()}
-        return {**result, "runs": len(self.ready)}
+        return result
 
 
 def through_sdk(sdk: Mapping[str, Any]) -> tuple[float, float]:

@@ -74,12 +74,11 @@ class Stack(Target):
 
     def vmms(self, place: Path) -> dict[str, int]:
         """Pids of the VMMs whose records are below a directory, by sandbox or clone."""
-        found = {}
-        for record in place.glob("*/sandbox.json"):
-            with contextlib.suppress(FileNotFoundError):
-                if process := json.loads(record.read_text())["process"]:
-                    found[record.parent.name] = process["pid"]
-        return found
+        return {record.parent.name: pid for record, pid in _pids(place, "*/sandbox.json")}
+
+    def workers(self) -> list[int]:
+        """Pids of the data proxy's processes."""
+        return [pid for _, pid in _pids(self.home.orchestrator / "data-proxy", "worker-*.json")]
 
 
 @contextmanager
@@ -126,6 +125,14 @@ def own(number: int, templates_of: Stack | None = None, **settings: str) -> Iter
             yield Stack(up.facts["orchestrator"], secret, home, up.sdk, pid)
         finally:
             up.stop()
+
+
+def _pids(place: Path, pattern: str) -> Iterator[tuple[Path, int]]:
+    """Of the processes that records name."""
+    for record in place.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # it is just being removed
+            if process := json.loads(record.read_text())["process"]:
+                yield record, process["pid"]
 
 
 def _link_images(home: Home) -> None:
