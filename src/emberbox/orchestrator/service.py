@@ -307,6 +307,7 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         metadata=record.metadata,
         way=sandbox.way,
         steps=_steps(sandbox),
+        pid=record.process.pid if record.process else 0,
     )
 
 
