@@ -40,7 +40,6 @@ async def listed(pages: Any) -> list[str]:
     return found
 
 
-@pytest.mark.smoke
 @covers("Sandbox.create_snapshot", "Sandbox.create", "Sandbox.delete_snapshot")
 @covers_error(SandboxException, "Sandbox.delete_snapshot")
 async def test_a_sandbox_of_a_snapshot(sdk: Sdk, new_box: Callable[..., Any]) -> None:
@@ -151,7 +150,6 @@ async def test_what_is_built_in_stays(sdk: Sdk) -> None:
 # Forks
 
 
-@pytest.mark.smoke
 @covers("Sandbox.fork")
 async def test_children_go_on_from_where_the_source_is(
     sdk: Sdk, new_box: Callable[..., Any]

@@ -50,6 +50,7 @@ def test_every_kind_of_traffic_resumes_it(create: Callable[..., Sandbox]) -> Non
     assert not is_paused(sandbox)
 
 
+@pytest.mark.exhaustive
 def test_requests_at_once_are_all_served(create: Callable[..., Sandbox], stack: Stack) -> None:
     sandbox = create(lifecycle=BY_TRAFFIC)
     serve_pages(sandbox)
@@ -72,14 +73,15 @@ def test_a_deadline_cuts_streams_and_the_process_goes_on(create: Callable[..., S
     handle = sandbox.commands.run(script, background=True)
     assert next(iter(handle))[0] == "begun\n"
     sandbox.set_timeout(1)
-    # The SDK asks for its health, which resumes it.
-    with pytest.raises(emberbox.SandboxUnreachableException, match="still running"):
+    # The SDK asks for its health, which resumes it, and is told that it lives or is late.
+    with pytest.raises(emberbox.SandboxUnreachableException):
         handle.wait()
     handle = sandbox.commands.connect(handle.pid)
     sandbox.files.write("go", "")
     assert handle.wait().stdout == "went on\n"
 
 
+@pytest.mark.exhaustive
 def test_what_traffic_does_not_resume(create: Callable[..., Sandbox]) -> None:
     waits = create(lifecycle={"on_timeout": "pause"})
     files = create(lifecycle=BY_TRAFFIC)

@@ -255,7 +255,7 @@ def test_pausing_what_is_not_there(
             {"autoPause": True, "autoPauseMemory": False, "autoResume": {"enabled": True}},
             "autoPauseMemory",
         ),
-        ({"autoPause": "yes"}, "autoPause"),
+        ({"autoPause": "perhaps"}, "autoPause"),
         ({"autoResume": True}, "autoResume"),
     ],
 )
