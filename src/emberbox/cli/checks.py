@@ -35,6 +35,7 @@ from emberbox.shared.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emberbox.orchestrator.machines.firecracker.installation import Options
     from emberbox.orchestrator.network.addresses import NodeNetwork
     from emberbox.orchestrator.settings import Settings
     from emberbox.shared.home import Home
@@ -73,7 +74,7 @@ def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Findi
     node = Node(settings.disk_reserve_mb, settings.own_kernel)
     yield root()
     yield virtualization(missing_for_kvm())
-    yield driver(settings.driver)
+    yield driver(settings.driver, settings.firecracker_options)
     yield tools()
     yield cgroups()
     yield from network_findings(network)
@@ -98,10 +99,10 @@ def virtualization(missing: str) -> Finding:
     return Finding("virtualization", Level.WARNING, f"{missing}; VMs run in software (slower)")
 
 
-def driver(name: str) -> Finding:
+def driver(name: str, firecracker: Options) -> Finding:
     """Whether the driver that is set, or one of all with `auto`, runs sandboxes here."""
     try:
-        report = select_driver(name).report
+        report = select_driver(name, firecracker).report
     except StartupError as error:
         return Finding("driver", Level.MISSING, str(error))
     return Finding("driver", Level.OK, f"{report.name} with {report.accelerator}")

@@ -35,7 +35,7 @@ def doctor(*, as_json: bool) -> None:
     network = NodeNetwork.of_node(
         settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
     )
-    drivers = probe_all()
+    drivers = probe_all(settings.firecracker_options)
     findings = list(checks.look(settings.paths, network, settings))
     healthy = all(finding.level is not Level.MISSING for finding in findings)
     if as_json:

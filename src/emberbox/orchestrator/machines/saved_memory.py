@@ -13,8 +13,10 @@ cumulative: base and file together are the whole memory.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
+import itertools
 import os
 import struct
 import zlib
@@ -179,6 +181,22 @@ class SavedMemory:
         if checksum != self.contents.data_checksum:
             raise _damaged(self._path, "its data does not match its checksum")
 
+    def reader(self) -> Callable[[int, memoryview], None]:
+        """Fills a buffer with a part of one of the runs, by its offset in RAM, not verified.
+
+        It raises SnapshotUnusable when the file ends too early, OSError.
+        """
+        starts = [run.offset for run in self.contents.runs]
+        lengths = (run.length for run in self.contents.runs)
+        positions = list(itertools.accumulate(lengths, initial=self.contents.data_start))
+
+        def read(offset: int, into: memoryview) -> None:
+            run = bisect.bisect_right(starts, offset) - 1
+            if os.preadv(self._fd, [into], positions[run] + offset - starts[run]) < len(into):
+                raise _damaged(self._path, "it ends too early")
+
+        return read
+
 
 def materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
     """A snapshot, in an existing empty directory, of what was saved of a clone of `snapshot`.
@@ -189,12 +207,12 @@ def materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> Mach
         merge(snapshot.directory / RAM_FILE, changes, directory / RAM_FILE)
         state = changes.verified_state(saved / STATE_FILE)
         made_with = changes.contents.made_with
-    write_atomically(directory / STATE_FILE, state, 0o600)
+    write_atomically(directory / STATE_FILE, state, 0o444)
     return dataclasses.replace(snapshot, directory=directory, made_with=made_with)
 
 
-def merge(base: Path, saved: SavedMemory, path: Path) -> None:
-    """Write all that a saved VM had in memory to a new sparse file, fsynced.
+def merge(base: Path, saved: SavedMemory, path: Path, *, durable: bool = True) -> None:
+    """Write all that a saved VM had in memory to a new sparse file, fsynced if `durable`.
 
     `base` is the RAM image that it was a clone of; a VM that was booted has none and it is not
     read. Raises SnapshotUnusable, OSError.
@@ -205,7 +223,9 @@ def merge(base: Path, saved: SavedMemory, path: Path) -> None:
     try:
         os.ftruncate(target, saved.contents.ram_bytes)
         saved.load(lambda offset, data: _write_all(target, data, offset))
-        os.fsync(target)
+        os.fchmod(target, 0o444)
+        if durable:
+            os.fsync(target)
     finally:
         os.close(target)
 

@@ -1,0 +1,327 @@
+"""One VM under Firecracker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from emberbox.orchestrator import threads
+from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator.machines import saved_memory
+from emberbox.orchestrator.machines.driver import Saved
+from emberbox.orchestrator.machines.firecracker import calls, dumps, jail
+from emberbox.orchestrator.machines.firecracker.api import Api
+from emberbox.orchestrator.machines.firecracker.pipes import Output
+from emberbox.orchestrator.machines.firecracker.version import Version
+from emberbox.orchestrator.machines.firecracker.view import LOG, METRICS
+from emberbox.orchestrator.machines.saved_memory import MEMORY_FILE, RAM_FILE, STATE_FILE
+from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
+from emberbox.shared.sidefile import sync_directory, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from emberbox.orchestrator.machines.firecracker.calls import Call
+    from emberbox.orchestrator.machines.firecracker.view import View
+    from emberbox.orchestrator.processes import ProcessIdentity
+
+DUMP_SECONDS = 300.0
+LOAD_SECONDS = 30.0
+"""Writing and mapping guest memory: for gigabytes on a starved host."""
+
+SOCKET_SECONDS = 10.0
+_SOCKET_POLL = 0.002
+_LOOK_SECONDS = 1.0
+_LOG_LINES = 10
+
+_FACTS_FILE = "vmm.json"
+_LAYER_FILE = "layer"
+_TRACKED_FILE = "tracked"
+_METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a VM was started with, as kept in its run directory.
+
+    loaded: it is a clone, or continued, and its dirty pages are tracked
+    """
+
+    name: str
+    made_with: str
+    version: str
+    ram_mb: int
+    loaded: bool
+
+    def write(self, directory: Path) -> None:
+        """Raises OSError."""
+        text = json.dumps(asdict(self)).encode()
+        write_atomically(directory / _FACTS_FILE, text, 0o600, durable=False)
+
+    @classmethod
+    def read(cls, directory: Path) -> Facts:
+        """Raises MachineGone when they are not there: its start was broken off."""
+        try:
+            return cls(**json.loads((directory / _FACTS_FILE).read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise MachineGone(f"{directory} does not tell of a Firecracker: {error}") from error
+
+    @property
+    def tracks_changes(self) -> bool:
+        """Whether a Diff snapshot of it can be right."""
+        version = Version.parse(self.version)
+        return self.loaded and version is not None and version.saves_changes_of(self.ram_mb)
+
+
+class FirecrackerMachine:
+    """A running Firecracker, driven through its API.
+
+    `cgroups` is where cgroups are removed from when it has ended, if the jailer makes some.
+    """
+
+    def __init__(
+        self, identity: ProcessIdentity, own: View, facts: Facts, cgroups: Path | None
+    ) -> None:
+        self._identity = identity
+        self._view, self._facts, self._cgroups = own, facts, cgroups
+        self._api: Api | None = None
+        self._output = Output(own.console, own.host / LOG, own.host / METRICS)
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The Firecracker process."""
+        return self._identity
+
+    # Beginning
+
+    async def connect(self) -> None:
+        """Connect, as soon as its socket is there. Raises MachineGone, MachineError."""
+        try:
+            async with asyncio.timeout(SOCKET_SECONDS):
+                while not await self._try_to_connect():
+                    if not is_alive(self._identity):
+                        raise MachineGone("Firecracker ended before its socket was there")
+                    await asyncio.sleep(_SOCKET_POLL)
+        except TimeoutError as error:
+            raise MachineError(
+                f"Firecracker's socket was not there after {SOCKET_SECONDS} s"
+            ) from error
+        if not is_alive(self._identity):
+            raise MachineGone("another process has taken the place of this Firecracker")
+
+    async def put_all(self, wanted: Iterable[Call]) -> None:
+        """PUTs in order. Raises MachineError."""
+        for call in wanted:
+            await self._required_api.put(call.path, call.body)
+
+    async def load(self, call: Call) -> None:
+        """Take on memory and device state; it stands still then. Raises MachineError."""
+        await self._required_api.put(call.path, call.body, LOAD_SECONDS)
+
+    async def limit(self, rates: calls.Rates) -> None:
+        """Set what it may move in a second. Raises MachineError."""
+        for call in calls.limits(rates):
+            await self._required_api.patch(call.path, call.body)
+
+    def track(self, layer: Path | None) -> None:
+        """From here on its log of dirty pages tells what has changed since `layer`.
+
+        Raises OSError.
+        """
+        if layer is not None:
+            self._keep_layer(layer)
+        (self._view.directory / _TRACKED_FILE).touch()
+
+    # Pausing and saving
+
+    async def pause(self) -> None:
+        """Stop the vCPUs."""
+        await self._required_api.patch(*calls.PAUSE)
+
+    async def resume(self) -> None:
+        """Let the vCPUs run, if they do not."""
+        if await self._state() != "Running":
+            await self._required_api.patch(*calls.RESUME)
+
+    def most_saved_mb(self, ram_mb: int) -> int:
+        """Twice what may be written: by Firecracker, and by us who copy it."""
+        changes = ram_mb
+        if self._facts.tracks_changes and self._tracked:
+            changes = min(ram_mb, resident_mb(self._identity.pid))
+        layer = self._view.directory / _LAYER_FILE
+        kept = layer.stat().st_size >> 20 if layer.exists() else 0
+        return changes + min(ram_mb, changes + kept)
+
+    async def save(self, directory: Path) -> Saved:
+        """Write device state and what the memory differs from its base."""
+        await self._require_paused()
+        changes = await asyncio.to_thread(self._can_tell_changes)
+        # Firecracker begins a new log with each dump: when anything fails, the pages in this one
+        # are known to nobody, and the next save takes all memory.
+        (self._view.directory / _TRACKED_FILE).unlink(missing_ok=True)
+        await self._dump(changes=changes)
+        return await threads.run_to_end(partial(self._take, directory, changes=changes))
+
+    async def snapshot(self, directory: Path) -> None:
+        """Write device state and RAM."""
+        await self._require_paused()
+        if self._facts.loaded:
+            raise MachineError("a clone's memory has a base: save it instead")
+        await self._dump(changes=False)
+        await threads.run_to_end(partial(self._take_whole, directory))
+
+    # Looking
+
+    async def console(self) -> str:
+        """The last 64 KiB of the guest's console, then the end of Firecracker's log."""
+        return self._output.console.read() + self._complaints()
+
+    async def wait(self) -> str:
+        """Return when Firecracker has ended: it ends with its guest."""
+        looking = asyncio.ensure_future(self._look_after_output())
+        try:
+            await wait_gone(self._identity)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        complaints = self._complaints().strip()
+        return f"its VMM ended: {complaints}" if complaints else "its VMM ended"
+
+    # Ending
+
+    async def stop(self) -> None:
+        """End Firecracker at once: the guest is not asked."""
+        await kill_and_wait(self._identity)
+        if self._cgroups is not None:
+            await jail.remove_cgroup(self._cgroups, self._facts.name)
+        await self.console()  # which is asked for later, when the pipes are closed
+        self._let_go()
+
+    async def detach(self) -> None:
+        """Let Firecracker live on without us."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+        self._output.close()
+
+    async def _try_to_connect(self) -> bool:
+        try:
+            api = Api(self._view.open_socket())
+        except FileNotFoundError:
+            return False
+        try:
+            await api.connect()
+        except ConnectionRefusedError:  # it does not listen yet
+            api.close()
+            return False
+        except (OSError, TimeoutError) as error:
+            api.close()
+            raise MachineGone(f"Firecracker does not answer on its socket: {error!r}") from error
+        self._api = api
+        return True
+
+    @property
+    def _required_api(self) -> Api:
+        if self._api is None:
+            raise MachineGone("Firecracker has ended")
+        return self._api
+
+    async def _state(self) -> str:
+        return str((await self._required_api.get("/")).get("state", "unknown"))
+
+    async def _require_paused(self) -> None:
+        if (state := await self._state()) != "Paused":
+            raise MachineError(f"only a paused VM can be saved; this one is in state {state}")
+
+    async def _dump(self, *, changes: bool) -> None:
+        self._view.remove_dumped()
+        call = calls.dump(changes=changes)
+        try:
+            await self._required_api.put(call.path, call.body, DUMP_SECONDS)
+        except BaseException:
+            self._view.remove_dumped()
+            raise
+
+    @property
+    def _tracked(self) -> bool:
+        return (self._view.directory / _TRACKED_FILE).exists()
+
+    def _can_tell_changes(self) -> bool:
+        exact = dumps.exact_holes(self._view.directory)
+        return self._facts.tracks_changes and self._tracked and exact
+
+    def _take(self, directory: Path, *, changes: bool) -> Saved:
+        """Copy what was dumped, with what was saved before, and remember it for the next time."""
+        layer_path = self._view.directory / _LAYER_FILE
+        with self._dumped() as (state, fd):
+            if changes:
+                with dumps.opened_layer(layer_path) as layer:
+                    size = self._save(dumps.Changed(fd, self._ram_bytes, layer), state, directory)
+            else:
+                size = self._save(dumps.Whole(fd, self._ram_bytes), state, directory)
+        with contextlib.suppress(OSError):  # without, the next save takes all memory
+            self.track(directory / MEMORY_FILE)
+        return Saved(self._facts.made_with, memory_bytes=size, state_bytes=len(state))
+
+    def _save(self, memory: saved_memory.Source, state: bytes, directory: Path) -> int:
+        made_with = self._facts.made_with
+        size = saved_memory.save(memory, made_with, state, directory / MEMORY_FILE)
+        write_atomically(directory / STATE_FILE, state, 0o444)
+        return size
+
+    def _take_whole(self, directory: Path) -> None:
+        """Copy all memory, without what is zero."""
+        with self._dumped() as (state, fd):
+            dumps.write_sparse(dumps.Whole(fd, self._ram_bytes), directory / RAM_FILE)
+        write_atomically(directory / STATE_FILE, state, 0o444)
+        sync_directory(directory)
+
+    @contextlib.contextmanager
+    def _dumped(self) -> Iterator[tuple[bytes, int]]:
+        """Device state and memory file of a dump, which is removed after the block."""
+        try:
+            state = self._view.read_dumped_state()
+            fd = self._view.open_dumped_memory(self._ram_bytes)
+            try:
+                yield state, fd
+            finally:
+                os.close(fd)
+        finally:
+            self._view.remove_dumped()
+
+    @property
+    def _ram_bytes(self) -> int:
+        return self._facts.ram_mb << 20
+
+    def _keep_layer(self, saved: Path) -> None:
+        layer = self._view.directory / _LAYER_FILE
+        layer.unlink(missing_ok=True)
+        os.link(saved, layer)
+
+    async def _look_after_output(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._output.console.make_room()
+            self._output.log.make_room()
+            self._keep_metrics()
+
+    def _keep_metrics(self) -> None:
+        """Firecracker writes a line each minute; the last whole one is kept for people."""
+        for line in reversed(self._output.metrics.take_lines()):
+            with contextlib.suppress(ValueError, OSError):
+                json.loads(line)
+                path = self._view.directory / _METRICS_FILE
+                write_atomically(path, line, 0o600, durable=False)
+                return
+
+    def _complaints(self) -> str:
+        return "\n".join(self._output.log.read().splitlines()[-_LOG_LINES:])
