@@ -14,6 +14,7 @@ from emberbox.cli.doctor import doctor
 from emberbox.cli.options import Node, Options
 from emberbox.cli.preflight import check_disk, disk_needed
 from emberbox.orchestrator.images.tools import BUILD_SPACE
+from emberbox.orchestrator.machines.firecracker import installation as firecracker
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -30,7 +31,7 @@ def test_without_hardware_virtualization_vms_are_slower() -> None:
 
 @pytest.mark.parametrize("name", ["firecracker", "vmware"])
 def test_a_driver_that_is_set_and_cannot_be_used_is_missing(name: str) -> None:
-    finding = checks.driver(name)
+    finding = checks.driver(name, firecracker.Options())
     assert finding.level is Level.MISSING
     assert name in finding.text
 
