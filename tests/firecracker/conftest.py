@@ -49,11 +49,3 @@ def world(
         yield made
         assert made.left() == []
         assert len(free_slots) == SLOTS
-
-
-@pytest.fixture
-def jailed(world: World) -> World:
-    """For what is the same without a jailer."""
-    if not world.jailed:
-        pytest.skip("the same without a jailer")
-    return world

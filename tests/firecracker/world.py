@@ -8,12 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import tempfile
+import zlib
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import (
     BootFiles,
     Hardware,
@@ -36,6 +41,12 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.machines.firecracker.machine import FirecrackerMachine
     from emberbox.orchestrator.network.addresses import Slot
 
+ONLY_JAILED = pytest.mark.parametrize("world", ["jailed"], indirect=True)
+"""For what is the same without a jailer."""
+
+ONLY_BARE = pytest.mark.parametrize("world", ["bare"], indirect=True)
+"""For what a jailer prevents."""
+
 RAM_MB = 1
 PAGES = (RAM_MB << 20) // PAGE
 HARDWARE = Hardware(vcpu=1, ram_mb=RAM_MB)
@@ -43,6 +54,9 @@ INTERPRETER = "/usr/bin/python3"
 """Not that of these tests, which a uid without rights may not be able to reach."""
 
 _UID_BASE = 1_950_000_000
+_INSTALLATIONS: dict[tuple[str, bool], Installation] = {}
+"""What was found, so that not every test has to ask the programs for their version."""
+
 _START = """#!{interpreter} -IS
 import sys
 sys.path.insert(0, {directory!r})
@@ -72,6 +86,10 @@ class StandIn:
         """Stands for the root of cgroup v2."""
         return self.directory / "cgroups"
 
+    def template_of(self, made_with: str) -> Path:
+        """Where a template is kept for all tests, once one of them has made it."""
+        return self.directory / f"template-{zlib.crc32(made_with.encode())}"
+
     def go_wrong(self, **faults: Any) -> None:
         """What is to go wrong from the next start on; nothing takes it back."""
         told = {"cgroups": str(self.cgroups), **faults}
@@ -87,6 +105,8 @@ class StandIn:
             code = made.directory / "tests/firecracker/standin"
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(Path(standin.__file__).parent, code, ignore=ignored)
+            # Once, as nobody who runs it may write there.
+            subprocess.run([INTERPRETER, "-m", "compileall", "-q", code], check=True)
             for program, module in ((made.firecracker, "program"), (made.jailer, "jailer")):
                 text = _START.format(
                     interpreter=INTERPRETER,
@@ -146,8 +166,12 @@ class World:
 
     def new_driver(self) -> FirecrackerDriver:
         """Also of another orchestrator process, or after an upgrade."""
-        found = installation.look(self.options)
-        assert isinstance(found, Installation), found
+        faults = (self.stand_in.directory / "faults.json").read_text()
+        if (faults, self.jailed) not in _INSTALLATIONS:
+            looked = installation.look(self.options)
+            assert isinstance(looked, Installation), looked
+            _INSTALLATIONS[faults, self.jailed] = looked
+        found = _INSTALLATIONS[faults, self.jailed]
         report = installation.report(found, "")
         return FirecrackerDriver(found, report, self.directory / "state", self.rates)
 
@@ -187,10 +211,11 @@ class World:
         self, machine: FirecrackerMachine, place: Surroundings
     ) -> AsyncIterator[Guest]:
         """It is gone after the block, with all that it had."""
+        guest = Guest(self, machine, place)
         try:
-            yield Guest(self, machine, place)
+            yield guest
         finally:
-            await machine.stop()
+            await guest.machine.stop()
             self.leave(place)
 
     @asynccontextmanager
@@ -213,12 +238,15 @@ class World:
 
     async def template(self) -> MachineSnapshot:
         """A snapshot of a booted machine, whose page n is filled with n % 200 + 1."""
-        async with self.booted() as guest:
-            for page in range(0, PAGES, 2):
-                await guest.write(page, page % 200 + 1)
-            await guest.machine.pause()
-            directory = self.empty()
-            await guest.machine.snapshot(directory)
+        directory, made = self.empty(), self.stand_in.template_of(self.driver.made_with)
+        if not made.exists():
+            async with self.booted() as guest:
+                await guest.do(fill=[[page, page % 200 + 1] for page in range(0, PAGES, 2)])
+                await guest.machine.pause()
+                await guest.machine.snapshot(directory)
+            shutil.copytree(directory, made, copy_function=_copy)
+        else:
+            shutil.copytree(made, directory, dirs_exist_ok=True, copy_function=_copy)
         return MachineSnapshot(directory, HARDWARE, self.files, self.driver.made_with)
 
     def left(self) -> list[str]:
@@ -247,7 +275,8 @@ class Guest:
 
     async def pages(self) -> list[int]:
         """All of them."""
-        return [await self.read(page) for page in range(PAGES)]
+        values: list[int] = await self.do(read_all=None)
+        return values
 
     async def do(self, **order: Any) -> Any:
         """Tell the stand-in, see its `program.Program`."""
@@ -276,3 +305,7 @@ async def tell(place: Surroundings, **order: Any) -> Any:
         await writer.wait_closed()
     assert not (isinstance(answer, dict) and set(answer) == {"error"}), answer
     return answer
+
+
+def _copy(source: str, target: str) -> None:
+    copy_sparse(Path(source), Path(target))

@@ -58,8 +58,13 @@ def act(memory: Memory, order: dict[str, Any]) -> object:
     match order:
         case {"write": [page, value]}:
             memory.write(page, value)
+        case {"fill": pages}:
+            for page, value in pages:
+                memory.write(page, value)
         case {"read": page}:
             return memory.read(page)
+        case {"read_all": _}:
+            return [memory.read(page) for page in range(memory.size // PAGE)]
         case _:
             raise ValueError(f"no such order: {order}")
     return None

@@ -191,7 +191,7 @@ class Program:
                 os._exit(status)
             case _ if vmm.memory is None or vmm.state == NOT_STARTED:
                 raise ValueError("there is no guest")
-            case {"write": _} if vmm.state != RUNNING:
+            case {"write": _} | {"fill": _} if vmm.state != RUNNING:
                 raise ValueError("the guest stands still")
             case _:
                 return act(vmm.memory, order)

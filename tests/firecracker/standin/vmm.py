@@ -52,7 +52,7 @@ class Vmm:
         if method == "GET":
             return self._get(published)
         given = check(self.short_version, definition or "", json.loads(body or b"null"))
-        if (fault := self.faults.get("refuse", {}).get(f"{method} {path}")) is not None:
+        if fault := (self.faults.get("refuse") or {}).get(f"{method} {path}"):
             raise RefusedError(fault)
         handler = getattr(self, "_" + _identifier(name), None)
         if handler is None:

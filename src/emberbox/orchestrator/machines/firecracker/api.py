@@ -41,18 +41,18 @@ class Api:
 
     async def get(self, path: str) -> dict[str, Any]:
         """Raises MachineError, MachineGone."""
-        answer = await self._ask("GET", path, b"", ANSWER_SECONDS)
+        answer = await self._ask("GET", path, b"")
         return answer if isinstance(answer, dict) else {}
 
     async def put(
-        self, path: str, body: Mapping[str, object], seconds: float = ANSWER_SECONDS
+        self, path: str, body: Mapping[str, object], seconds: float | None = None
     ) -> None:
         """Raises MachineError with Firecracker's own words, MachineGone."""
         await self._ask("PUT", path, _encoded(path, body), seconds)
 
     async def patch(self, path: str, body: Mapping[str, object]) -> None:
         """Raises MachineError with Firecracker's own words, MachineGone."""
-        await self._ask("PATCH", path, _encoded(path, body), ANSWER_SECONDS)
+        await self._ask("PATCH", path, _encoded(path, body))
 
     def close(self) -> None:
         """End the connection for good; Firecracker goes on."""
@@ -61,8 +61,10 @@ class Api:
             os.close(self._socket)
             self._socket = -1
 
-    async def _ask(self, method: str, path: str, body: bytes, seconds: float) -> object:
-        asked = f"{method} {path}"
+    async def _ask(
+        self, method: str, path: str, body: bytes, seconds: float | None = None
+    ) -> object:
+        asked, seconds = f"{method} {path}", seconds or ANSWER_SECONDS
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(seconds):
