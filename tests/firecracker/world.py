@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -53,7 +54,9 @@ HARDWARE = Hardware(vcpu=1, ram_mb=RAM_MB)
 INTERPRETER = "/usr/bin/python3"
 """Not that of these tests, which a uid without rights may not be able to reach."""
 
-_UID_BASE = 1_950_000_000
+_UID_BASE = 1_950_000_000 + 16 * (os.getpid() % 65536)
+"""Of this test process alone: what runs as one of them is its own."""
+
 _INSTALLATIONS: dict[tuple[str, bool], Installation] = {}
 """What was found, so that not every test has to ask the programs for their version."""
 
