@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emberbox.cli import ports
+from emberbox.cli import firecracker_checks, ports
+from emberbox.cli.finding import Finding, Level
 from emberbox.cli.options import LOOPBACK, Node
 from emberbox.cli.preflight import GIB, disk_needed
 from emberbox.cli.processes import how_to_call
@@ -50,25 +49,6 @@ _PORTS = {
 }
 
 
-class Level(enum.Enum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """Works, with less: the text says what is lost."""
-    MISSING = "missing"
-    """Sandboxes cannot run until it is mended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `doctor`."""
-
-    subject: str
-    level: Level
-    text: str
-
-
 def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Finding]:
     """All checks, in the order to mend them."""
     node = Node(settings.disk_reserve_mb, settings.own_kernel)
@@ -83,6 +63,7 @@ def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Findi
     yield reflink(home)
     yield ports_free(home)
     yield images(home, node)
+    yield from firecracker_checks.look(settings)
 
 
 def root() -> Finding:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emberbox.cli import checks
-from emberbox.cli.checks import Finding, Level
+from emberbox.cli.finding import Finding, Level
 from emberbox.cli.servers import load_settings
 from emberbox.orchestrator.machines.probe import probe_all
 from emberbox.orchestrator.network.addresses import NodeNetwork

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from emberbox.cli import checks
-from emberbox.cli.checks import Level
 from emberbox.cli.doctor import doctor
+from emberbox.cli.finding import Level
 from emberbox.cli.options import Node, Options
 from emberbox.cli.preflight import check_disk, disk_needed
 from emberbox.orchestrator.images.tools import BUILD_SPACE
