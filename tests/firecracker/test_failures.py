@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +15,11 @@ from emberbox.orchestrator.machines.firecracker import api, dumps, machine, moun
 from emberbox.orchestrator.machines.firecracker.view import View
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.processes import is_alive
-from tests.firecracker.world import HARDWARE, ONLY_BARE, ONLY_JAILED, World
+from tests.firecracker.world import HARDWARE, ONLY_BARE, ONLY_JAILED, World, processes_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from emberbox.orchestrator.machines.driver import MachineSnapshot
 
 BOOT_CALLS = [
@@ -64,18 +65,6 @@ async def restore_fails(
     assert not processes_of(place.uid)
     world.leave(place)
     return raised.value
-
-
-def processes_of(uid: int) -> list[str]:
-    """What runs as a uid that no other VMM has."""
-
-    def runs_as_it(process: Path) -> bool:
-        try:
-            return process.stat().st_uid == uid
-        except FileNotFoundError:
-            return False
-
-    return [process.name for process in Path("/proc").glob("[0-9]*") if runs_as_it(process)]
 
 
 @ONLY_JAILED

@@ -79,7 +79,8 @@ class FirecrackerDriver:
             view.INITRD: files.initrd,
             **_disks(files, place),
         }
-        machine = await self._start(hardware, place, seen, loaded=False)
+        facts = self._facts(hardware, place, loaded=False, based=False)
+        machine = await self._start(hardware, place, seen, facts)
         try:
             await unless_ended(machine, self._configure_and_start(machine, hardware))
         except BaseException:
@@ -96,13 +97,14 @@ class FirecrackerDriver:
     ) -> FirecrackerMachine:
         """Start a clone: the snapshot's RAM is mapped privately, or a copy of it that what was
         saved is written over."""
-        ram = await threads.run_to_end(partial(self._provide_ram, snapshot, place, saved))
+        ram, based = await threads.run_to_end(partial(self._provide_ram, snapshot, place, saved))
         seen = {
             view.RAM: ram,
             view.STATE: (saved or snapshot.directory) / STATE_FILE,
             **_disks(snapshot.boot, place),
         }
-        machine = await self._start(snapshot.hardware, place, seen, loaded=True)
+        facts = self._facts(snapshot.hardware, place, loaded=True, based=based)
+        machine = await self._start(snapshot.hardware, place, seen, facts)
         await run_loaded(machine, self._load(machine, saved), before_running)
         return machine
 
@@ -132,11 +134,14 @@ class FirecrackerDriver:
 
     def _provide_ram(
         self, snapshot: MachineSnapshot, place: Surroundings, saved: Path | None
-    ) -> Path:
-        """The file that is mapped. Raises SnapshotUnusable, OSError."""
+    ) -> tuple[Path, bool]:
+        """The file that is mapped, and whether its machine has a base.
+
+        Raises SnapshotUnusable, OSError.
+        """
         if saved is None:
             self._require_same(snapshot.made_with)
-            return snapshot.directory / RAM_FILE
+            return snapshot.directory / RAM_FILE, True
         ram = place.directory / RAM_FILE
         ram.unlink(missing_ok=True)
         with SavedMemory.opened(saved / MEMORY_FILE) as changes:
@@ -148,7 +153,13 @@ class FirecrackerDriver:
                     f" this VM has {snapshot.hardware.ram_mb} MiB"
                 )
             merge(snapshot.directory / RAM_FILE, changes, ram, durable=False)
-        return ram
+            return ram, changes.contents.based
+
+    def _facts(
+        self, hardware: Hardware, place: Surroundings, *, loaded: bool, based: bool
+    ) -> Facts:
+        version = str(self._installation.version)
+        return Facts(place.name, self.made_with, version, hardware.ram_mb, loaded, based)
 
     def _require_same(self, made_with: str) -> None:
         if made_with != self.made_with:
@@ -169,16 +180,9 @@ class FirecrackerDriver:
         await threads.run_to_end(partial(machine.track, layer))
 
     async def _start(
-        self, hardware: Hardware, place: Surroundings, seen: dict[str, Path], *, loaded: bool
+        self, hardware: Hardware, place: Surroundings, seen: dict[str, Path], facts: Facts
     ) -> FirecrackerMachine:
         """A Firecracker that waits to be told, with what it sees around it."""
-        facts = Facts(
-            place.name,
-            self.made_with,
-            str(self._installation.version),
-            hardware.ram_mb,
-            loaded=loaded,
-        )
         identity = await self._spawn(hardware, place, seen, facts)
         machine = self._machine(identity, place, facts)
         try:

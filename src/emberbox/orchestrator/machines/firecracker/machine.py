@@ -50,7 +50,8 @@ _METRICS_FILE = "metrics.json"
 class Facts:
     """What a VM was started with, as kept in its run directory.
 
-    loaded: it is a clone, or continued, and its dirty pages are tracked
+    loaded: it was not booted, and its dirty pages are tracked
+    based:  its memory has a snapshot under it
     """
 
     name: str
@@ -58,6 +59,7 @@ class Facts:
     version: str
     ram_mb: int
     loaded: bool
+    based: bool
 
     def write(self, directory: Path) -> None:
         """Raises OSError."""
@@ -171,7 +173,7 @@ class FirecrackerMachine:
     async def snapshot(self, directory: Path) -> None:
         """Write device state and RAM."""
         await self._require_paused()
-        if self._facts.loaded:
+        if self._facts.based:
             raise MachineError("a clone's memory has a base: save it instead")
         await self._dump(changes=False)
         await threads.run_to_end(partial(self._take_whole, directory))
