@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emberbox.orchestrator.machines import saved_memory
 from emberbox.orchestrator.machines.firecracker import dumps
 from emberbox.orchestrator.machines.pages import PAGE, Run
-from emberbox.orchestrator.machines.saved_memory import SavedMemory
+from emberbox.orchestrator.machines.saved_memory import SavedMemory, base_of, merge, save
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAGES = 600  # more than a chunk
 SIZE = PAGES * PAGE
@@ -33,35 +36,50 @@ class Machine:
             self.memory[page * PAGE : (page + 1) * PAGE] = bytes([value]) * PAGE
             self.dirty.add(page)
 
-    def dump(self, path: Path) -> int:
-        """What changed since the last dump, in a file of holes."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        os.ftruncate(fd, SIZE)
-        for page in self.dirty:
-            os.pwrite(fd, self.memory[page * PAGE : (page + 1) * PAGE], page * PAGE)
+    def dump_to(self, changes: Path) -> None:
+        """What changed since the last dump, added to what changed before."""
+        with tempfile.TemporaryFile(dir=changes.parent) as file:
+            file.truncate(SIZE)
+            for page in self.dirty:
+                os.pwrite(file.fileno(), self.memory[page * PAGE : (page + 1) * PAGE], page * PAGE)
+            dumps.add(file.fileno(), changes)
         self.dirty = set()
-        return fd
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.lists(runs, max_size=6), min_size=1, max_size=5))
-def test_base_and_last_save_are_the_whole_memory(turns: list[list[tuple[int, int, int]]]) -> None:
+@given(st.lists(st.tuples(st.lists(runs, max_size=6), st.booleans()), min_size=1, max_size=5))
+def test_base_and_last_save_are_the_whole_memory(
+    turns: list[tuple[list[tuple[int, int, int]], bool]],
+) -> None:
     base = b"".join(bytes([page % 251]) * PAGE for page in range(PAGES))
     machine = Machine(base)
-    with tempfile.TemporaryDirectory(prefix="fc-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="fc-") as name:
         directory = Path(name)
         (directory / "base").write_bytes(base)
-        layer = None
-        for number, writes in enumerate(turns):
+        loaded, before, saved = directory / "base", tuple[Run, ...](), None
+        for number, (writes, continued) in enumerate(turns):
             for write in writes:
                 machine.write(*write)
-            fd = machine.dump(directory / "dump")
-            stack.callback(os.close, fd)
-            path = directory / f"saved-{number}"
-            saved_memory.save(dumps.Changed(fd, SIZE, layer), "a VMM", b"state", path)
-            layer = stack.enter_context(SavedMemory.opened(path))
-            saved_memory.merge(directory / "base", layer, directory / f"ram-{number}")
-            assert (directory / f"ram-{number}").read_bytes() == machine.memory
+            machine.dump_to(directory / "changes")
+            saved = directory / f"saved-{number}"
+            with opened(loaded) as below, opened(directory / "changes") as changes:
+                memory = dumps.Changed(below, changes, SIZE, based=True, before=before)
+                with opened(directory / "base") as base_fd:
+                    save(memory, "a VMM", b"state", saved, base_of(base_fd))
+            with SavedMemory.opened(saved) as layer:
+                ram = directory / f"ram-{number}"
+                merge(directory / "base", layer, ram, durable=False)
+                assert ram.read_bytes() == machine.memory
+                if continued:  # by another VMM, whose log of changes is empty
+                    loaded, before = ram, layer.contents.runs
+                    (directory / "changes").unlink()
 
 
 @settings(max_examples=10, deadline=None)
@@ -73,13 +91,16 @@ def test_whole_memory_has_no_empty_pages(writes: list[tuple[int, int, int]]) -> 
     with tempfile.TemporaryDirectory(prefix="fc-") as name:
         path, whole = Path(name, "sparse"), Path(name, "whole")
         whole.write_bytes(machine.memory)
-        fd = os.open(whole, os.O_RDONLY)
-        memory = dumps.Whole(fd, SIZE)
-        dumps.write_sparse(memory, path)
-        filled = {page for run in memory.own_runs() for page in _pages(run)}
-        os.close(fd)
+        with opened(whole) as fd:
+            dumps.write_sparse(fd, SIZE, path)
         assert path.read_bytes() == machine.memory
         assert path.stat().st_mode & 0o777 == 0o444
+        with opened(path) as fd:
+            filled = {
+                page
+                for run in dumps.Whole(fd, SIZE, based=False).own_runs()
+                for page in _pages(run)
+            }
     assert filled == {page for page in range(PAGES) if any(machine.memory[page * PAGE :][:PAGE])}
 
 

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
+from emberbox.orchestrator.machines import saved_memory
 from emberbox.orchestrator.machines.firecracker import api, dumps, machine, mounting
 from emberbox.orchestrator.machines.firecracker.view import View
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.processes import is_alive
-from tests.firecracker.world import HARDWARE, ONLY_BARE, ONLY_JAILED, World, processes_of
+from tests.firecracker.world import (
+    HARDWARE,
+    ONLY_BARE,
+    ONLY_JAILED,
+    World,
+    processes_of,
+    saved_pages,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -232,8 +240,7 @@ async def saves_whole_after(world: World, fault: dict[str, Any], match: str) -> 
         await guest.write(4, 44)
         saved = await guest.save()
         assert [await guest.read(page) for page in (0, 3, 4)] == [1, 33, 44]
-    # Without its template: nothing of it is needed.
-    (snapshot.directory / "ram").unlink()
+    assert saved_pages(saved) == [3, 4]
     async with world.clone(snapshot, saved) as guest:
         assert [await guest.read(page) for page in (0, 1, 2, 3, 4)] == [1, 0, 3, 33, 44]
         await guest.write(5, 55)
@@ -290,7 +297,7 @@ async def test_a_disk_that_is_full_while_it_is_saved(
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr(os, "posix_fallocate", full)
+            patched.setattr(saved_memory, "write_all", full)
             with pytest.raises(OSError, match="No space left"):
                 await guest.machine.save(world.empty())
         saved = world.empty()
@@ -317,29 +324,41 @@ async def test_a_file_system_with_coarse_holes(
     async with world.clone(snapshot) as guest:
         await guest.write(3, 33)
         saved = await guest.save()
-    (snapshot.directory / "ram").unlink()
+    assert saved_pages(saved) == [3]
     async with world.clone(snapshot, saved) as guest:
         assert [await guest.read(page) for page in (0, 3)] == [1, 33]
 
 
 @ONLY_JAILED
-async def test_what_cannot_be_remembered_is_saved_whole_the_next_time(
+async def test_a_template_on_another_file_system(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = await world.template()
+
+    def other_file_system(*_arguments: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", other_file_system)
     async with world.clone(snapshot) as guest:
         await guest.write(3, 33)
-
-        def other_file_system(*_arguments: object) -> None:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "link", other_file_system)
-            await guest.save()
-        await guest.machine.resume()
         saved = await guest.save()
     async with world.clone(snapshot, saved) as guest:
-        assert [await guest.read(page) for page in (0, 3)] == [1, 33]
+        await guest.write(4, 44)
+        saved = await guest.save()
+    assert saved_pages(saved) == [3, 4]
+
+
+async def test_a_name_that_cannot_be_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = await world.template()
+    place = world.place()
+
+    def refused(*_arguments: object) -> None:
+        raise OSError(errno.EMLINK, "Too many links")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(OSError, match="Too many links"):
+        await world.driver.restore(snapshot, place)
+    world.leave(place)
 
 
 # Loading

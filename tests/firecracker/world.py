@@ -31,6 +31,7 @@ from emberbox.orchestrator.machines.firecracker.driver import FirecrackerDriver
 from emberbox.orchestrator.machines.firecracker.installation import Installation, Options
 from emberbox.orchestrator.machines.firecracker.view import View
 from emberbox.orchestrator.machines.pages import PAGE
+from emberbox.orchestrator.machines.saved_memory import SavedMemory
 from emberbox.orchestrator.network import netns, tap
 from emberbox.orchestrator.network.addresses import NodeNetwork
 from tests.firecracker import standin
@@ -219,7 +220,7 @@ class World:
             yield guest
         finally:
             await guest.machine.stop()
-            self.leave(place)
+            self.leave(guest.place)
 
     @asynccontextmanager
     async def booted(self) -> AsyncIterator[Guest]:
@@ -291,6 +292,16 @@ class Guest:
         await self.machine.pause()
         await self.machine.save(directory)
         return directory
+
+
+def saved_pages(saved: Path) -> list[int]:
+    """The pages that are in what was saved."""
+    with SavedMemory.opened(saved / "memory") as memory:
+        return [
+            page
+            for run in memory.contents.runs
+            for page in range(run.offset // PAGE, (run.offset + run.length) // PAGE)
+        ]
 
 
 async def tell(place: Surroundings, **order: Any) -> Any:

@@ -216,8 +216,14 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     async def wait_healthy(*_arguments: object) -> None:
         world.did("health")
 
+    async def resume(_slot: object, identity: Identity, _seconds: float, present: str) -> str:
+        world.did("resume")
+        world.presented.append((present, identity))
+        return "0.6.13"
+
     monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
-    monkeypatch.setattr("emberbox.orchestrator.envd_client.sync", sync)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.resume", resume)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.sync", sync)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.wait_healthy", wait_healthy)
     outbox = Outbox(tmp_path / "outbox.db")
     host = Host(

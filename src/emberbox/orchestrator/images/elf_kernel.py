@@ -13,6 +13,8 @@ import subprocess
 import zlib
 from typing import TYPE_CHECKING
 
+import lz4.block
+
 from emberbox.orchestrator.images.errors import ImageError
 from emberbox.orchestrator.images.tools import require
 
@@ -27,9 +29,16 @@ _SECTOR = 512
 _SIZE_BYTES = 4
 """The build appends the uncompressed size."""
 
+_LZ4_LEGACY = b"\x02\x21\x4c\x18"
+_LZ4_BLOCK_BYTES = 8 << 20
+
 _ELF = struct.Struct("<4sBB10xHH")
 _ELF_64, _LITTLE_ENDIAN, _EXECUTABLE, _X86_64 = 2, 1, 2, 62
 _TOOL_SECONDS = 120.0
+_DAMAGED = (
+    *(ValueError, EOFError, OSError, struct.error),
+    *(zlib.error, lzma.LZMAError, lz4.block.LZ4BlockError),
+)
 
 
 def elf_of(kernel: Path) -> bytes:
@@ -60,12 +69,23 @@ def _payload(kernel: Path, content: bytes) -> bytes:
 def _decompressed(kernel: Path, packed: bytes, decompress: Callable[[bytes], bytes]) -> bytes:
     try:
         elf = decompress(packed)
-    except (ValueError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{kernel} is damaged ({error})", REMEDY) from error
     # All formats end with the uncompressed size: gzip by itself, the others by the kernel's build.
     if len(elf) != int.from_bytes(packed[-_SIZE_BYTES:], "little"):
         raise ImageError(f"{kernel} is damaged (it does not have the size that it names)", REMEDY)
     return elf
+
+
+def _from_lz4(packed: bytes) -> bytes:
+    """Of LZ4's legacy format, which the kernel's build still makes: blocks with their lengths."""
+    parts, at, end = [], len(_LZ4_LEGACY), len(packed) - _SIZE_BYTES
+    while at < end:
+        (length,) = struct.unpack_from("<I", packed, at)
+        block = packed[at + 4 : min(at + 4 + length, end)]
+        parts.append(lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK_BYTES))
+        at += 4 + length
+    return b"".join(parts)
 
 
 def _by(tool: str) -> Callable[[bytes], bytes]:
@@ -89,7 +109,7 @@ _FORMATS: dict[bytes, Callable[[bytes], bytes]] = {
     b"BZh": lambda packed: bz2.BZ2Decompressor().decompress(packed),
     b"\xfd7zXZ\0": lambda packed: lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(packed),
     b"]\0\0": lambda packed: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(packed),
-    b"\x02\x21\x4c\x18": _by("lz4"),
+    _LZ4_LEGACY: _from_lz4,
     b"\x28\xb5\x2f\xfd": _by("zstd"),
 }
 

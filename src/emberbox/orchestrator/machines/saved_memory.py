@@ -1,36 +1,43 @@
-"""The file that holds what a paused VM's memory differs from its base.
+"""Memory that is saved and loaded: what a paused VM differs from its base, page by page.
 
-    header   64 bytes, see `_HEADER`
-    VMM      UTF-8 text: what the VM was started with
-    index    (first page, number of pages), 32 bits each, for every run, in ascending order
-    data     the pages of all runs one after the other, from the next multiple of the page size
-
-Numbers are little-endian, as on every host that runs these VMs. Checksums cover header with VMM
-and index, the data, and the device state in the file beside. The base is the snapshot that the VM
-was cloned from, or nothing (memory that is all zero) for a VM that was booted. A file is
-cumulative: base and file together are the whole memory.
+Most pages that a VM has written differ from the template's in a few bytes (counters, links), and
+some not at all: these are left out, and the others are compressed with the template's for a
+dictionary. An idle VM of some MiB is some 100 KiB then, and the disk is what a pause waits for.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
-import struct
 import zlib
-from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+import lz4.block
 
 from emberbox.orchestrator.errors import SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
+from emberbox.orchestrator.machines.ahead import Ahead
+from emberbox.orchestrator.machines.memory_format import (
+    BLOCK_BYTES,
+    DATA_START,
+    Block,
+    Contents,
+    damaged,
+    read_contents,
+    write_all,
+    write_contents,
+)
 from emberbox.orchestrator.machines.pages import PAGE, Run
-from emberbox.shared.sidefile import write_atomically
+from emberbox.shared.sidefile import start_writeback, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import MachineSnapshot
@@ -41,20 +48,24 @@ MEMORY_FILE = "memory"
 """What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
 from its base (of a saved machine)."""
 
-_MAGIC = b"EMBERMEM"
-_VERSION = 1
-_HEADER = struct.Struct("<8sIIQIIIIII16x")
-"""Magic, version, page size, RAM size, base, length of VMM, runs, checksums: of header, VMM and
-index (as if it were 0 itself), of the data, of the device state."""
+_CHUNK_BYTES = 4 << 20
+"""What one thread does at a time."""
+_SAVING_AHEAD, _LOADING_AHEAD = 4, 16
+_GAP_BYTES = 8 * PAGE
+"""Own pages that are no further apart are read in one go, with what is between them."""
 
-_NO_BASE, _SNAPSHOT = 0, 1
-_BUFFER_BYTES = 4 << 20
-_NUMBER = "I"
-_RUN_BYTES = 8
+Base = Callable[[int, int], bytes]
+"""Reads the base: offset in RAM and length to the bytes there. Raises OSError."""
+
+Part = tuple[int, memoryview]
+"""Pages with their offset in RAM."""
+
+Pages = Iterable[list[Part]]
+"""All pages of a saved VM, in portions."""
 
 
 class Source(Protocol):
-    """The memory of a machine that stands still, as `save` reads it.
+    """The memory of a machine that stands still, as `save` reads it, from several threads.
 
     size:  bytes of guest memory
     based: what is not its own is its base's
@@ -70,67 +81,52 @@ class Source(Protocol):
         """What is the machine's own, in order. Raises MachineGone."""
 
     def read(self, offset: int, into: memoryview) -> None:
-        """Fill `into` with a part of one of the runs. Raises MachineError."""
+        """Fill `into` with memory from `offset` on. Raises MachineError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a file says of itself. `based`: the pages lie over those of a snapshot."""
+def base_of(fd: int) -> Base:
+    """The base in a file. Not mapped: a file that shrinks, or a bad disk, would end us."""
 
-    made_with: str
-    ram_bytes: int
-    based: bool
-    runs: tuple[Run, ...]
-    state_checksum: int
-    data_checksum: int = 0
+    def read(offset: int, length: int) -> bytes:
+        data = os.pread(fd, length, offset)
+        if len(data) < length:
+            raise OSError(errno.EIO, "the RAM image ends before the memory that lies over it")
+        return data
 
-    @property
-    def data_start(self) -> int:
-        """Where the data begins in the file."""
-        head = _HEADER.size + len(self.made_with.encode()) + len(self.runs) * _RUN_BYTES
-        return -(-head // PAGE) * PAGE
-
-    @property
-    def data_bytes(self) -> int:
-        """How much memory the file holds."""
-        return sum(run.length for run in self.runs)
-
-    def encoded(self) -> bytes:
-        """Header, VMM and index."""
-        made_with = self.made_with.encode()
-        rest = made_with + array(_NUMBER, _flat(self.runs)).tobytes()
-        checksum = zlib.crc32(self._header(len(made_with), 0) + rest)
-        return self._header(len(made_with), checksum) + rest
-
-    def _header(self, text: int, checksum: int) -> bytes:
-        return _HEADER.pack(
-            _MAGIC,
-            _VERSION,
-            PAGE,
-            self.ram_bytes,
-            _SNAPSHOT if self.based else _NO_BASE,
-            text,
-            len(self.runs),
-            checksum,
-            self.data_checksum,
-            self.state_checksum,
-        )
+    return read
 
 
-def save(memory: Source, made_with: str, state: bytes, path: Path) -> int:
+def save(memory: Source, made_with: str, state: bytes, path: Path, base: Base | None = None) -> int:
     """Write a stopped VM's memory to a new file, fsynced; the file's size.
 
     `state` is the device state at the same moment: one is good for nothing without the other.
-    Raises MachineGone, MachineError, or OSError (ENOSPC before anything was copied).
+    With `base` it is compressed against that, which `SavedMemory.load` must be given again.
+    Raises MachineGone, MachineError, or OSError (ENOSPC among them).
     """
-    runs = tuple(memory.own_runs())
-    contents = Contents(made_with, memory.size, memory.based, runs, zlib.crc32(state))
+    chunks = _portions(_spans(memory, base), itertools.repeat(_CHUNK_BYTES))
+    runs: list[Run] = []
+    blocks: list[Block] = []
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        size = contents.data_start + contents.data_bytes
-        os.posix_fallocate(fd, 0, size)
-        checksum = _copy_out(memory, contents, fd)
-        os.pwrite(fd, dataclasses.replace(contents, data_checksum=checksum).encoded(), 0)
+        position = DATA_START
+        with Ahead(partial(_encoded, memory, base), chunks, _SAVING_AHEAD) as pieces:
+            for piece in pieces:
+                write_all(fd, piece.data, position)
+                # The disk works while the next ones are compressed.
+                start_writeback(fd, position, len(piece.data))
+                position += len(piece.data)
+                runs += piece.runs
+                blocks += piece.blocks
+        contents = Contents(
+            made_with=made_with,
+            ram_bytes=memory.size,
+            based=memory.based,
+            against_base=base is not None,
+            runs=tuple(runs),
+            blocks=tuple(blocks),
+            state_checksum=zlib.crc32(state),
+        )
+        size = write_contents(fd, contents)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -139,7 +135,7 @@ def save(memory: Source, made_with: str, state: bytes, path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SavedMemory:
-    """A file opened by `opened`, its index verified and its data not yet."""
+    """A file opened by `opened`, its index verified and its pages not yet."""
 
     contents: Contents
     _fd: int
@@ -151,9 +147,8 @@ class SavedMemory:
         """Read the index. Raises SnapshotUnusable when it is damaged, OSError as usual."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # From the disk while the caller starts the VMM that it is for.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
-            yield cls(_read_contents(fd, path), fd, path)
+            yield cls(read_contents(fd, path), fd, path)
         finally:
             os.close(fd)
 
@@ -161,41 +156,51 @@ class SavedMemory:
         """The device state that was saved with this. Raises SnapshotUnusable, OSError."""
         state = path.read_bytes()
         if zlib.crc32(state) != self.contents.state_checksum:
-            raise _damaged(path, "it does not match the checksum kept with the memory")
+            raise damaged(path, "it does not match the checksum kept with the memory")
         return state
 
-    def load(self, write: Callable[[int, memoryview], object]) -> None:
+    def load(self, write: Callable[[int, memoryview], object], base: Base | None = None) -> None:
         """Hand all pages to `write(offset in RAM, data)`.
 
-        The data is verified on the way: what was written is good only when this returns.
-        Raises SnapshotUnusable when it is damaged, what `write` raises, and OSError.
+        Each is verified before. Raises SnapshotUnusable when one is damaged, what `write`
+        raises, and OSError.
         """
-        checksum = 0
-        os.lseek(self._fd, self.contents.data_start, os.SEEK_SET)
-        for pieces, buffer in _buffers(self.contents.runs):
-            if os.readv(self._fd, [buffer]) < len(buffer):
-                raise _damaged(self._path, "it ends too early")
-            checksum = zlib.crc32(buffer, checksum)
-            for offset, part in pieces:
-                write(offset, part)
-        if checksum != self.contents.data_checksum:
-            raise _damaged(self._path, "its data does not match its checksum")
+        with self.pages(base) as pages:
+            for parts in pages:
+                for offset, data in parts:
+                    write(offset, data)
 
-    def reader(self) -> Callable[[int, memoryview], None]:
-        """Fills a buffer with a part of one of the runs, by its offset in RAM, not verified.
+    def pages(self, base: Base | None) -> Ahead[_Group, list[Part]]:
+        """All pages in portions, verified. Some 64 MiB of them are read and decompressed at once,
+        before they are asked for. Iterating raises SnapshotUnusable, OSError."""
+        if self.contents.against_base and base is None:
+            raise SnapshotUnusable(f"{self._path} is good for nothing without its base")
+        return Ahead(partial(self._decoded, base), _groups(self.contents), _LOADING_AHEAD)
 
-        It raises SnapshotUnusable when the file ends too early, OSError.
-        """
-        starts = [run.offset for run in self.contents.runs]
-        lengths = (run.length for run in self.contents.runs)
-        positions = list(itertools.accumulate(lengths, initial=self.contents.data_start))
+    def _decoded(self, base: Base | None, group: _Group) -> list[Part]:
+        stored = memoryview(os.pread(self._fd, group.stored, group.position))
+        if len(stored) < group.stored:
+            raise damaged(self._path, "it ends too early")
+        below = b""
+        if base is not None and self.contents.against_base:
+            below = b"".join(base(run.offset, run.length) for run in group.runs)
+        content, at, done = [], 0, 0
+        for block in group.blocks:
+            packed = stored[at : at + block.stored]
+            content.append(self._unpacked(block, packed, below[done : done + block.length]))
+            at, done = at + block.stored, done + block.length
+        return list(_parts(group.runs, b"".join(content)))
 
-        def read(offset: int, into: memoryview) -> None:
-            run = bisect.bisect_right(starts, offset) - 1
-            if os.preadv(self._fd, [into], positions[run] + offset - starts[run]) < len(into):
-                raise _damaged(self._path, "it ends too early")
-
-        return read
+    def _unpacked(self, block: Block, packed: memoryview, dictionary: bytes) -> bytes:
+        pages = bytes(packed)
+        if block.compressed:
+            try:
+                pages = lz4.block.decompress(pages, uncompressed_size=block.length, dict=dictionary)
+            except lz4.block.LZ4BlockError as error:
+                raise damaged(self._path, f"a block of it cannot be read: {error}") from error
+        if len(pages) != block.length or zlib.crc32(pages) != block.checksum:
+            raise damaged(self._path, "its pages do not match their checksum")
+        return pages
 
 
 def materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
@@ -219,10 +224,11 @@ def merge(base: Path, saved: SavedMemory, path: Path, *, durable: bool = True) -
     """
     if saved.contents.based:
         copy_sparse(base, path)
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(target, saved.contents.ram_bytes)
-        saved.load(lambda offset, data: _write_all(target, data, offset))
+        # No page is read after it was written over: each is in one run alone.
+        saved.load(lambda offset, data: write_all(target, data, offset), base_of(target))
         os.fchmod(target, 0o444)
         if durable:
             os.fsync(target)
@@ -230,88 +236,123 @@ def merge(base: Path, saved: SavedMemory, path: Path, *, durable: bool = True) -
         os.close(target)
 
 
-def _write_all(fd: int, data: memoryview, position: int) -> None:
-    """Write all of `data` into a file. Raises OSError."""
-    while data:
-        written = os.pwrite(fd, data, position)
-        data, position = data[written:], position + written
+class _Encoded(NamedTuple):
+    """A part of memory as it is in the file."""
+
+    runs: list[Run]
+    blocks: list[Block]
+    data: bytes
 
 
-def _copy_out(memory: Source, contents: Contents, fd: int) -> int:
-    checksum, position = 0, contents.data_start
-    for pieces, buffer in _buffers(contents.runs):
-        for offset, part in pieces:
-            memory.read(offset, part)
-        checksum = zlib.crc32(buffer, checksum)
-        _write_all(fd, buffer, position)
-        position += len(buffer)
-    return checksum
+def _encoded(memory: Source, base: Base | None, spans: list[Run]) -> _Encoded:
+    runs, pages, below = [], [], []
+    for span in spans:
+        content = bytearray(span.length)
+        memory.read(span.offset, memoryview(content))
+        under = _under(memory, base, span)
+        for start, end in _differing(content, under):
+            runs.append(Run(span.offset + start, end - start))
+            pages.append(content[start:end])
+            below.append(under[start:end])
+    dictionary = b"".join(below) if base is not None else b""
+    blocks, data = _packed(b"".join(pages), dictionary)
+    return _Encoded(runs, blocks, data)
 
 
-def _buffers(
-    runs: Iterable[Run],
-) -> Iterator[tuple[list[tuple[int, memoryview]], memoryview]]:
-    """One buffer again and again, laid out for the next runs: (offset in RAM, part), and the whole.
+def _under(memory: Source, base: Base | None, span: Run) -> bytes:
+    """What the pages would be if they were not the VM's own; empty when that is not known."""
+    if base is not None:
+        return base(span.offset, span.length)
+    return b"" if memory.based else bytes(span.length)
 
-    Many small runs share a system call on the file this way, and large ones do not need memory
-    of their size.
-    """
-    buffer = memoryview(bytearray(_BUFFER_BYTES))
-    pieces: list[tuple[int, memoryview]] = []
-    used = 0
+
+def _differing(content: bytearray, under: bytes) -> Iterator[tuple[int, int]]:
+    """Where the pages that are not as below begin and end."""
+    if content == under:
+        return
+    begun = None
+    for at in range(0, len(content), PAGE):
+        if content[at : at + PAGE] != under[at : at + PAGE]:
+            begun = at if begun is None else begun
+        elif begun is not None:
+            yield begun, at
+            begun = None
+    if begun is not None:
+        yield begun, len(content)
+
+
+def _packed(pages: bytes, below: bytes) -> tuple[list[Block], bytes]:
+    blocks, data = [], []
+    for at in range(0, len(pages), BLOCK_BYTES):
+        part = pages[at : at + BLOCK_BYTES]
+        dictionary = below[at : at + BLOCK_BYTES]
+        packed = lz4.block.compress(part, store_size=False, dict=dictionary)
+        if len(packed) >= len(part):
+            packed = part
+        blocks.append(Block(len(part), len(packed), zlib.crc32(part)))
+        data.append(packed)
+    return blocks, b"".join(data)
+
+
+def _spans(memory: Source, base: Base | None) -> Iterator[Run]:
+    """The own pages, together with few between them that a comparison leaves out again."""
+    gap = 0 if base is None else _GAP_BYTES
+    joined: Run | None = None
+    for run in memory.own_runs():
+        if joined is not None and run.offset <= joined.offset + joined.length + gap:
+            joined = Run(joined.offset, run.offset + run.length - joined.offset)
+        else:
+            if joined is not None:
+                yield joined
+            joined = run
+    if joined is not None:
+        yield joined
+
+
+class _Group(NamedTuple):
+    """Consecutive blocks, where they are in the file, and the runs that they hold."""
+
+    position: int
+    stored: int
+    blocks: list[Block]
+    runs: list[Run]
+
+
+def _groups(contents: Contents) -> Iterator[_Group]:
+    """All blocks in groups, each of which one thread reads."""
+    groups = list(_grouped(contents.blocks))
+    lengths = (sum(block.length for block in blocks) for blocks in groups)
+    position = DATA_START
+    for blocks, runs in zip(groups, _portions(contents.runs, lengths), strict=True):
+        stored = sum(block.stored for block in blocks)
+        yield _Group(position, stored, blocks, runs)
+        position += stored
+
+
+def _grouped(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    waiting = iter(blocks)
+    while group := list(itertools.islice(waiting, _CHUNK_BYTES // BLOCK_BYTES)):
+        yield group
+
+
+def _portions(runs: Iterable[Run], lengths: Iterable[int]) -> Iterator[list[Run]]:
+    """The runs one after the other, cut into portions of these lengths, until there are none."""
+    waiting, left = iter(runs), Run(0, 0)
+    for wanted in lengths:
+        portion: list[Run] = []
+        missing = wanted
+        while missing and (left := left if left.length else next(waiting, Run(0, 0))).length:
+            length = min(left.length, missing)
+            portion.append(Run(left.offset, length))
+            left = Run(left.offset + length, left.length - length)
+            missing -= length
+        if not portion:
+            return
+        yield portion
+
+
+def _parts(runs: list[Run], pages: bytes) -> Iterator[Part]:
+    whole, at = memoryview(pages), 0
     for run in runs:
-        offset, end = run.offset, run.offset + run.length
-        while offset < end:
-            length = min(end - offset, _BUFFER_BYTES - used)
-            pieces.append((offset, buffer[used : used + length]))
-            offset, used = offset + length, used + length
-            if used == _BUFFER_BYTES:
-                yield pieces, buffer
-                pieces, used = [], 0
-    if used:
-        yield pieces, buffer[:used]
-
-
-def _read_contents(fd: int, path: Path) -> Contents:
-    head = os.pread(fd, _HEADER.size, 0)
-    if len(head) < _HEADER.size:
-        raise _damaged(path, "it has no whole header")
-    magic, version, page, ram, base, text, count, _, *checksums = _HEADER.unpack(head)
-    if (magic, version, page) != (_MAGIC, _VERSION, PAGE):
-        raise SnapshotUnusable(f"{path} is no saved memory of version {_VERSION} for this host")
-    length = text + count * _RUN_BYTES
-    if _HEADER.size + length > os.fstat(fd).st_size:
-        raise _damaged(path, "it ends too early")
-    rest = os.pread(fd, length, _HEADER.size)
-    made_with = rest[:text].decode(errors="replace")
-    data, state = checksums
-    contents = Contents(made_with, ram, base == _SNAPSHOT, _runs(rest[text:]), state, data)
-    # Encoding computes the checksum anew.
-    if contents.encoded() != head + rest or not _in_order(contents):
-        raise _damaged(path, "its index does not match its checksum")
-    return contents
-
-
-def _runs(index: bytes) -> tuple[Run, ...]:
-    numbers = array(_NUMBER, index)
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    return tuple(Run(first * PAGE, count * PAGE) for first, count in pairs)
-
-
-def _flat(runs: Iterable[Run]) -> Iterator[int]:
-    for run in runs:
-        yield run.offset // PAGE
-        yield run.length // PAGE
-
-
-def _in_order(contents: Contents) -> bool:
-    end = 0
-    for run in contents.runs:
-        if run.offset < end or run.length <= 0:
-            return False
-        end = run.offset + run.length
-    return end <= contents.ram_bytes
-
-
-def _damaged(path: Path, how: str) -> SnapshotUnusable:
-    return SnapshotUnusable(f"{path} is damaged: {how}")
+        yield run.offset, whole[at : at + run.length]
+        at += run.length

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints, threads
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
@@ -115,6 +115,7 @@ class Holdings:
     note: Callable[[str], None]
     slot: Slot | None = None
     machine: Machine | None = None
+    _continued: bool = False
 
     async def bring_up(
         self, record: SandboxRecord, beginning: Beginning, steps: Steps
@@ -134,24 +135,25 @@ class Holdings:
             record = await self._start(record, beginning, self._surroundings(record, slot))
         failpoints.reach("resume-continued")
         with steps.measure("init"):
-            seconds = CLONE_READY_SECONDS if beginning.snapshot is None else RESUME_READY_SECONDS
-            record = await self.introduce(
-                record, beginning.identity, beginning.present_token, seconds
-            )
+            identity = beginning.identity
+            if not self._continued:  # also when its memory could not be loaded
+                identity = dataclasses.replace(identity, env_vars=record.env_vars)
+            record = await self.introduce(record, identity, beginning.present_token)
         failpoints.reach("resume-initialized")
         return record
 
     async def introduce(
-        self, record: SandboxRecord, identity: Identity, present_token: str, seconds: float
+        self, record: SandboxRecord, identity: Identity, present_token: str
     ) -> SandboxRecord:
-        """Tell the machine who it is; the record with what it answers. A boot has its own time.
+        """Tell the machine who it is; the record with what it answers.
 
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
         if self.slot is None or self.machine is None:
             raise MachineError("the sandbox holds no machine")
-        limit = BOOT_READY_SECONDS if record.booted else seconds
-        answer = envd_client.initialize(self.slot, identity, limit, present_token)
+        ask = envd_calls.resume if self._continued else envd_client.initialize
+        seconds = _ready_seconds(record)
+        answer = ask(self.slot, identity, seconds, present_token)
         version = await unless_ended(self.machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
@@ -232,6 +234,7 @@ class Holdings:
         self.note(f"continued from the memory of execution {snapshot.execution_id}")
         saved = self.host.snapshots.place(snapshot.sandbox_id).memory
         await self.host.driver.restore(template.snapshot, place, saved, take)
+        self._continued = True
         return held
 
     async def _hold(self, record: SandboxRecord, machine: Machine) -> SandboxRecord:
@@ -276,6 +279,12 @@ class Holdings:
             uid=self.host.uid_base + slot.index,
             scratch=directory / SCRATCH_FILE,
         )
+
+
+def _ready_seconds(record: SandboxRecord) -> float:
+    if record.booted:
+        return BOOT_READY_SECONDS
+    return RESUME_READY_SECONDS if record.resumed else CLONE_READY_SECONDS
 
 
 def booted_from_files(reason: str) -> str:

@@ -111,8 +111,6 @@ class Sandboxes:
         way = choose_way(self._host, snapshot, cold=request.cold)
         record = resumed_record(request, snapshot, way)
         identity = dataclasses.replace(identity, template_id=record.template_id)
-        if way.cold:  # its envd starts anew and has none
-            identity = dataclasses.replace(identity, env_vars=record.env_vars)
         return self._admit(record, Beginning(way.template, identity, way.cold, snapshot))
 
     def _admit(self, record: SandboxRecord, beginning: Beginning) -> Sandbox:

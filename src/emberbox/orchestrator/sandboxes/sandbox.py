@@ -14,7 +14,7 @@ from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SandboxMissing
 from emberbox.orchestrator.sandboxes.copying import Copying
-from emberbox.orchestrator.sandboxes.holdings import RESUME_READY_SECONDS, Holdings
+from emberbox.orchestrator.sandboxes.holdings import Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.lifecycle import (
     CheckpointRequested,
@@ -137,7 +137,7 @@ class Sandbox:
         if self._holdings.machine is not None:
             await let_run(self._holdings.machine, self._life.note)
         token = snapshot.envd_token or ""
-        self._became(await self._holdings.introduce(run, identity, token, RESUME_READY_SECONDS))
+        self._became(await self._holdings.introduce(run, identity, token))
 
     async def _drop_consumed(self) -> None:
         """A run that is recorded as running needs the snapshot no more that it began with."""

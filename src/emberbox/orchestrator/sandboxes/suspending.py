@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints, threads
 from emberbox.orchestrator.errors import (
     GuestUnhealthy,
     GuestUnreachable,
@@ -163,7 +163,7 @@ class Suspension:
 async def sync_guest(slot: Slot, note: Callable[[str], None]) -> None:
     """Have the guest write out its disks; one that hangs is noted and not waited for."""
     try:
-        await envd_client.sync(slot, SYNC_SECONDS)
+        await envd_calls.sync(slot, SYNC_SECONDS)
     except GuestUnreachable as error:
         note(f"its disks are saved as they are: {error}")
 

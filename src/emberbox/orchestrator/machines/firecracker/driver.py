@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ class FirecrackerDriver:
         self, hardware: Hardware, files: BootFiles, place: Surroundings
     ) -> FirecrackerMachine:
         """Start the kernel."""
+        View.of(place).forget_memory()
         kernel = await threads.run_to_end(partial(extracted, files.kernel, self._kernels))
         seen = {
             view.KERNEL: kernel,
@@ -97,15 +99,14 @@ class FirecrackerDriver:
     ) -> FirecrackerMachine:
         """Start a clone: the snapshot's RAM is mapped privately, or a copy of it that what was
         saved is written over."""
-        ram, based = await threads.run_to_end(partial(self._provide_ram, snapshot, place, saved))
+        ram, facts = await threads.run_to_end(partial(self._provide_ram, snapshot, place, saved))
         seen = {
             view.RAM: ram,
             view.STATE: (saved or snapshot.directory) / STATE_FILE,
             **_disks(snapshot.boot, place),
         }
-        facts = self._facts(snapshot.hardware, place, loaded=True, based=based)
         machine = await self._start(snapshot.hardware, place, seen, facts)
-        await run_loaded(machine, self._load(machine, saved), before_running)
+        await run_loaded(machine, self._load(machine), before_running)
         return machine
 
     async def materialise(
@@ -134,26 +135,33 @@ class FirecrackerDriver:
 
     def _provide_ram(
         self, snapshot: MachineSnapshot, place: Surroundings, saved: Path | None
-    ) -> tuple[Path, bool]:
-        """The file that is mapped, and whether its machine has a base.
+    ) -> tuple[Path, Facts]:
+        """The file that is mapped, and what its machine is.
 
         Raises SnapshotUnusable, OSError.
         """
+        own, base = View.of(place), snapshot.directory / RAM_FILE
+        own.forget_memory()
         if saved is None:
             self._require_same(snapshot.made_with)
-            return snapshot.directory / RAM_FILE, True
-        ram = place.directory / RAM_FILE
-        ram.unlink(missing_ok=True)
+            own.keep(view.BASE, base)
+            return base, self._facts(snapshot.hardware, place, loaded=True, based=True)
         with SavedMemory.opened(saved / MEMORY_FILE) as changes:
-            self._require_same(changes.contents.made_with)
+            contents = changes.contents
+            self._require_same(contents.made_with)
             changes.verified_state(saved / STATE_FILE)
-            if changes.contents.ram_bytes != snapshot.hardware.ram_mb << 20:
+            if contents.ram_bytes != snapshot.hardware.ram_mb << 20:
                 raise SnapshotUnusable(
-                    f"{changes.contents.ram_bytes} bytes of memory were saved;"
+                    f"{contents.ram_bytes} bytes of memory were saved;"
                     f" this VM has {snapshot.hardware.ram_mb} MiB"
                 )
-            merge(snapshot.directory / RAM_FILE, changes, ram, durable=False)
-            return ram, changes.contents.based
+            merge(base, changes, place.directory / view.LOADED, durable=False)
+        if contents.based:
+            own.keep(view.BASE, base)
+        own.keep(view.LAYER, saved / MEMORY_FILE)
+        facts = self._facts(snapshot.hardware, place, loaded=True, based=contents.based)
+        saved_mb = contents.memory_bytes >> 20
+        return place.directory / view.LOADED, dataclasses.replace(facts, saved_mb=saved_mb)
 
     def _facts(
         self, hardware: Hardware, place: Surroundings, *, loaded: bool, based: bool
@@ -172,12 +180,11 @@ class FirecrackerDriver:
         await machine.put_all([*calls.reporting(), *calls.configuration(hardware), calls.START])
         await machine.limit(self._rates)
 
-    async def _load(self, machine: FirecrackerMachine, saved: Path | None) -> None:
+    async def _load(self, machine: FirecrackerMachine) -> None:
         await machine.put_all(calls.reporting())
         await machine.load(calls.load(self._installation.version))
         await machine.limit(self._rates)
-        layer = saved / MEMORY_FILE if saved else None
-        await threads.run_to_end(partial(machine.track, layer))
+        await asyncio.to_thread(machine.track)
 
     async def _start(
         self, hardware: Hardware, place: Surroundings, seen: dict[str, Path], facts: Facts

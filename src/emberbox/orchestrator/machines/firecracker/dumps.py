@@ -1,4 +1,4 @@
-"""The memory that a VMM has written, joined with what was saved of it before.
+"""The memory that a VMM has written, and what was written of it before.
 
 What a VMM writes is copied before it is anybody's: a VMM that somebody has taken over may keep
 the file open and change it later.
@@ -7,37 +7,34 @@ the file open and change it later.
 from __future__ import annotations
 
 import bisect
-import contextlib
+import itertools
 import os
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import MachineError
-from emberbox.orchestrator.images.disks import data_extents
+from emberbox.orchestrator.images.disks import copy_data, data_extents
 from emberbox.orchestrator.machines.pages import PAGE, Run
-from emberbox.orchestrator.machines.saved_memory import SavedMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
 _CHUNK = 1 << 20
-_EMPTY_PAGE = bytes(PAGE)
-_EMPTY_CHUNK = bytes(_CHUNK)
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """All memory of a VM in one file. Pages that are all zero are left out."""
+    """All memory of a VM in one file. `based`: what is in it that is its base's is not known."""
 
     fd: int
     size: int
-    based: bool = False
+    based: bool
 
     def own_runs(self) -> list[Run]:
-        """The pages that are not all zero."""
-        return _joined(_nonzero(self.fd, self.size))
+        """All of it; of a VM without a base what is no hole."""
+        return [Run(0, self.size)] if self.based else _extents(self.fd, self.size)
 
     def read(self, offset: int, into: memoryview) -> None:
         """From the file. Raises MachineError."""
@@ -45,45 +42,60 @@ class Whole:
 
 
 class Changed:
-    """What a VM has changed since its last save, over that save if there was one.
+    """What a VM has changed since it was loaded, over what was loaded.
 
-    In the file of changes all else is a hole.
+    loaded:  the memory that it was loaded from
+    changes: what is no hole has changed since
+    before:  what of the loaded memory differed from its base already, in order
     """
 
-    def __init__(self, fd: int, size: int, layer: SavedMemory | None) -> None:
-        self._fd = fd
-        self._read_layer = layer.reader() if layer else None
-        self.size = size
-        self.based = layer.contents.based if layer else True
-        changed = [Run(start, end - start) for start, end in data_extents(fd, size)]
-        kept = list(_without(layer.contents.runs, changed)) if layer else []
-        self._runs = sorted(changed + kept)
-        self._changed = set(changed)
-        self._starts = [run.offset for run in self._runs]
+    def __init__(
+        self, loaded: int, changes: int, size: int, *, based: bool, before: Sequence[Run]
+    ) -> None:
+        self._loaded, self._changes = loaded, changes
+        self.size, self.based = size, based
+        self._changed = _extents(changes, size)
+        self._starts = [run.offset for run in self._changed]
+        self._runs = _united([*self._changed, *before])
 
     def own_runs(self) -> list[Run]:
-        """Of both."""
+        """Both: some pages may be as their base by now."""
         return self._runs
 
     def read(self, offset: int, into: memoryview) -> None:
         """From where it is newest. Raises MachineError."""
-        run = self._runs[bisect.bisect_right(self._starts, offset) - 1]
-        if self._read_layer is None or run in self._changed:
-            _read(self._fd, offset, into)
-        else:
-            self._read_layer(offset, into)
+        _read(self._loaded, offset, into)
+        end = offset + len(into)
+        at = max(bisect.bisect_right(self._starts, offset) - 1, 0)
+        for run in itertools.takewhile(lambda run: run.offset < end, self._changed[at:]):
+            first, last = max(run.offset, offset), min(run.offset + run.length, end)
+            if first < last:
+                _read(self._changes, first, into[first - offset : last - offset])
 
 
-def write_sparse(memory: Whole, path: Path) -> None:
-    """All memory as a new file that nobody may write, fsynced. Raises MachineError, OSError."""
+def add(dump: int, changes: Path) -> None:
+    """Copy what a VMM has dumped of changes over those of before. Raises OSError."""
+    target = os.open(changes, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        copy_data(dump, target)
+    finally:
+        os.close(target)
+
+
+def write_sparse(fd: int, size: int, path: Path) -> None:
+    """All memory as a new file that nobody may write, without what is zero, fsynced.
+
+    Raises MachineError, OSError.
+    """
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     try:
-        os.ftruncate(target, memory.size)
-        for run in memory.own_runs():
+        os.ftruncate(target, size)
+        for run in _extents(fd, size):
             for offset in range(run.offset, run.offset + run.length, _CHUNK):
                 part = bytearray(min(_CHUNK, run.offset + run.length - offset))
-                memory.read(offset, memoryview(part))
-                os.pwrite(target, part, offset)
+                _read(fd, offset, memoryview(part))
+                for at in _filled(part):
+                    os.pwrite(target, part[at : at + PAGE], offset + at)
         os.fchmod(target, 0o444)
         os.fsync(target)
     finally:
@@ -101,54 +113,29 @@ def exact_holes(directory: Path) -> bool:
         return data_extents(file.fileno(), 2 * _CHUNK) == [(_CHUNK, _CHUNK + PAGE)]
 
 
-@contextlib.contextmanager
-def opened_layer(path: Path) -> Iterator[SavedMemory | None]:
-    """What was saved last; None when nothing was. Raises SnapshotUnusable, OSError."""
-    if not path.exists():
-        yield None
-        return
-    with SavedMemory.opened(path) as layer:
-        yield layer
+def _extents(fd: int, size: int) -> list[Run]:
+    return [Run(start, end - start) for start, end in data_extents(fd, size)]
 
 
-def _nonzero(fd: int, size: int) -> Iterator[Run]:
-    for start, end in data_extents(fd, size):
-        for position in range(start, end, _CHUNK):
-            chunk = os.pread(fd, min(_CHUNK, end - position), position)
-            if chunk == _EMPTY_CHUNK:
-                continue
-            for offset in range(0, len(chunk), PAGE):
-                if chunk[offset : offset + PAGE] != _EMPTY_PAGE:
-                    yield Run(position + offset, PAGE)
-
-
-def _joined(runs: Iterable[Run]) -> list[Run]:
-    joined: list[Run] = []
-    for run in runs:
-        if joined and joined[-1].offset + joined[-1].length == run.offset:
-            joined[-1] = Run(joined[-1].offset, joined[-1].length + run.length)
+def _united(runs: Sequence[Run]) -> list[Run]:
+    united: list[Run] = []
+    for run in sorted(runs):
+        end = united[-1].offset + united[-1].length if united else -1
+        if run.offset <= end:
+            length = max(end, run.offset + run.length) - united[-1].offset
+            united[-1] = Run(united[-1].offset, length)
         else:
-            joined.append(run)
-    return joined
+            united.append(run)
+    return united
 
 
-def _without(runs: Iterable[Run], others: list[Run]) -> Iterator[Run]:
-    """The parts of `runs` that no other covers; both in order."""
-    position = 0
-    for run in runs:
-        start, end = run.offset, run.offset + run.length
-        while position < len(others) and others[position].offset + others[position].length <= start:
-            position += 1
-        at = position
-        while at < len(others) and others[at].offset < end:
-            if others[at].offset > start:
-                yield Run(start, others[at].offset - start)
-            start = others[at].offset + others[at].length
-            at += 1
-        if start < end:
-            yield Run(start, end - start)
+def _filled(part: bytearray) -> list[int]:
+    """Where the pages begin that are not all zero."""
+    if not any(part):
+        return []
+    return [at for at in range(0, len(part), PAGE) if any(part[at : at + PAGE])]
 
 
 def _read(fd: int, offset: int, into: memoryview) -> None:
     if os.preadv(fd, [into], offset) < len(into):
-        raise MachineError("the memory that Firecracker wrote became shorter")
+        raise MachineError("a file of memory became shorter")

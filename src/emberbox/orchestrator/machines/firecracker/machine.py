@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -14,12 +15,18 @@ from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.machines import saved_memory
 from emberbox.orchestrator.machines.driver import Saved
-from emberbox.orchestrator.machines.firecracker import calls, dumps, jail
+from emberbox.orchestrator.machines.firecracker import calls, dumps, jail, view
 from emberbox.orchestrator.machines.firecracker.api import Api
 from emberbox.orchestrator.machines.firecracker.pipes import Output
 from emberbox.orchestrator.machines.firecracker.version import Version
 from emberbox.orchestrator.machines.firecracker.view import LOG, METRICS
-from emberbox.orchestrator.machines.saved_memory import MEMORY_FILE, RAM_FILE, STATE_FILE
+from emberbox.orchestrator.machines.pages import Run
+from emberbox.orchestrator.machines.saved_memory import (
+    MEMORY_FILE,
+    RAM_FILE,
+    STATE_FILE,
+    SavedMemory,
+)
 from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
 from emberbox.shared.sidefile import sync_directory, write_atomically
 
@@ -41,25 +48,24 @@ _LOOK_SECONDS = 1.0
 _LOG_LINES = 10
 
 _FACTS_FILE = "vmm.json"
-_LAYER_FILE = "layer"
-_TRACKED_FILE = "tracked"
-_METRICS_FILE = "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a VM was started with, as kept in its run directory.
 
-    loaded: it was not booted, and its dirty pages are tracked
-    based:  its memory has a snapshot under it
+    loaded:   it was not booted, and its dirty pages are tracked
+    based:    its memory has a snapshot under it
+    saved_mb: what of its memory was its own when it was loaded
     """
 
     name: str
     made_with: str
     version: str
     ram_mb: int
-    loaded: bool
-    based: bool
+    loaded: bool = False
+    based: bool = False
+    saved_mb: int = 0
 
     def write(self, directory: Path) -> None:
         """Raises OSError."""
@@ -131,14 +137,13 @@ class FirecrackerMachine:
         for call in calls.limits(rates):
             await self._required_api.patch(call.path, call.body)
 
-    def track(self, layer: Path | None) -> None:
-        """From here on its log of dirty pages tells what has changed since `layer`.
+    def track(self) -> None:
+        """From here on its log of dirty pages tells what has changed. Raises OSError."""
+        (self._view.directory / view.TRACKED).touch()
 
-        Raises OSError.
-        """
-        if layer is not None:
-            self._keep_layer(layer)
-        (self._view.directory / _TRACKED_FILE).touch()
+    def moved(self, directory: Path) -> None:
+        """Its run directory has another name now."""
+        self._view = dataclasses.replace(self._view, directory=directory)
 
     # Pausing and saving
 
@@ -152,13 +157,11 @@ class FirecrackerMachine:
             await self._required_api.patch(*calls.RESUME)
 
     def most_saved_mb(self, ram_mb: int) -> int:
-        """Twice what may be written: by Firecracker, and by us who copy it."""
-        changes = ram_mb
-        if self._facts.tracks_changes and self._tracked:
-            changes = min(ram_mb, resident_mb(self._identity.pid))
-        layer = self._view.directory / _LAYER_FILE
-        kept = layer.stat().st_size >> 20 if layer.exists() else 0
-        return changes + min(ram_mb, changes + kept)
+        """By Firecracker, and by us who copy it."""
+        if not (self._facts.tracks_changes and self._tracked):
+            return 2 * ram_mb
+        changes = min(ram_mb, resident_mb(self._identity.pid))
+        return 2 * changes + min(ram_mb, changes + self._facts.saved_mb)
 
     async def save(self, directory: Path) -> Saved:
         """Write device state and what the memory differs from its base."""
@@ -166,7 +169,7 @@ class FirecrackerMachine:
         changes = await asyncio.to_thread(self._can_tell_changes)
         # Firecracker begins a new log with each dump: when anything fails, the pages in this one
         # are known to nobody, and the next save takes all memory.
-        (self._view.directory / _TRACKED_FILE).unlink(missing_ok=True)
+        (self._view.directory / view.TRACKED).unlink(missing_ok=True)
         await self._dump(changes=changes)
         return await threads.run_to_end(partial(self._take, directory, changes=changes))
 
@@ -255,35 +258,54 @@ class FirecrackerMachine:
 
     @property
     def _tracked(self) -> bool:
-        return (self._view.directory / _TRACKED_FILE).exists()
+        return (self._view.directory / view.TRACKED).exists()
 
     def _can_tell_changes(self) -> bool:
         exact = dumps.exact_holes(self._view.directory)
         return self._facts.tracks_changes and self._tracked and exact
 
     def _take(self, directory: Path, *, changes: bool) -> Saved:
-        """Copy what was dumped, with what was saved before, and remember it for the next time."""
-        layer_path = self._view.directory / _LAYER_FILE
-        with self._dumped() as (state, fd):
+        """Copy what was dumped, with what was known before."""
+        own = self._view.directory
+        with self._dumped() as (state, dump), contextlib.ExitStack() as stack:
+            base = stack.enter_context(_opened(own / view.BASE)) if self._facts.based else None
+            memory: saved_memory.Source = dumps.Whole(dump, self._ram_bytes, self._facts.based)
             if changes:
-                with dumps.opened_layer(layer_path) as layer:
-                    size = self._save(dumps.Changed(fd, self._ram_bytes, layer), state, directory)
-            else:
-                size = self._save(dumps.Whole(fd, self._ram_bytes), state, directory)
-        with contextlib.suppress(OSError):  # without, the next save takes all memory
-            self.track(directory / MEMORY_FILE)
+                dumps.add(dump, own / view.CHANGES)
+                self._view.remove_dumped()
+                memory = self._changed(stack)
+            size = saved_memory.save(
+                memory,
+                self._facts.made_with,
+                state,
+                directory / MEMORY_FILE,
+                saved_memory.base_of(base) if base is not None else None,
+            )
+        write_atomically(directory / STATE_FILE, state, 0o444)
+        if changes:
+            self.track()
         return Saved(self._facts.made_with, memory_bytes=size, state_bytes=len(state))
 
-    def _save(self, memory: saved_memory.Source, state: bytes, directory: Path) -> int:
-        made_with = self._facts.made_with
-        size = saved_memory.save(memory, made_with, state, directory / MEMORY_FILE)
-        write_atomically(directory / STATE_FILE, state, 0o444)
-        return size
+    def _changed(self, stack: contextlib.ExitStack) -> dumps.Changed:
+        """All that has changed since the load, and by then."""
+        own = self._view.directory
+        loaded, before = own / view.BASE, tuple[Run, ...]()
+        if (own / view.LAYER).exists():
+            loaded = own / view.LOADED
+            layer = stack.enter_context(SavedMemory.opened(own / view.LAYER))
+            before = layer.contents.runs
+        return dumps.Changed(
+            stack.enter_context(_opened(loaded)),
+            stack.enter_context(_opened(own / view.CHANGES)),
+            self._ram_bytes,
+            based=self._facts.based,
+            before=before,
+        )
 
     def _take_whole(self, directory: Path) -> None:
         """Copy all memory, without what is zero."""
         with self._dumped() as (state, fd):
-            dumps.write_sparse(dumps.Whole(fd, self._ram_bytes), directory / RAM_FILE)
+            dumps.write_sparse(fd, self._ram_bytes, directory / RAM_FILE)
         write_atomically(directory / STATE_FILE, state, 0o444)
         sync_directory(directory)
 
@@ -304,11 +326,6 @@ class FirecrackerMachine:
     def _ram_bytes(self) -> int:
         return self._facts.ram_mb << 20
 
-    def _keep_layer(self, saved: Path) -> None:
-        layer = self._view.directory / _LAYER_FILE
-        layer.unlink(missing_ok=True)
-        os.link(saved, layer)
-
     async def _look_after_output(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -321,9 +338,18 @@ class FirecrackerMachine:
         for line in reversed(self._output.metrics.take_lines()):
             with contextlib.suppress(ValueError, OSError):
                 json.loads(line)
-                path = self._view.directory / _METRICS_FILE
+                path = self._view.directory / view.METRICS_FILE
                 write_atomically(path, line, 0o600, durable=False)
                 return
 
     def _complaints(self) -> str:
         return "\n".join(self._output.log.read().splitlines()[-_LOG_LINES:])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

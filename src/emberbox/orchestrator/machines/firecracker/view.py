@@ -19,9 +19,11 @@ On the host they are below `vm/` of the run directory, which also has:
 jail/        the jailer's, with the VMM's root directory in it
 console      pipe: what the guest prints on its serial port
 vmm.json     what the VM was started with
-ram          memory of a continued VM: its template's with the saved pages written over it
-layer        what was saved last, linked: its next save adds to it
-tracked      there while the VMM's log of dirty pages goes on from `layer`
+base         the template's memory, linked
+ram          of a continued VM: the template's memory with the saved pages written over it
+layer        of a continued VM: what was saved, linked
+changes      what has changed since it was loaded, as far as it was saved; all else is a hole
+tracked      there while the VMM's log of dirty pages goes on from `changes`
 metrics.json the VMM's last metrics
 ```
 """
@@ -29,6 +31,7 @@ metrics.json the VMM's last metrics
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -53,6 +56,11 @@ LOG, METRICS = "log", "metrics"
 OWN = "own"
 SOCKET = f"{OWN}/api.sock"
 DUMPED_MEMORY, DUMPED_STATE = f"{OWN}/memory", f"{OWN}/devices"
+
+BASE, LOADED, LAYER = "base", "ram", "layer"
+CHANGES, TRACKED = "changes", "tracked"
+METRICS_FILE = "metrics.json"
+"""Of the run directory."""
 
 _WRITABLE = {SCRATCH}
 _LARGEST_STATE = 64 << 20
@@ -96,7 +104,7 @@ class View:
         """The directories and pipes; what a VMM of before left is removed. Raises OSError."""
         for old in (self.host, self.jail):
             shutil.rmtree(old, ignore_errors=True)
-        for name in ("console", "layer", "tracked", "metrics.json"):
+        for name in ("console", CHANGES, TRACKED, METRICS_FILE):
             (self.directory / name).unlink(missing_ok=True)
         self.host.mkdir()
         self.host.chmod(0o711)
@@ -107,6 +115,22 @@ class View:
             pipes.make(self.host / name, self.uid)
         pipes.make(self.console, 0)
         os.chown(scratch, self.uid, self.uid)
+
+    def keep(self, name: str, file: Path) -> None:
+        """Give a file that must not go while the VM lives a name here. Raises OSError."""
+        kept = self.directory / name
+        kept.unlink(missing_ok=True)
+        try:
+            os.link(file, kept)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            kept.symlink_to(file)
+
+    def forget_memory(self) -> None:
+        """Remove what a VM of before was loaded from."""
+        for name in (BASE, LOADED, LAYER):
+            (self.directory / name).unlink(missing_ok=True)
 
     def bound(self, files: Mapping[str, Path]) -> list[Bind]:
         """Files by their names in the view, each a mount to be made. Raises OSError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from emberbox.orchestrator.machines.saved_memory import (
     RAM_FILE,
     STATE_FILE,
     SavedMemory,
+    base_of,
     materialise,
 )
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         MachineSnapshot,
         Surroundings,
     )
+    from emberbox.orchestrator.machines.saved_memory import Pages
     from emberbox.orchestrator.processes import ProcessIdentity
 
 
@@ -97,16 +100,10 @@ class QemuDriver:
         """Start a clone: the snapshot's RAM is mapped privately, what was saved is written over
         it, and the device state loaded."""
         with contextlib.ExitStack() as stack:
-            made_with, changes = snapshot.made_with, None
-            if saved is not None:
-                opening = SavedMemory.opened(saved / MEMORY_FILE)
-                changes = await threads.run_to_end(partial(stack.enter_context, opening))
-                made_with = changes.contents.made_with
-            self._require_same(made_with)
-            machine = await self._start(snapshot, place, changes)
+            loading = await self._loading(stack, snapshot, saved)
+            machine = await self._start(snapshot, place, loading.memory)
             try:
-                state = (saved or snapshot.directory) / STATE_FILE
-                await unless_ended(machine, machine.load(state, changes))
+                await unless_ended(machine, machine.load(loading.state, loading.pages))
                 if before_running is not None:
                     await before_running(machine)
             except BaseException:
@@ -119,6 +116,31 @@ class QemuDriver:
                 await machine.stop()
             raise
         return machine
+
+    async def _loading(
+        self, stack: contextlib.ExitStack, snapshot: MachineSnapshot, saved: Path | None
+    ) -> _Loading:
+        """What a machine is loaded with, open until the stack closes."""
+        if saved is None:
+            self._require_same(snapshot.made_with)
+            ram = await self._images.get(snapshot.directory / RAM_FILE)
+            stack.callback(os.close, ram)
+            return _Loading(Memory(ram, share=False), snapshot.directory / STATE_FILE, None)
+        changes = await threads.run_to_end(partial(_opened_and_verified, stack, saved))
+        self._require_same(changes.contents.made_with)
+        based, size = changes.contents.based, changes.contents.ram_bytes
+        if size != snapshot.hardware.ram_mb << 20:
+            raise SnapshotUnusable(
+                f"{size} bytes of memory were saved; this VM has {snapshot.hardware.ram_mb} MiB"
+            )
+        if based:
+            ram = await self._images.get(snapshot.directory / RAM_FILE)
+        else:
+            ram = new_ram(snapshot.hardware.ram_mb)
+        stack.callback(os.close, ram)
+        # They are read and decompressed while the VMM starts.
+        pages = stack.enter_context(changes.pages(base_of(ram) if based else None))
+        return _Loading(Memory(ram, share=not based), saved / STATE_FILE, pages)
 
     async def materialise(
         self, snapshot: MachineSnapshot, saved: Path, directory: Path
@@ -149,20 +171,10 @@ class QemuDriver:
             )
 
     async def _start(
-        self, snapshot: MachineSnapshot, place: Surroundings, changes: SavedMemory | None
+        self, snapshot: MachineSnapshot, place: Surroundings, memory: Memory
     ) -> QemuMachine:
         """A QEMU that waits to be loaded, on the base of what it will be."""
-        booted = changes is not None and not changes.contents.based
-        if booted:
-            ram = new_ram(snapshot.hardware.ram_mb)
-        else:
-            ram = await self._images.get(snapshot.directory / RAM_FILE)
-        try:
-            identity = await self._spawn(
-                snapshot.hardware, snapshot.boot, place, Memory(ram, share=booted), None
-            )
-        finally:
-            os.close(ram)
+        identity = await self._spawn(snapshot.hardware, snapshot.boot, place, memory, None)
         monitor = await _connect_or_kill(identity, place.directory)
         return QemuMachine(identity, monitor, place.directory)
 
@@ -208,6 +220,15 @@ class QemuDriver:
                 return await spawn(command.argv(self._binary), command.descriptors, confinement)
             except OSError as error:
                 raise MachineError(f"{self._binary} cannot be started: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """What a machine stands on and what it is loaded with."""
+
+    memory: Memory
+    state: Path
+    pages: Pages | None
 
 
 class RamImages:
@@ -256,6 +277,12 @@ async def _connect_or_kill(identity: ProcessIdentity, directory: Path) -> qmp.Mo
     except BaseException:
         await kill_and_wait(identity)
         raise
+
+
+def _opened_and_verified(stack: contextlib.ExitStack, saved: Path) -> SavedMemory:
+    changes = stack.enter_context(SavedMemory.opened(saved / MEMORY_FILE))
+    changes.verified_state(saved / STATE_FILE)
+    return changes
 
 
 @contextlib.contextmanager

@@ -87,7 +87,8 @@ class GuestMemory:
 
     @contextlib.contextmanager
     def file(self) -> Iterator[int]:
-        """The memory file of a VM that has one of its own, open for reading. Raises MachineGone."""
+        """The memory file that is mapped, open for reading: of a VM that was booted its own, of a
+        clone its base. Raises MachineGone."""
         fd = _open_ram_file(self._identity)
         try:
             yield fd
