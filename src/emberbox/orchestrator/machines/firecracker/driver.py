@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, SnapshotUnusable
 from emberbox.orchestrator.machines.firecracker import calls, jail, mounting, view
+from emberbox.orchestrator.machines.firecracker.facts import Facts
 from emberbox.orchestrator.machines.firecracker.kernels import extracted
-from emberbox.orchestrator.machines.firecracker.machine import Facts, FirecrackerMachine
+from emberbox.orchestrator.machines.firecracker.machine import FirecrackerMachine
 from emberbox.orchestrator.machines.firecracker.mounting import Bind
 from emberbox.orchestrator.machines.firecracker.view import View
 from emberbox.orchestrator.machines.restoring import run_loaded

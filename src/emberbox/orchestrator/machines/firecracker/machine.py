@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import json
 import os
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from emberbox.orchestrator.machines.driver import Saved
 from emberbox.orchestrator.machines.firecracker import calls, dumps, jail, view
 from emberbox.orchestrator.machines.firecracker.api import Api
 from emberbox.orchestrator.machines.firecracker.pipes import Output
-from emberbox.orchestrator.machines.firecracker.version import Version
 from emberbox.orchestrator.machines.firecracker.view import LOG, METRICS
 from emberbox.orchestrator.machines.pages import Run
 from emberbox.orchestrator.machines.saved_memory import (
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emberbox.orchestrator.machines.firecracker.calls import Call
+    from emberbox.orchestrator.machines.firecracker.facts import Facts
     from emberbox.orchestrator.machines.firecracker.view import View
     from emberbox.orchestrator.processes import ProcessIdentity
 
@@ -46,45 +45,6 @@ SOCKET_SECONDS = 10.0
 _SOCKET_POLL = 0.002
 _LOOK_SECONDS = 1.0
 _LOG_LINES = 10
-
-_FACTS_FILE = "vmm.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a VM was started with, as kept in its run directory.
-
-    loaded:   it was not booted, and its dirty pages are tracked
-    based:    its memory has a snapshot under it
-    saved_mb: what of its memory was its own when it was loaded
-    """
-
-    name: str
-    made_with: str
-    version: str
-    ram_mb: int
-    loaded: bool = False
-    based: bool = False
-    saved_mb: int = 0
-
-    def write(self, directory: Path) -> None:
-        """Raises OSError."""
-        text = json.dumps(asdict(self)).encode()
-        write_atomically(directory / _FACTS_FILE, text, 0o600, durable=False)
-
-    @classmethod
-    def read(cls, directory: Path) -> Facts:
-        """Raises MachineGone when they are not there: its start was broken off."""
-        try:
-            return cls(**json.loads((directory / _FACTS_FILE).read_bytes()))
-        except (OSError, ValueError, TypeError) as error:
-            raise MachineGone(f"{directory} does not tell of a Firecracker: {error}") from error
-
-    @property
-    def tracks_changes(self) -> bool:
-        """Whether a Diff snapshot of it can be right."""
-        version = Version.parse(self.version)
-        return self.loaded and version is not None and version.saves_changes_of(self.ram_mb)
 
 
 class FirecrackerMachine:

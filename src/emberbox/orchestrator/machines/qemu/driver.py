@@ -23,6 +23,7 @@ from emberbox.orchestrator.machines.qemu.machine import (
     connect,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
+from emberbox.orchestrator.machines.restoring import run_loaded
 from emberbox.orchestrator.machines.saved_memory import (
     MEMORY_FILE,
     RAM_FILE,
@@ -32,7 +33,6 @@ from emberbox.orchestrator.machines.saved_memory import (
     materialise,
 )
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
-from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
 
@@ -102,19 +102,7 @@ class QemuDriver:
         with contextlib.ExitStack() as stack:
             loading = await self._loading(stack, snapshot, saved)
             machine = await self._start(snapshot, place, loading.memory)
-            try:
-                await unless_ended(machine, machine.load(loading.state, loading.pages))
-                if before_running is not None:
-                    await before_running(machine)
-            except BaseException:
-                await machine.stop()
-                raise
-        try:
-            await machine.resume()
-        except BaseException:
-            if before_running is None:
-                await machine.stop()
-            raise
+            await run_loaded(machine, machine.load(loading.state, loading.pages), before_running)
         return machine
 
     async def _loading(
