@@ -38,7 +38,7 @@ async def test_it_is_waited_for(
 ) -> None:
     busy(monkeypatch, 3)
     await jail.remove_cgroup(tmp_path, cgroup.name)
-    assert not any(cgroup.parent.iterdir())  # noqa: ASYNC240
+    assert not any(cgroup.parent.iterdir())
     await jail.remove_cgroup(tmp_path, cgroup.name)
 
 
