@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import zlib
 from contextlib import asynccontextmanager, contextmanager
@@ -52,7 +53,7 @@ ONLY_BARE = pytest.mark.parametrize("world", ["bare"], indirect=True)
 RAM_MB = 1
 PAGES = (RAM_MB << 20) // PAGE
 HARDWARE = Hardware(vcpu=1, ram_mb=RAM_MB)
-INTERPRETER = "/usr/bin/python3"
+INTERPRETER = next(p for p in ("/usr/bin/python3", sys.executable) if Path(p).exists())
 """Not that of these tests, which a uid without rights may not be able to reach."""
 
 _UID_BASE = 1_950_000_000 + 16 * (os.getpid() % 65536)

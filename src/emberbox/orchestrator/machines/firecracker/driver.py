@@ -15,7 +15,7 @@ from emberbox.orchestrator.machines.firecracker.kernels import extracted
 from emberbox.orchestrator.machines.firecracker.machine import FirecrackerMachine
 from emberbox.orchestrator.machines.firecracker.mounting import Bind
 from emberbox.orchestrator.machines.firecracker.view import View
-from emberbox.orchestrator.machines.restoring import run_loaded
+from emberbox.orchestrator.machines.restoring import require_same, run_loaded
 from emberbox.orchestrator.machines.saved_memory import (
     MEMORY_FILE,
     RAM_FILE,
@@ -144,12 +144,12 @@ class FirecrackerDriver:
         own, base = View.of(place), snapshot.directory / RAM_FILE
         own.forget_memory()
         if saved is None:
-            self._require_same(snapshot.made_with)
+            require_same(snapshot.made_with, self.made_with)
             own.keep(view.BASE, base)
             return base, self._facts(snapshot.hardware, place, loaded=True, based=True)
         with SavedMemory.opened(saved / MEMORY_FILE) as changes:
             contents = changes.contents
-            self._require_same(contents.made_with)
+            require_same(contents.made_with, self.made_with)
             changes.verified_state(saved / STATE_FILE)
             if contents.ram_bytes != snapshot.hardware.ram_mb << 20:
                 raise SnapshotUnusable(
@@ -169,13 +169,6 @@ class FirecrackerDriver:
     ) -> Facts:
         version = str(self._installation.version)
         return Facts(place.name, self.made_with, version, hardware.ram_mb, loaded, based)
-
-    def _require_same(self, made_with: str) -> None:
-        if made_with != self.made_with:
-            raise SnapshotUnusable(
-                f"the memory was saved by another VMM than this host's:"
-                f" {made_with or 'unknown'}; here: {self.made_with}"
-            )
 
     async def _configure_and_start(self, machine: FirecrackerMachine, hardware: Hardware) -> None:
         await machine.put_all([*calls.reporting(), *calls.configuration(hardware), calls.START])

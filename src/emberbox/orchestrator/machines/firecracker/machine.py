@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.machines import saved_memory
+from emberbox.orchestrator.machines.descriptors import opened
 from emberbox.orchestrator.machines.driver import Saved
 from emberbox.orchestrator.machines.firecracker import calls, dumps, jail, view
 from emberbox.orchestrator.machines.firecracker.api import Api
@@ -228,7 +229,7 @@ class FirecrackerMachine:
         """Copy what was dumped, with what was known before."""
         own = self._view.directory
         with self._dumped() as (state, dump), contextlib.ExitStack() as stack:
-            base = stack.enter_context(_opened(own / view.BASE)) if self._facts.based else None
+            base = stack.enter_context(opened(own / view.BASE)) if self._facts.based else None
             memory: saved_memory.Source = dumps.Whole(dump, self._ram_bytes, self._facts.based)
             if changes:
                 dumps.add(dump, own / view.CHANGES)
@@ -255,8 +256,8 @@ class FirecrackerMachine:
             layer = stack.enter_context(SavedMemory.opened(own / view.LAYER))
             before = layer.contents.runs
         return dumps.Changed(
-            stack.enter_context(_opened(loaded)),
-            stack.enter_context(_opened(own / view.CHANGES)),
+            stack.enter_context(opened(loaded)),
+            stack.enter_context(opened(own / view.CHANGES)),
             self._ram_bytes,
             based=self._facts.based,
             before=before,
@@ -304,12 +305,3 @@ class FirecrackerMachine:
 
     def _complaints(self) -> str:
         return "\n".join(self._output.log.read().splitlines()[-_LOG_LINES:])
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
 from emberbox.orchestrator.images.clock import software_clock_options
+from emberbox.orchestrator.machines.descriptors import opened
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.kvm import kvm_groups
 from emberbox.orchestrator.machines.qemu import monitor as qmp
@@ -23,7 +24,7 @@ from emberbox.orchestrator.machines.qemu.machine import (
     connect,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
-from emberbox.orchestrator.machines.restoring import run_loaded
+from emberbox.orchestrator.machines.restoring import require_same, run_loaded
 from emberbox.orchestrator.machines.saved_memory import (
     MEMORY_FILE,
     RAM_FILE,
@@ -37,7 +38,6 @@ from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import (
@@ -79,8 +79,8 @@ class QemuDriver:
         try:
             with contextlib.ExitStack() as stack:
                 kernel = Kernel(
-                    stack.enter_context(_opened(files.kernel)),
-                    stack.enter_context(_opened(files.initrd)),
+                    stack.enter_context(opened(files.kernel)),
+                    stack.enter_context(opened(files.initrd)),
                     await asyncio.to_thread(self._clock_options),
                 )
                 memory = Memory(ram, share=True)
@@ -110,12 +110,12 @@ class QemuDriver:
     ) -> _Loading:
         """What a machine is loaded with, open until the stack closes."""
         if saved is None:
-            self._require_same(snapshot.made_with)
+            require_same(snapshot.made_with, self.made_with)
             ram = await self._images.get(snapshot.directory / RAM_FILE)
             stack.callback(os.close, ram)
             return _Loading(Memory(ram, share=False), snapshot.directory / STATE_FILE, None)
         changes = await threads.run_to_end(partial(_opened_and_verified, stack, saved))
-        self._require_same(changes.contents.made_with)
+        require_same(changes.contents.made_with, self.made_with)
         based, size = changes.contents.based, changes.contents.ram_bytes
         if size != snapshot.hardware.ram_mb << 20:
             raise SnapshotUnusable(
@@ -151,13 +151,6 @@ class QemuDriver:
     def _clock_options(self) -> str:
         return software_clock_options() if self._report.accelerator == "tcg" else ""
 
-    def _require_same(self, made_with: str) -> None:
-        if made_with != self.made_with:
-            raise SnapshotUnusable(
-                f"the memory was saved by another VMM than this host's:"
-                f" {made_with or 'unknown'}; here: {self.made_with}"
-            )
-
     async def _start(
         self, snapshot: MachineSnapshot, place: Surroundings, memory: Memory
     ) -> QemuMachine:
@@ -188,11 +181,11 @@ class QemuDriver:
                 monitor_fd=listener.fileno(),
                 tap_fd=tap,
                 disks=(
-                    Disk("root", stack.enter_context(_opened(files.root)), read_only=True),
-                    Disk("runtime", stack.enter_context(_opened(files.runtime)), read_only=True),
+                    Disk("root", stack.enter_context(opened(files.root)), read_only=True),
+                    Disk("runtime", stack.enter_context(opened(files.runtime)), read_only=True),
                     Disk(
                         "scratch",
-                        stack.enter_context(_opened(place.scratch, os.O_RDWR)),
+                        stack.enter_context(opened(place.scratch, os.O_RDWR)),
                         read_only=False,
                     ),
                 ),
@@ -271,12 +264,3 @@ def _opened_and_verified(stack: contextlib.ExitStack, saved: Path) -> SavedMemor
     changes = stack.enter_context(SavedMemory.opened(saved / MEMORY_FILE))
     changes.verified_state(saved / STATE_FILE)
     return changes
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    fd = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
