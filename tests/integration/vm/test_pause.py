@@ -13,8 +13,8 @@ import pytest
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox.orchestrator import failpoints
+from emberbox.orchestrator.snapshots.local import MANIFEST_FILE
 from emberbox.orchestrator.snapshots.manifest import Snapshot
-from emberbox.orchestrator.snapshots.store import MANIFEST_FILE
 from tests.integration.vm.pausing import Life, Orchestrator, PausableSandbox, failpoint_file
 from tests.stack import Stack, wait_until
 

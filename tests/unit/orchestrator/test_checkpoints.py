@@ -139,7 +139,8 @@ async def test_a_kill_while_copying_waits_and_a_pause_follows(setting: Setting) 
     await asyncio.sleep(0)
     go.set()
     await copying
-    assert not (await pausing).memory
+    assert not (await pausing).snapshot.memory
+    await ended(setting)
     assert setting.outcomes() == [("paused", "asked")]
 
 

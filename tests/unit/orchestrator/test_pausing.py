@@ -20,7 +20,7 @@ from emberbox.orchestrator.errors import (
 )
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
-from emberbox.orchestrator.snapshots.store import MEMORY_LOST
+from emberbox.orchestrator.snapshots.local import MEMORY_LOST
 from tests.unit.orchestrator.sandbox_world import IDENTITY, ended, record, request, template
 
 if TYPE_CHECKING:
@@ -39,20 +39,21 @@ def resuming(execution_id: str = "e-2", **more: Any) -> CreateRequest:
 
 
 async def pause(setting: Setting, execution_id: str = "e-1", **more: Any) -> Snapshot:
-    return await setting.sandboxes.pause("iabc", execution_id, PauseRequested("asked", **more))
+    wanted = PauseRequested("asked", **more)
+    return (await setting.sandboxes.pause("iabc", execution_id, wanted)).snapshot
 
 
 async def paused(setting: Setting, **more: Any) -> Snapshot:
-    """A sandbox that was made and paused."""
+    """A sandbox that was made and paused, and of which nothing else is left."""
     await setting.sandboxes.create(request())
-    return await pause(setting, **more)
+    snapshot = await pause(setting, **more)
+    await ended(setting)
+    return snapshot
 
 
 def files(setting: Setting) -> list[str]:
     """What there is of snapshots."""
-    return sorted(
-        path.name for path in setting.host.snapshots.place("x").directory.parent.iterdir()
-    )
+    return sorted(path.name for path in setting.snapshots.iterdir())
 
 
 async def until_pausing(setting: Setting) -> Sandbox:
@@ -171,6 +172,8 @@ async def test_two_pauses_are_one_and_a_later_one_gets_its_result(setting: Setti
     first, second = await asyncio.gather(pause(setting), pause(setting))
     assert first == second == await pause(setting)
     assert setting.world.done.count("save") == 1
+    await ended(setting)
+    assert await pause(setting) == first
     with pytest.raises(SandboxMissing):
         await pause(setting, "e-9")
 
@@ -226,6 +229,62 @@ async def test_the_same_resume_twice_is_one(setting: Setting) -> None:
     await setting.sandboxes.end_all("test")
 
 
+async def test_a_pause_is_answered_before_all_is_given_back(setting: Setting) -> None:
+    await setting.sandboxes.create(request())
+    go = setting.world.hold("release")
+    snapshot = await pause(setting)
+    assert setting.world.taken == ["slot"]  # no route any more
+    assert await setting.sandboxes.paused() == [snapshot]
+    assert await pause(setting) == snapshot
+    resumed = asyncio.ensure_future(setting.sandboxes.create(resuming()))
+    await asyncio.sleep(0.01)
+    assert not resumed.done()
+    go.set()
+    assert (await resumed).state is State.RUNNING
+    await setting.sandboxes.end_all("test")
+
+
+async def test_a_full_host_waits_for_what_is_ending(setting: Setting) -> None:
+    for number in range(10):
+        identity = dataclasses.replace(IDENTITY, sandbox_id=f"i{number}", execution_id=f"e{number}")
+        await setting.sandboxes.create(request(identity=identity))
+    with pytest.raises(AdmissionRefused, match="it runs 10 sandboxes"):
+        await setting.sandboxes.create(request())
+    go = setting.world.hold("release")
+    await setting.sandboxes.pause("i1", "e1", PauseRequested("asked"))
+    another = asyncio.ensure_future(setting.sandboxes.create(request()))
+    await asyncio.sleep(0.01)
+    assert not another.done()
+    go.set()
+    assert (await another).state is State.RUNNING
+    await setting.sandboxes.end_all("test")
+
+
+async def test_a_resume_that_comes_while_it_is_killed_ends_too(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paused(setting)
+    starts: list[asyncio.Future[Any]] = []
+    loop, discard = asyncio.get_running_loop(), setting.host.snapshots.discard
+
+    def resume_first(sandbox_id: str) -> bool:
+        monkeypatch.undo()
+
+        async def start() -> None:
+            starts.append(asyncio.ensure_future(setting.sandboxes.create(resuming())))
+            await until(lambda: "iabc" in {s.record.sandbox_id for s in setting.sandboxes})
+
+        asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+        return discard(sandbox_id)
+
+    monkeypatch.setattr(setting.host.snapshots, "discard", resume_first)
+    await setting.sandboxes.delete("iabc", "asked")
+    with pytest.raises((MachineError, OSError)):
+        await starts[0]
+    assert (setting.left(), files(setting)) == ([], [])
+    assert list(setting.sandboxes) == []
+
+
 async def test_a_kill_while_resuming_leaves_nothing(setting: Setting) -> None:
     await paused(setting)
     go = setting.world.hold("machine")
@@ -271,12 +330,27 @@ async def test_a_resume_that_fails_before_it_ran_is_paused_as_before(
     await setting.sandboxes.end_all("test")
 
 
-@pytest.mark.parametrize("step", ["init", "route"])
-async def test_a_resume_that_fails_after_it_ran_keeps_its_files_and_says_so(
-    setting: Setting, step: str
-) -> None:
+@pytest.mark.parametrize("step", ["resume", "route"])
+async def test_a_resume_that_fails_after_it_ran_is_saved_again(setting: Setting, step: str) -> None:
     await paused(setting)
     setting.world.fails_at, setting.world.failure = step, MachineError("broken")
+    with pytest.raises(MachineError, match="broken"):
+        await setting.sandboxes.create(resuming())
+    assert (setting.left(), files(setting)) == ([], ["iabc"])
+    [kept] = await setting.sandboxes.paused()
+    assert (kept.memory, kept.execution_id) == (True, "e-2")
+    sandbox = await setting.sandboxes.create(resuming("e-3"))
+    assert sandbox.record.notice == ""
+    assert "boot" not in setting.world.done
+    await setting.sandboxes.end_all("test")
+
+
+async def test_when_it_cannot_be_saved_again_its_files_are_kept_and_it_says_so(
+    setting: Setting,
+) -> None:
+    await paused(setting)
+    setting.world.fails_at = "resume"
+    setting.world.then_fails_at = "save"
     with pytest.raises(MachineError, match="broken"):
         await setting.sandboxes.create(resuming())
     [kept] = await setting.sandboxes.paused()
@@ -300,11 +374,14 @@ async def test_memory_of_another_vmm_is_not_loaded_and_the_caller_is_told(
 
 
 async def test_damaged_memory_is_not_used_and_the_caller_is_told(setting: Setting) -> None:
-    await paused(setting)
+    identity = dataclasses.replace(IDENTITY, env_vars={"A": "b"})
+    await setting.sandboxes.create(request(identity=identity))
+    await pause(setting)
     setting.world.fails_at, setting.world.failure = "machine", SnapshotUnusable("damaged")
     sandbox = await setting.sandboxes.create(resuming())
     assert "damaged" in sandbox.record.notice
     assert sandbox.record.booted
+    assert setting.world.presented[-1][1].env_vars == {"A": "b"}
     await setting.sandboxes.end_all("test")
 
 
@@ -385,7 +462,7 @@ async def test_a_machine_that_stood_still_to_be_saved_runs_on(
 ) -> None:
     setting.host.directories.create(record(process=live))
     draft = setting.host.snapshots.begin("iabc")
-    (draft.directory / "half").write_text("x")
+    (draft.memory / "half").write_text("x")
     await setting.sandboxes.adopt_all()
     assert setting.sandboxes.get("iabc").state is State.RUNNING
     assert "resume machine" in setting.world.done

@@ -87,7 +87,8 @@ class Copying:
         spec = TemplateSpec(wanted.template_id, (), hardware, record.disk_mb)
         work = await asyncio.to_thread(self.host.builds.begin, spec, wanted.build_id)
         try:
-            saved = await self._copy(work, wanted)
+            async with self.host.saves:
+                saved = await self._copy(work, wanted)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise

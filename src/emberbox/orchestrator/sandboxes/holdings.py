@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_calls, envd_client, failpoints, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints, priority
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
@@ -23,6 +22,7 @@ from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
 from emberbox.orchestrator.sandboxes.admission import PauseRoom, disk_available_mb
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
+from emberbox.orchestrator.snapshots.of_run import SnapshotsOfRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,15 +34,17 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.network.pool import SlotPool
     from emberbox.orchestrator.outbox import Outbox
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
-    from emberbox.orchestrator.sandboxes.steps import Steps
+    from emberbox.orchestrator.sandboxes.starts import StartQueue
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.snapshots.store import SnapshotStore
     from emberbox.orchestrator.templates.store import Template, TemplateStore
+    from emberbox.shared.steps import Steps
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
 CLONE_READY_SECONDS = 30.0
+CLAIM_READY_SECONDS = 5.0
 RESUME_READY_SECONDS = 60.0
 BOOT_READY_SECONDS = 120.0
 """How long envd may take to answer. Software emulation on a busy host is slow."""
@@ -62,7 +64,8 @@ class Routes(Protocol):
 class Host:
     """What all sandboxes of this host share.
 
-    starts:           bounds how many start at once
+    starts:           who may start next
+    saves:            bounds how many are written to disk at once; until it is its turn one runs on
     pause_reserve_mb: what a pause leaves free on the disk
     """
 
@@ -75,7 +78,8 @@ class Host:
     outbox: Outbox
     snapshots: SnapshotStore
     builds: TemplateStore
-    starts: asyncio.Semaphore
+    starts: StartQueue
+    saves: asyncio.Semaphore
     pause_reserve_mb: int = 0
 
     def pause_room(self, record: SandboxRecord, machine: Machine, *, files_only: bool) -> PauseRoom:
@@ -85,18 +89,37 @@ class Host:
         return PauseRoom(available, wanted, self.pause_reserve_mb)
 
 
+class WarmClone(Protocol):
+    """A clone of the template that runs already and is nobody's yet, as its new owner sees it."""
+
+    @property
+    def directory(self) -> Path:
+        """Its run directory, called as it is in the pool."""
+
+    async def handed_over(self) -> Holdings:
+        """What it holds, when it is warm; from now on that is the caller's to give back.
+
+        Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
+        """
+
+    def discard(self) -> None:
+        """Remove what is left of its directory; for threads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """What a sandbox starts from.
 
     cold:     boot from files, the template's or the snapshot's
     snapshot: of the paused sandbox that is continued
+    clone:    a warm one, to be made this sandbox
     """
 
     template: Template
     identity: Identity
     cold: bool = False
     snapshot: Snapshot | None = None
+    clone: WarmClone | None = None
 
     @property
     def present_token(self) -> str:
@@ -109,10 +132,14 @@ class Beginning:
 
 @dataclass(slots=True)
 class Holdings:
-    """Slot and machine of one sandbox, as far as it has them. `note` writes into its story."""
+    """Slot and machine of one sandbox, as far as it has them. `note` writes into its story.
+
+    ahead: it is made before anybody waits for it, and gives way to those that somebody waits for
+    """
 
     host: Host
     note: Callable[[str], None]
+    ahead: bool = False
     slot: Slot | None = None
     machine: Machine | None = None
     _continued: bool = False
@@ -133,6 +160,7 @@ class Holdings:
             await asyncio.to_thread(self._provide_disk, beginning, directory / SCRATCH_FILE)
         with steps.measure("machine"):
             record = await self._start(record, beginning, self._surroundings(record, slot))
+        steps.reached("running")
         failpoints.reach("resume-continued")
         with steps.measure("init"):
             identity = beginning.identity
@@ -142,19 +170,51 @@ class Holdings:
         failpoints.reach("resume-initialized")
         return record
 
-    async def introduce(
-        self, record: SandboxRecord, identity: Identity, present_token: str
+    async def take_over(
+        self, record: SandboxRecord, clone: WarmClone, identity: Identity, steps: Steps
     ) -> SandboxRecord:
-        """Tell the machine who it is; the record with what it answers.
+        """Make a warm clone this sandbox; the record that says so.
+
+        It has no way out before it has its identity. Raises OrchestratorError or OSError; what was
+        taken until then stays here.
+        """
+        with steps.measure("claim"):
+            given = await clone.handed_over()
+            self.slot, given.slot = given.slot, None
+            self.machine, given.machine = given.machine, None
+            slot, machine = self.both()
+            record = dataclasses.replace(record, slot=slot.index, process=machine.identity)
+            machine.moved(self.host.directories.take_over(clone.directory, record))
+            priority.raise_again(machine.identity)
+        self.note(f"made of the warm clone {clone.directory.name}")
+        with steps.measure("init"):
+            record = await self.introduce(record, identity, "", CLAIM_READY_SECONDS)
+        with steps.measure("egress"):
+            await self.host.slots.set_policy(slot, EgressPolicy(internet=record.internet))
+        return record
+
+    def both(self) -> tuple[Slot, Machine]:
+        """Slot and machine. Raises MachineError when one is not held."""
+        if self.slot is None or self.machine is None:
+            raise MachineError("the sandbox holds no machine")
+        return self.slot, self.machine
+
+    async def introduce(
+        self,
+        record: SandboxRecord,
+        identity: Identity,
+        present_token: str,
+        seconds: float | None = None,
+    ) -> SandboxRecord:
+        """Tell the machine who it is, within `seconds` or what its kind may take; the record with
+        what it answers.
 
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
-        if self.slot is None or self.machine is None:
-            raise MachineError("the sandbox holds no machine")
+        slot, machine = self.both()
         ask = envd_calls.resume if self._continued else envd_client.initialize
-        seconds = _ready_seconds(record)
-        answer = ask(self.slot, identity, seconds, present_token)
-        version = await unless_ended(self.machine, answer)
+        answer = ask(slot, identity, seconds or self._ready_seconds(record), present_token)
+        version = await unless_ended(machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
     async def take_again(self, record: SandboxRecord) -> None:
@@ -180,6 +240,7 @@ class Holdings:
         """
         if self.machine is not None:
             await self._stop(self.machine)
+            self.machine = None
             failpoints.reach("pause-ended")
         if self.slot is not None:
             slot, self.slot = self.slot, None
@@ -196,7 +257,7 @@ class Holdings:
             copy_sparse(template.boot_scratch if beginning.cold else template.scratch, scratch)
             return
         failpoints.reach("resume-begun")
-        os.link(self.host.snapshots.place(beginning.snapshot.sandbox_id).scratch, scratch)
+        self.host.snapshots.give_disk(beginning.snapshot.sandbox_id, scratch)
         failpoints.reach("resume-linked")
 
     async def _start(
@@ -232,7 +293,7 @@ class Holdings:
             await self._take_snapshot(held)
 
         self.note(f"continued from the memory of execution {snapshot.execution_id}")
-        saved = self.host.snapshots.place(snapshot.sandbox_id).memory
+        saved = await asyncio.to_thread(self.host.snapshots.memory, snapshot.sandbox_id)
         await self.host.driver.restore(template.snapshot, place, saved, take)
         self._continued = True
         return held
@@ -240,6 +301,8 @@ class Holdings:
     async def _hold(self, record: SandboxRecord, machine: Machine) -> SandboxRecord:
         """Written down at once: a machine that no record names is ended at the next start."""
         self.machine = machine
+        if self.ahead:
+            priority.lower(machine.identity)
         record = dataclasses.replace(record, process=machine.identity)
         self.host.directories.save(record)
         return record
@@ -248,11 +311,7 @@ class Holdings:
         if not record.resumed:
             return
         ids = record.sandbox_id, record.execution_id
-        try:
-            await threads.run_to_end(lambda: self.host.snapshots.consume(*ids))
-        except asyncio.CancelledError:
-            await asyncio.to_thread(self.host.snapshots.put_back, *ids)
-            raise
+        await SnapshotsOfRun(self.host.snapshots, *ids).take()
         failpoints.reach("resume-consumed")
 
     async def _stop(self, machine: Machine) -> None:
@@ -270,6 +329,11 @@ class Holdings:
             return False
         return True
 
+    def _ready_seconds(self, record: SandboxRecord) -> float:
+        if record.booted or self.ahead:
+            return BOOT_READY_SECONDS
+        return RESUME_READY_SECONDS if record.resumed else CLONE_READY_SECONDS
+
     def _surroundings(self, record: SandboxRecord, slot: Slot) -> Surroundings:
         directory = self.host.directories.path(record.sandbox_id)
         return Surroundings(
@@ -279,12 +343,6 @@ class Holdings:
             uid=self.host.uid_base + slot.index,
             scratch=directory / SCRATCH_FILE,
         )
-
-
-def _ready_seconds(record: SandboxRecord) -> float:
-    if record.booted:
-        return BOOT_READY_SECONDS
-    return RESUME_READY_SECONDS if record.resumed else CLONE_READY_SECONDS
 
 
 def booted_from_files(reason: str) -> str:

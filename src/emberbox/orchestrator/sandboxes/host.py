@@ -8,6 +8,7 @@ import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -30,6 +31,7 @@ from emberbox.orchestrator.sandboxes.beginning import (
 from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+from emberbox.orchestrator.sandboxes.saving import Paused
 from emberbox.orchestrator.snapshots.store import is_execution_id
 from emberbox.orchestrator.templates.checkpoints import measured
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.envd_client import Identity
+    from emberbox.orchestrator.pool.pool import PoolCounts, WarmPool
     from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
@@ -53,6 +56,9 @@ _log = structlog.get_logger(__name__)
 _SANDBOX_ID = re.compile(r"[a-z0-9]{1,63}")
 _RUNS = (State.RUNNING, State.COPYING)
 
+_ENDING_SECONDS = 5.0
+"""How long a full host waits for a sandbox that is ending before it refuses another."""
+
 
 class Sandboxes:
     """Creates, finds and ends the sandboxes of one host."""
@@ -63,13 +69,15 @@ class Sandboxes:
         templates: TemplateCatalog,
         checkpoints: Checkpoints,
         limits: admission.Limits,
+        pool: WarmPool,
     ) -> None:
         self._host = host
+        self._pool = pool
         self._checkpoints = checkpoints
         self._templates = templates
         self._limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
-        self._making: dict[str, asyncio.Lock] = {}
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing = False
 
     async def create(self, request: CreateRequest) -> Sandbox:
@@ -85,15 +93,36 @@ class Sandboxes:
             if known.record.execution_id == request.identity.execution_id:
                 await known.settled()
                 return known
-            if not (request.snapshot and known.is_pausing):
+            if not (request.snapshot and known.saving.is_pausing):
                 raise RunConflict(f"sandbox {known.record.sandbox_id} runs as another execution")
-            await known.unpaused()
+            await known.saving.unpaused()
         if self._closing:
             raise AdmissionRefused("the host is being shut down")
         # No await until it is registered: of two that come at once the second finds the first.
-        sandbox = self._resume(request) if request.snapshot else self._clone(request)
+        try:
+            sandbox = self._resume(request) if request.snapshot else self._clone(request)
+        except AdmissionRefused:
+            if not await self._one_has_ended():
+                raise
+            return await self.create(request)
         await sandbox.settled()
         return sandbox
+
+    async def _one_has_ended(self) -> bool:
+        """Whether there is more room, after a moment: a pause is answered before all is given
+        back."""
+        ending = [s.ended.wait() for s in self if s.state is State.ENDING]
+        if not ending:
+            return False
+        waiting = [asyncio.create_task(wait) for wait in ending]
+        try:
+            done, _ = await asyncio.wait(
+                waiting, timeout=_ENDING_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in waiting:
+                task.cancel()
+        return bool(done)
 
     def _clone(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
@@ -101,7 +130,8 @@ class Sandboxes:
             raise RunConflict(f"sandbox {identity.sandbox_id} is paused")
         template = self._templates.get(identity.template_id, request.build_id)
         way = choose_start(self._host, template, cold=request.cold)
-        return self._admit(new_record(request, way), Beginning(template, identity, way.cold))
+        beginning = Beginning(template, identity, way.cold)
+        return self._admit(new_record(request, way), beginning, request.group)
 
     def _resume(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
@@ -111,15 +141,35 @@ class Sandboxes:
         way = choose_way(self._host, snapshot, cold=request.cold)
         record = resumed_record(request, snapshot, way)
         identity = dataclasses.replace(identity, template_id=record.template_id)
-        return self._admit(record, Beginning(way.template, identity, way.cold, snapshot))
+        beginning = Beginning(way.template, identity, way.cold, snapshot)
+        return self._admit(record, beginning, request.group)
 
-    def _admit(self, record: SandboxRecord, beginning: Beginning) -> Sandbox:
+    def _admit(self, record: SandboxRecord, beginning: Beginning, group: str) -> Sandbox:
         """Check and register in one go, with no await between: a burst cannot overfill the host."""
         asked = Hardware(record.vcpu, record.ram_mb)
-        admission.check(self._limits, self._usage(), asked)
-        sandbox = self._register(Sandbox(self._host, record))
-        sandbox.begin(beginning)
-        return sandbox
+        usage = self._usage().without_clones(self._pool.machines)
+        admission.check(self._limits, usage, asked)
+        if not (beginning.cold or beginning.snapshot):
+            clone = self._pool.take(beginning.template.build_id)
+            beginning = dataclasses.replace(beginning, clone=clone)
+        sandbox = Sandbox(self._host, record)
+        sandbox.begin(beginning, group)
+        self._pool.look()
+        return self._register(sandbox)
+
+    @property
+    def pool(self) -> PoolCounts:
+        """The warm clones, which are none of the sandboxes."""
+        return self._pool.counts
+
+    def clone_room(self) -> int:
+        """How many more warm clones memory holds; negative when there are too many."""
+        clones = self._pool.records()
+        usage = self._usage()
+        promised = usage.ram_promised_mb + sum(clone.ram_mb for clone in clones)
+        largest = max((t.hardware.ram_mb for t in self._templates.all()), default=1)
+        usage = dataclasses.replace(usage, ram_promised_mb=promised)
+        return admission.clone_room(self._limits, usage, largest)
 
     def get(self, sandbox_id: str) -> Sandbox:
         """A sandbox that is not wholly gone. Raises SandboxMissing."""
@@ -145,7 +195,7 @@ class Sandboxes:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
         sandbox.set_deadline(end_time)
 
-    async def pause(self, sandbox_id: str, execution_id: str, wanted: PauseRequested) -> Snapshot:
+    async def pause(self, sandbox_id: str, execution_id: str, wanted: PauseRequested) -> Paused:
         """Write a sandbox to disk and end its VM; what is left of it.
 
         For an execution that was paused already its snapshot again. Raises SandboxMissing,
@@ -158,7 +208,7 @@ class Sandboxes:
         if known.record.execution_id != execution_id:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
         await known.settled()
-        return await known.pause(wanted)
+        return await known.saving.pause(wanted)
 
     async def checkpoint(self, sandbox_id: str, execution_id: str, wanted: Wanted) -> Kept:
         """Make a template build of a running sandbox, which goes on; the same twice is one.
@@ -175,9 +225,7 @@ class Sandboxes:
                 return await self._made_before(wanted)
             except TemplateMissing:
                 await sandbox.settled()
-                return await self._checkpoints.keep(await sandbox.checkpoint(wanted))
-            finally:
-                self._making.pop(wanted.build_id, None)
+                return await self._checkpoints.keep(await sandbox.saving.checkpoint(wanted))
 
     async def _made_before(self, wanted: Wanted) -> Kept:
         found = self._templates.checkpoint(wanted.template_id, wanted.build_id)
@@ -195,11 +243,11 @@ class Sandboxes:
         # No await between the look and its withdrawal: no sandbox begins with it in between.
         await self._checkpoints.remove(template_id, build_id, self.builds_in_use())
 
-    def _paused_before(self, sandbox_id: str, execution_id: str) -> Snapshot:
+    def _paused_before(self, sandbox_id: str, execution_id: str) -> Paused:
         snapshot = self._find_snapshot(sandbox_id)
         if snapshot is None or snapshot.execution_id != execution_id:
             raise SandboxMissing(f"sandbox {sandbox_id} does not run on this host")
-        return snapshot
+        return Paused(snapshot, steps=[])
 
     def _find_snapshot(self, sandbox_id: str) -> Snapshot | None:
         if not _SANDBOX_ID.fullmatch(sandbox_id):
@@ -209,27 +257,33 @@ class Sandboxes:
     async def paused(self) -> list[Snapshot]:
         """Those that are paused, and not about to run."""
         snapshots = await asyncio.to_thread(self._host.snapshots.all)
-        return [s for s in snapshots if s.sandbox_id not in self._sandboxes]
+        runs = {s.record.sandbox_id for s in self if not s.is_paused}
+        return [s for s in snapshots if s.sandbox_id not in runs]
 
     def builds_in_use(self) -> set[str]:
         """Template builds that a sandbox, running or paused, could not go on without."""
+        # Before and after: one that is paused or resumed meanwhile is seen in one of them.
         running = {sandbox.record.build_id for sandbox in self}
-        return running | self._host.snapshots.builds()
+        paused = self._host.snapshots.builds()
+        warm = {clone.build_id for clone in self._pool.records()}
+        return running | paused | warm | {sandbox.record.build_id for sandbox in self}
 
     async def delete(self, sandbox_id: str, reason: str) -> None:
         """End a sandbox, running or paused, and return when nothing of it is left.
 
         Raises SandboxMissing.
         """
-        known = self._sandboxes.get(sandbox_id)
-        if known is not None:
-            await known.end(Outcome.KILLED, reason)
-        # Also when its pause had won.
-        there = sandbox_id not in self._sandboxes and self._find_snapshot(sandbox_id) is not None
-        if there:
-            await asyncio.to_thread(self._host.snapshots.discard, sandbox_id)
-        if known is None and not there:
+        if sandbox_id not in self._sandboxes and self._find_snapshot(sandbox_id) is None:
             raise SandboxMissing(f"sandbox {sandbox_id} is not on this host")
+        # Its pause may win against its end, and a resume may come before its snapshot is gone.
+        while True:
+            known = self._sandboxes.get(sandbox_id)
+            if known is not None:
+                await known.end(Outcome.KILLED, reason)
+            elif self._find_snapshot(sandbox_id) is None:
+                return
+            else:
+                await asyncio.to_thread(self._host.snapshots.discard, sandbox_id)
 
     async def end_all(self, reason: str) -> int:
         """End every sandbox that runs and take no more; how many there were.
@@ -243,7 +297,7 @@ class Sandboxes:
         return len(sandboxes)
 
     async def _end_or_pause(self, sandbox: Sandbox, reason: str) -> None:
-        await sandbox.unpaused()
+        await sandbox.saving.unpaused()
         await sandbox.end(Outcome.KILLED, reason)
 
     async def adopt_all(self) -> set[int]:
@@ -254,8 +308,10 @@ class Sandboxes:
         records = self._host.directories.load_all()
         # A VMM that no record names was being started when its orchestrator was killed. It goes
         # first: its slot, and with it its uid, may be given to another.
-        await _end_strays(self._host, {record.process for record in records})
+        known = {record.process for record in records} | self._pool.processes
+        await _end_strays(self._host, known)
         await self._host.driver.tidy(machine_name(self._host.node, ""))
+        warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
         await asyncio.to_thread(self._host.snapshots.sweep, runs)
         sandboxes = [self._register(Sandbox(self._host, record)) for record in records]
@@ -263,8 +319,13 @@ class Sandboxes:
         for sandbox, result in zip(sandboxes, results, strict=True):
             if isinstance(result, BaseException):
                 _log.error("adoption failed", sandbox_id=sandbox.record.sandbox_id, exc_info=result)
-        _log.info("adopted", running=len(self.running()), found=len(records))
-        return {s.slot_index for s in sandboxes if s.slot_index is not None}
+        _log.info(
+            "adopted",
+            running=len(self.running()),
+            found=len(records),
+            warm_clones=self._pool.counts.ready,
+        )
+        return warm | {s.slot_index for s in sandboxes if s.slot_index is not None}
 
     async def detach_all(self) -> None:
         """Leave every VM running for the next orchestrator."""

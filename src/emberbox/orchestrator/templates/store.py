@@ -25,7 +25,7 @@ SNAPSHOT_DIRECTORY = "snapshot"
 _WORK_PREFIX = ".building-"
 
 # Raised when the way a snapshot is taken changes, so that old ones are retaken.
-RECIPE = 2
+RECIPE = 3
 
 
 @dataclass(frozen=True, slots=True)
