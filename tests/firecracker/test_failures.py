@@ -143,7 +143,8 @@ async def test_something_else_in_the_place_of_its_socket(world: World) -> None:
 async def test_a_vmm_that_does_not_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "ANSWER_SECONDS", 0.3)
     world.stand_in.go_wrong(hang_at="PUT /boot-source")
-    await boot_fails(world, "did not answer PUT /boot-source in 0.3 s")
+    # The first that hangs; on a starved host one before it may be as slow.
+    await boot_fails(world, r"did not answer PUT /[a-z-]+ in 0\.3 s")
 
 
 @ONLY_JAILED
@@ -453,8 +454,8 @@ async def test_metrics_are_kept_for_people(world: World, monkeypatch: pytest.Mon
 async def test_a_vmm_that_stands_still_is_not_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "ANSWER_SECONDS", 0.2)
     async with world.booted() as guest:
+        monkeypatch.setattr(api, "ANSWER_SECONDS", 0.2)
         identity = guest.machine.identity
         os.kill(identity.pid, signal.SIGSTOP)
         with pytest.raises(MachineError, match="did not answer"):
