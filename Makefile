@@ -37,7 +37,7 @@ unit: install   ## the fast tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
 
 firecracker: install ## the Firecracker driver against a stand-in, as root; its coverage
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --cov=emberbox.orchestrator.machines.firecracker \
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --cov=emberbox.orchestrator.machines.firecracker \
 		--cov-report=term-missing:skip-covered --cov-fail-under=95 tests/firecracker
 
 integration: install ## the tests with real VMs and networks, as root

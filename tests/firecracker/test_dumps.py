@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(st.lists(runs, max_size=6), st.booleans()), min_size=1, max_size=5))
 def test_base_and_last_save_are_the_whole_memory(
     turns: list[tuple[list[tuple[int, int, int]], bool]],
@@ -82,7 +82,7 @@ def test_base_and_last_save_are_the_whole_memory(
                     (directory / "changes").unlink()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(runs, max_size=6))
 def test_whole_memory_has_no_empty_pages(writes: list[tuple[int, int, int]]) -> None:
     machine = Machine(bytes(SIZE))

@@ -60,14 +60,18 @@ async def test_it_is_confined(world: World) -> None:
             assert "etc" in root
 
 
-@pytest.mark.parametrize("name", ["root", "runtime", "kernel", "initrd", "ram", "devices"])
-async def test_what_is_shared_cannot_be_written(world: World, name: str) -> None:
+async def test_what_is_shared_cannot_be_written(world: World) -> None:
     snapshot = await world.template()
-    path = f"/run/emberbox/vm/{name}"
-    cloned = name in ("ram", "devices")
-    async with world.clone(snapshot) if cloned else world.booted() as guest:
-        assert await guest.do(open_for_writing=path) != "opened"
+
+    async def refused(guest: Guest, *names: str) -> None:
+        for name in names:
+            assert await guest.do(open_for_writing=f"/run/emberbox/vm/{name}") != "opened"
         assert await guest.do(open_for_writing="/run/emberbox/vm/scratch") == "opened"
+
+    async with world.booted() as guest:
+        await refused(guest, "root", "runtime", "kernel", "initrd")
+    async with world.clone(snapshot) as guest:
+        await refused(guest, "root", "runtime", "ram", "devices")
 
 
 async def test_pause_and_resume_may_be_repeated(world: World) -> None:
@@ -286,7 +290,7 @@ async def test_a_clone_of_an_upgraded_vmm_says_what_it_runs_under(world: World) 
 
 
 @ONLY_JAILED
-@pytest.mark.parametrize("version", ["1.12.0", "1.13.1", "1.14.0", "1.15.0", "1.17.0"])
+@pytest.mark.parametrize("version", ["1.12.0", "1.14.0", "1.17.0"])
 async def test_every_version_gets_the_fields_that_it_knows(world: World, version: str) -> None:
     world.stand_in.go_wrong(version=version)
     world.driver = world.new_driver()
