@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from emberbox.orchestrator.machines.driver import BeforeRunning
+    from emberbox.orchestrator.machines.driver import BeforeRunning, MachineSnapshot
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.policy import EgressPolicy
 
@@ -104,6 +104,7 @@ class World:
         self.taken: list[str] = []
         self.machine: StandInMachine | None = None
         self.made_with = "vmm"
+        self.layers = True
         self.pinned: set[tuple[str, str]] = set()
         self.report = DriverReport("stand-in", True, "none", "1", "")
         self.presented: list[tuple[str, Identity]] = []
@@ -168,10 +169,16 @@ class World:
         self.did("boot")
         return self._new_machine()
 
-    async def materialise(self, _snapshot: object, saved: Path, directory: Path) -> None:
+    async def materialise(
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool
+    ) -> MachineSnapshot:
         await self.wait_at("materialise")
         self.did("materialise")
         (directory / "ram").write_bytes((saved / "memory").read_bytes())
+        base = snapshot.base or snapshot.directory
+        return dataclasses.replace(
+            snapshot, directory=directory, base=base if layered and self.layers else None
+        )
 
     def forget(self, _snapshot: object) -> None:
         self.did("forget")

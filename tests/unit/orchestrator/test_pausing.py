@@ -301,6 +301,26 @@ async def test_a_kill_while_resuming_leaves_nothing(setting: Setting) -> None:
     assert (setting.left(), files(setting)) == ([], [])
 
 
+async def test_a_snapshot_that_cannot_be_removed_is_for_the_next_start(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paused(setting)
+    sandbox = await setting.sandboxes.create(resuming())
+
+    def broken(_sandbox_id: str) -> bool:
+        raise OSError(errno.EIO, "broken disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(setting.host.snapshots, "discard", broken)
+        await setting.sandboxes.delete("iabc", "asked")
+    assert any("broken disk" in line for line in sandbox.story())
+    assert setting.left() == ["iabc"]
+    assert setting.outcomes()[-1] == ("killed", "asked")
+    await setting.sandboxes.adopt_all()
+    await ended(setting)
+    assert (setting.left(), files(setting)) == ([], [])
+
+
 async def test_what_is_paused_can_be_killed_once_and_not_be_updated(setting: Setting) -> None:
     await paused(setting)
     with pytest.raises(RunConflict, match="is paused"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
 from emberbox.orchestrator.machines import saved_memory
+from emberbox.orchestrator.machines.driver import BootFiles, Hardware, MachineSnapshot
 from emberbox.orchestrator.machines.memory_format import (
     BLOCK_BYTES,
     DATA_START,
@@ -21,7 +22,16 @@ from emberbox.orchestrator.machines.memory_format import (
 )
 from emberbox.orchestrator.machines.pages import PAGE, Run
 from emberbox.orchestrator.machines.qemu import guest_memory, page_map
-from emberbox.orchestrator.machines.saved_memory import SavedMemory, base_of, merge, save
+from emberbox.orchestrator.machines.saved_memory import (
+    MEMORY_FILE,
+    RAM_FILE,
+    STATE_FILE,
+    SavedMemory,
+    base_of,
+    materialise,
+    merge,
+    save,
+)
 from tests.unit.orchestrator.vmm_standin import PAGES, SIZE, StandInVmm, digest, ram_file
 
 if TYPE_CHECKING:
@@ -287,6 +297,40 @@ def test_a_merged_image_of_a_booted_vm_needs_no_base(tmp_path: Path) -> None:
             merge(tmp_path / "nowhere", memory, tmp_path / "merged")
         assert digest((tmp_path / "merged").read_bytes()) == vmm.digest()
     os.close(ram)
+
+
+@pytest.mark.parametrize("largest_layer", [0, 2 * PAGE, SIZE])
+def test_a_snapshot_of_a_clone_is_a_layer_when_it_is_small(
+    vmm: StandInVmm, template: int, tmp_path: Path, largest_layer: int
+) -> None:
+    base, layer, whole = tmp_path / "base", tmp_path / "layer", tmp_path / "whole"
+    for directory in (base, layer, whole):
+        directory.mkdir()
+    (base / RAM_FILE).write_bytes(TEMPLATE.ljust(SIZE, b"\0"))
+    hardware, files = Hardware(1, 1), BootFiles(*[tmp_path] * 4)
+    snapshot = MachineSnapshot(base, hardware, files, "an older VMM")
+    for page in (1, 2, 3):
+        vmm.write(page, 200)
+    (tmp_path / STATE_FILE).write_bytes(STATE)
+    saved(vmm, tmp_path / MEMORY_FILE, template)
+    made = materialise(snapshot, tmp_path, layer, largest_layer=largest_layer)
+    assert (made.directory, made.made_with) == (layer, "a VMM")
+    assert (layer / STATE_FILE).read_bytes() == STATE
+    if largest_layer < 3 * PAGE:
+        assert made.base is None
+        assert digest((layer / RAM_FILE).read_bytes()) == vmm.digest()
+        return
+    assert made.base == base
+    with StandInVmm(template) as clone:
+        load(layer / MEMORY_FILE, clone, template)
+        assert clone.digest() == vmm.digest()
+        clone.write(5, 201)
+        (tmp_path / MEMORY_FILE).unlink(missing_ok=True)
+        saved(clone, tmp_path / MEMORY_FILE, template)
+        # One over a layer lies over the same base, and so does what is made whole of it.
+        again = materialise(made, tmp_path, whole)
+        assert again.base is None
+        assert digest((whole / RAM_FILE).read_bytes()) == clone.digest()
 
 
 def test_nothing_written_is_a_file_without_data(vmm: StandInVmm, tmp_path: Path) -> None:

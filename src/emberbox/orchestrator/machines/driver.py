@@ -71,12 +71,14 @@ class MachineSnapshot:
     directory holds the driver's own files (device state, RAM image); they are written once and
     never changed. The scratch disk belongs to the caller, who copies it for each clone.
     made_with is the driver's `made_with` at that time: only the same can load it.
+    base is the directory of the snapshot that this one lies over; None when it is whole.
     """
 
     directory: Path
     hardware: Hardware
     boot: BootFiles
     made_with: str
+    base: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ class Driver(Protocol):
 
     @property
     def made_with(self) -> str:
-        """Everything about VMM and host that a snapshot depends on, as one comparable text."""
+        """Everything about VMM and host that a snapshot depends on, as one comparable text: the
+        version, ": " and the rest."""
 
     async def boot(self, hardware: Hardware, files: BootFiles, place: Surroundings) -> Machine:
         """Start a VM from its kernel. Returns when the vCPUs run. Raises MachineError."""
@@ -186,12 +189,13 @@ class Driver(Protocol):
         """
 
     async def materialise(
-        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool = False
     ) -> MachineSnapshot:
         """Make a snapshot, in an existing empty directory, of a saved clone of `snapshot`.
 
-        It depends on neither any more, and is as quick to clone as a template. Files and
-        directory are fsynced. Raises SnapshotUnusable, OSError.
+        It is as quick to clone as a template and needs `saved` no more. With `layered` it may lie
+        over what `snapshot` stands on, as its `base` says, when that takes less; otherwise it is
+        whole. Files and directory are fsynced. Raises SnapshotUnusable, OSError.
         """
 
     def forget(self, snapshot: MachineSnapshot) -> None:

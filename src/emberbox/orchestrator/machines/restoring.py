@@ -1,25 +1,15 @@
-"""What every restore does at its beginning and its end, whatever the VMM."""
+"""The end of every restore, whatever the VMM."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.errors import SnapshotUnusable
 from emberbox.orchestrator.machines.watch import unless_ended
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from emberbox.orchestrator.machines.driver import BeforeRunning, Machine
-
-
-def require_same(saved_under: str, here: str) -> None:
-    """Memory loads under the very VMM alone that it was saved under. Raises SnapshotUnusable."""
-    if saved_under != here:
-        raise SnapshotUnusable(
-            f"the memory was saved by another VMM than this host's:"
-            f" {saved_under or 'unknown'}; here: {here}"
-        )
 
 
 async def run_loaded(

@@ -127,7 +127,8 @@ def save(memory: Source, made_with: str, state: bytes, path: Path, base: Base | 
             state_checksum=zlib.crc32(state),
         )
         size = write_contents(fd, contents)
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
     return size
@@ -203,17 +204,30 @@ class SavedMemory:
         return pages
 
 
-def materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
+def materialise(
+    snapshot: MachineSnapshot, saved: Path, directory: Path, *, largest_layer: int = 0
+) -> MachineSnapshot:
     """A snapshot, in an existing empty directory, of what was saved of a clone of `snapshot`.
 
-    Raises SnapshotUnusable, OSError.
+    A layer over what `snapshot` stands on when its pages are no more than `largest_layer` bytes:
+    each clone gets a copy of them of its own. Otherwise whole. Raises SnapshotUnusable, OSError.
     """
+    base = snapshot.base or snapshot.directory
     with SavedMemory.opened(saved / MEMORY_FILE) as changes:
-        merge(snapshot.directory / RAM_FILE, changes, directory / RAM_FILE)
+        contents = changes.contents
         state = changes.verified_state(saved / STATE_FILE)
-        made_with = changes.contents.made_with
+        layered = contents.based and contents.memory_bytes <= largest_layer
+        if layered:
+            (saved / MEMORY_FILE).rename(directory / MEMORY_FILE)
+        else:
+            merge(base / RAM_FILE, changes, directory / RAM_FILE)
     write_atomically(directory / STATE_FILE, state, 0o444)
-    return dataclasses.replace(snapshot, directory=directory, made_with=made_with)
+    return dataclasses.replace(
+        snapshot,
+        directory=directory,
+        made_with=contents.made_with,
+        base=base if layered else None,
+    )
 
 
 def merge(base: Path, saved: SavedMemory, path: Path, *, durable: bool = True) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import MachineError
+from emberbox.orchestrator.machines.made_with import another_vmm
 from emberbox.orchestrator.sandboxes.holdings import booted_from_files
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
 
@@ -54,7 +55,7 @@ def choose_start(host: Host, template: Template, *, cold: bool) -> Way:
     if cold or not template.manifest.memory:
         return Way(template, cold=True)
     if template.manifest.made_with != host.driver.made_with:
-        why = _another_vmm(template.manifest.made_with, host)
+        why = another_vmm(template.manifest.made_with, host.driver.made_with)
         return Way(template, cold=True, notice=booted_from_files(why))
     return Way(template, cold=False)
 
@@ -86,15 +87,8 @@ def _why_from_files(host: Host, snapshot: Snapshot, build: Template | None) -> s
     if build is None or not build.bootable or build.manifest.images != snapshot.images:
         return "the images that it ran on are not on this host any more"
     if snapshot.made_with != host.driver.made_with:
-        return _another_vmm(snapshot.made_with, host)
+        return another_vmm(snapshot.made_with, host.driver.made_with)
     return ""
-
-
-def _another_vmm(made_with: str, host: Host) -> str:
-    return (
-        f"its memory was saved by another VMM than this host's: {made_with};"
-        f" here: {host.driver.made_with}"
-    )
 
 
 def _bootable(host: Host, snapshot: Snapshot, build: Template | None) -> Template:

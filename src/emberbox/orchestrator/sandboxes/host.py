@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import re
-from pathlib import Path
+from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -20,7 +19,6 @@ from emberbox.orchestrator.errors import (
     TemplateMissing,
 )
 from emberbox.orchestrator.machines.driver import Hardware
-from emberbox.orchestrator.processes import identify, kill_and_wait
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import (
     choose_start,
@@ -32,6 +30,7 @@ from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 from emberbox.orchestrator.sandboxes.saving import Paused
+from emberbox.orchestrator.sandboxes.strays import end_strays
 from emberbox.orchestrator.snapshots.store import is_execution_id
 from emberbox.orchestrator.templates.checkpoints import measured
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.envd_client import Identity
     from emberbox.orchestrator.pool.pool import PoolCounts, WarmPool
-    from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
     from emberbox.orchestrator.sandboxes.holdings import Host
@@ -77,6 +75,7 @@ class Sandboxes:
         self._templates = templates
         self._limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
+        self._copied: Counter[str] = Counter()
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing = False
 
@@ -225,7 +224,12 @@ class Sandboxes:
                 return await self._made_before(wanted)
             except TemplateMissing:
                 await sandbox.settled()
+            # What it is a copy of is needed until it is kept, also when the sandbox has ended.
+            self._copied.update([sandbox.record.build_id])
+            try:
                 return await self._checkpoints.keep(await sandbox.saving.checkpoint(wanted))
+            finally:
+                self._copied.subtract([sandbox.record.build_id])
 
     async def _made_before(self, wanted: Wanted) -> Kept:
         found = self._templates.checkpoint(wanted.template_id, wanted.build_id)
@@ -261,12 +265,15 @@ class Sandboxes:
         return [s for s in snapshots if s.sandbox_id not in runs]
 
     def builds_in_use(self) -> set[str]:
-        """Template builds that a sandbox, running or paused, could not go on without."""
+        """Template builds that a sandbox, running or paused, or a checkpoint needs."""
         # Before and after: one that is paused or resumed meanwhile is seen in one of them.
         running = {sandbox.record.build_id for sandbox in self}
         paused = self._host.snapshots.builds()
         warm = {clone.build_id for clone in self._pool.records()}
-        return running | paused | warm | {sandbox.record.build_id for sandbox in self}
+        copied = {build for build, count in list(self._copied.items()) if count}
+        below = self._templates.bases()
+        after = {sandbox.record.build_id for sandbox in self}
+        return running | paused | warm | copied | below | after
 
     async def delete(self, sandbox_id: str, reason: str) -> None:
         """End a sandbox, running or paused, and return when nothing of it is left.
@@ -309,7 +316,7 @@ class Sandboxes:
         # A VMM that no record names was being started when its orchestrator was killed. It goes
         # first: its slot, and with it its uid, may be given to another.
         known = {record.process for record in records} | self._pool.processes
-        await _end_strays(self._host, known)
+        await end_strays(self._host, known)
         await self._host.driver.tidy(machine_name(self._host.node, ""))
         warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
@@ -356,26 +363,3 @@ def _check_ids(identity: Identity) -> None:
         raise BadRequest(
             f"execution_id {identity.execution_id!r} must be letters, digits and dashes"
         )
-
-
-async def _end_strays(host: Host, known: set[ProcessIdentity | None]) -> None:
-    for identity in await asyncio.to_thread(_vmms, host):
-        if identity not in known:
-            _log.warning("ending a stray VMM", pid=identity.pid)
-            await kill_and_wait(identity)
-
-
-def _vmms(host: Host) -> list[ProcessIdentity]:
-    """The live VMMs of this node, by their name and uid."""
-    prefix = machine_name(host.node, "")
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ProcessLookupError):
-            if process.stat().st_uid >= host.uid_base and _is_named(process, prefix):
-                found.append(identify(int(process.name)))
-    return found
-
-
-def _is_named(process: Path, prefix: str) -> bool:
-    arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    return any(argument.startswith(prefix) for argument in arguments)

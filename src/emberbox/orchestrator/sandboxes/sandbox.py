@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import sqlite3
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
 from emberbox.orchestrator.sandboxes.deadline import Deadline
+from emberbox.orchestrator.sandboxes.ending import Ending
 from emberbox.orchestrator.sandboxes.holdings import Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.lifecycle import (
@@ -71,7 +71,7 @@ class Sandbox:
         self._settled: Joint[None] = Joint()
         self.unrouted = asyncio.Event()
         self.ended = asyncio.Event()
-        self._keep_directory = False
+        self._ending = Ending(host, self._life.note)
         self._on_ended: Callable[[], object] = lambda: None
         self.saving = Saving(host, self)
         """Pauses and copies of it."""
@@ -329,17 +329,18 @@ class Sandbox:
     # The shell
 
     def feed(self, event: Event) -> None:
+        """Take an event, and do what follows from it."""
         for instruction in self._life.handle(event):
             self._carry_out(instruction)
 
     def _carry_out(self, instruction: Instruction) -> None:
         match instruction:
             case Record(outcome, reason):
-                self._record_end(outcome, reason)
+                self.record = self._ending.write_down(self.record, outcome, reason)
             case Reclaim():
                 self._spawn(self._reclaim())
             case Report(outcome, reason):
-                self._report(outcome, reason)
+                self._ending.report(self.record, outcome, reason)
             case Copy():
                 self._spawn(self.saving.copy())
             case Suspend():
@@ -347,35 +348,9 @@ class Sandbox:
             case Forget(discard):
                 self._spawn(self._forget(discard=discard))
 
-    def _record_end(self, outcome: Outcome, reason: str) -> None:
-        self.record = dataclasses.replace(self.record, ended=(outcome.value, reason))
-        try:
-            self._host.directories.save(self.record)
-        except OSError as error:
-            # A full disk must not keep a sandbox alive. Without it a crash before the report
-            # tells "crashed" of what was killed.
-            self.note(f"its end could not be written down: {error}")
-
-    def _report(self, outcome: Outcome, reason: str) -> None:
-        run = self.record
-        _log.info("ended", sandbox_id=run.sandbox_id, outcome=outcome.value, reason=reason)
-        try:
-            self._host.outbox.add(
-                run.sandbox_id, run.execution_id, outcome.value, reason, time.time()
-            )
-        except sqlite3.Error as error:
-            # The run directory stays, and with it the outcome for the next start to report.
-            self.note(f"its end could not be reported: {error}")
-            _log.error("outcome kept in the run directory", sandbox_id=run.sandbox_id)
-            self._keep_directory = True
-
     async def _forget(self, *, discard: bool) -> None:
-        """Off the loop: a scratch disk of gigabytes takes its time to unlink."""
         failpoints.reach("pause-reported")
-        if discard:
-            await self._snapshots.discard()
-        if not self._keep_directory:
-            await asyncio.to_thread(self._host.directories.remove, self.record.sandbox_id)
+        await self._ending.forget(self.record, discard=discard)
         self._on_ended()
         self.ended.set()
 

@@ -45,7 +45,3 @@ class SnapshotsOfRun:
     async def give_back(self) -> None:
         """The run is gone: what is left of it is paused again."""
         await asyncio.to_thread(self.store.give_back, self.sandbox_id, self.execution_id)
-
-    async def discard(self) -> None:
-        """The sandbox is gone."""
-        await asyncio.to_thread(self.store.discard, self.sandbox_id)

@@ -15,7 +15,8 @@ from emberbox.orchestrator.machines.firecracker.kernels import extracted
 from emberbox.orchestrator.machines.firecracker.machine import FirecrackerMachine
 from emberbox.orchestrator.machines.firecracker.mounting import Bind
 from emberbox.orchestrator.machines.firecracker.view import View
-from emberbox.orchestrator.machines.restoring import require_same, run_loaded
+from emberbox.orchestrator.machines.made_with import require_same
+from emberbox.orchestrator.machines.restoring import run_loaded
 from emberbox.orchestrator.machines.saved_memory import (
     MEMORY_FILE,
     RAM_FILE,
@@ -111,9 +112,13 @@ class FirecrackerDriver:
         return machine
 
     async def materialise(
-        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool = False
     ) -> MachineSnapshot:
-        """Write the snapshot's RAM with what was saved over it, and the device state beside."""
+        """Write the snapshot's RAM with what was saved over it, and the device state beside.
+
+        Never a layer: a clone maps one file, and the clones of a whole image share it.
+        """
+        del layered
         return await threads.run_to_end(partial(materialise, snapshot, saved, directory))
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> FirecrackerMachine:

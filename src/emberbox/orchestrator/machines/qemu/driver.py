@@ -15,6 +15,7 @@ from emberbox.orchestrator.images.clock import software_clock_options
 from emberbox.orchestrator.machines.descriptors import opened
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.kvm import kvm_groups
+from emberbox.orchestrator.machines.made_with import require_same
 from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 from emberbox.orchestrator.machines.qemu.machine import (
@@ -24,7 +25,7 @@ from emberbox.orchestrator.machines.qemu.machine import (
     connect,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
-from emberbox.orchestrator.machines.restoring import require_same, run_loaded
+from emberbox.orchestrator.machines.restoring import run_loaded
 from emberbox.orchestrator.machines.saved_memory import (
     MEMORY_FILE,
     RAM_FILE,
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
     )
     from emberbox.orchestrator.machines.saved_memory import Pages
     from emberbox.orchestrator.processes import ProcessIdentity
+
+
+_LARGEST_LAYER = 64 << 20
+"""Bytes of pages that each clone of a layered snapshot gets for itself, and loads when it starts.
+More are written into an image of the whole RAM, whose clones share them."""
 
 
 class QemuDriver:
@@ -109,9 +115,12 @@ class QemuDriver:
         self, stack: contextlib.ExitStack, snapshot: MachineSnapshot, saved: Path | None
     ) -> _Loading:
         """What a machine is loaded with, open until the stack closes."""
+        base = snapshot.base or snapshot.directory
+        if saved is None and snapshot.base is not None:
+            saved = snapshot.directory
         if saved is None:
             require_same(snapshot.made_with, self.made_with)
-            ram = await self._images.get(snapshot.directory / RAM_FILE)
+            ram = await self._images.get(base / RAM_FILE)
             stack.callback(os.close, ram)
             return _Loading(Memory(ram, share=False), snapshot.directory / STATE_FILE, None)
         changes = await threads.run_to_end(partial(_opened_and_verified, stack, saved))
@@ -122,7 +131,7 @@ class QemuDriver:
                 f"{size} bytes of memory were saved; this VM has {snapshot.hardware.ram_mb} MiB"
             )
         if based:
-            ram = await self._images.get(snapshot.directory / RAM_FILE)
+            ram = await self._images.get(base / RAM_FILE)
         else:
             ram = new_ram(snapshot.hardware.ram_mb)
         stack.callback(os.close, ram)
@@ -131,10 +140,13 @@ class QemuDriver:
         return _Loading(Memory(ram, share=not based), saved / STATE_FILE, pages)
 
     async def materialise(
-        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool = False
     ) -> MachineSnapshot:
-        """Write the snapshot's RAM with what was saved over it, and the device state beside."""
-        return await threads.run_to_end(partial(materialise, snapshot, saved, directory))
+        """Keep what was saved as a layer, or write the RAM below with it over; the device state
+        beside."""
+        largest = _LARGEST_LAYER if layered else 0
+        work = partial(materialise, snapshot, saved, directory, largest_layer=largest)
+        return await threads.run_to_end(work)
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> QemuMachine:
         """Reconnect to a QEMU that another orchestrator process started."""

@@ -23,7 +23,7 @@ from emberbox.orchestrator.machines.saved_memory import (
     base_of,
 )
 from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
-from emberbox.shared.sidefile import sync_directory
+from emberbox.shared.sidefile import sync_together
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,8 +186,9 @@ class QemuMachine:
         state = (directory / STATE_FILE).read_bytes()
         with guest_memory.opened(self._identity) as memory, memory.file() as ram:
             base = base_of(ram) if memory.based else None
-            size = saved_memory.save(memory, made_with, state, directory / MEMORY_FILE, base)
-        _sync(directory)
+            path = directory / MEMORY_FILE
+            size = saved_memory.save(memory, made_with, state, path, base, durable=False)
+        sync_together(path, directory / STATE_FILE, directory)
         return Saved(made_with, memory_bytes=size, state_bytes=len(state))
 
     def _save_ram(self, directory: Path) -> None:
@@ -196,7 +197,7 @@ class QemuMachine:
                 raise MachineError("a clone's memory is not a file of its own: save it instead")
             with memory.file() as ram:
                 save_ram(ram, directory / RAM_FILE)
-        _sync(directory)
+        sync_together(directory / STATE_FILE, directory)
 
     def _load_memory(self, pages: Pages) -> None:
         with guest_memory.opened(self._identity) as memory:
@@ -239,16 +240,6 @@ async def _load_devices(monitor: Monitor, state: int) -> None:
         details = await monitor.execute("query-migrate")
         reason = details.get("error-desc", status)
         raise MachineError(f"QEMU could not load the device state: {reason}")
-
-
-def _sync(directory: Path) -> None:
-    """The device state, which QEMU wrote, and the names of all."""
-    fd = os.open(directory / STATE_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_directory(directory)
 
 
 async def connect(identity: ProcessIdentity, directory: Path) -> Monitor:
