@@ -96,8 +96,16 @@ def base_of(fd: int) -> Base:
     return read
 
 
-def save(memory: Source, made_with: str, state: bytes, path: Path, base: Base | None = None) -> int:
-    """Write a stopped VM's memory to a new file, fsynced; the file's size.
+def save(
+    memory: Source,
+    made_with: str,
+    state: bytes,
+    path: Path,
+    base: Base | None = None,
+    *,
+    durable: bool = True,
+) -> int:
+    """Write a stopped VM's memory to a new file, fsynced if `durable`; the file's size.
 
     `state` is the device state at the same moment: one is good for nothing without the other.
     With `base` it is compressed against that, which `SavedMemory.load` must be given again.
