@@ -27,7 +27,7 @@ from emberbox.orchestrator.machines.saved_memory import (
     SavedMemory,
 )
 from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
-from emberbox.shared.sidefile import sync_directory, write_atomically
+from emberbox.shared.sidefile import sync_directory, sync_together, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -235,17 +235,14 @@ class FirecrackerMachine:
                 dumps.add(dump, own / view.CHANGES)
                 self._view.remove_dumped()
                 memory = self._changed(stack)
-            size = saved_memory.save(
-                memory,
-                self._facts.made_with,
-                state,
-                directory / MEMORY_FILE,
-                saved_memory.base_of(base) if base is not None else None,
-            )
-        write_atomically(directory / STATE_FILE, state, 0o444)
+            below = saved_memory.base_of(base) if base is not None else None
+            path, made_with = directory / MEMORY_FILE, self._facts.made_with
+            size = saved_memory.save(memory, made_with, state, path, below, durable=False)
+        write_atomically(directory / STATE_FILE, state, 0o444, durable=False)
+        sync_together(path, directory / STATE_FILE, directory)
         if changes:
             self.track()
-        return Saved(self._facts.made_with, memory_bytes=size, state_bytes=len(state))
+        return Saved(made_with, memory_bytes=size, state_bytes=len(state))
 
     def _changed(self, stack: contextlib.ExitStack) -> dumps.Changed:
         """All that has changed since the load, and by then."""
