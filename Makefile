@@ -56,6 +56,7 @@ soak: compat    ## the long suites in full, then every benchmark
 	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create
+	$(BIN)/python -m benchmarks density
 	$(BIN)/python -m benchmarks envd
 	$(BIN)/python -m benchmarks pause
 	$(BIN)/python -m benchmarks fork

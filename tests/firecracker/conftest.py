@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox.orchestrator.machines.firecracker import jail
 from tests.firecracker.world import StandIn, World, slots
 
 if TYPE_CHECKING:
@@ -39,10 +38,8 @@ def world(
     request: pytest.FixtureRequest,
     stand_in: StandIn,
     free_slots: list[Slot],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
     """The stand-in with its jailer and without; nothing is left of either."""
-    monkeypatch.setattr(jail, "cgroup_root", lambda: stand_in.cgroups)
     stand_in.go_wrong()
     with tempfile.TemporaryDirectory(prefix="fc-") as name:
         # A copy, so that a test that fails keeps no slot from the next.

@@ -62,3 +62,8 @@ def test_large_vms_are_saved_whole_by_versions_that_lose_pages() -> None:
     assert not Version(1, 14, 2).saves_changes_of(4096)
     assert Version(1, 14, 2).saves_changes_of(3072)
     assert Version(1, 15, 0).saves_changes_of(4096)
+
+
+def test_the_largest_file_is_the_disk_or_the_memory() -> None:
+    assert jail.largest_file(512, 10 << 30) == (10 << 30) + (64 << 20)
+    assert jail.largest_file(4096, 1 << 30) == (4096 + 64) << 20

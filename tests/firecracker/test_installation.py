@@ -9,7 +9,7 @@ import pytest
 
 from emberbox.cli.servers import load_settings
 from emberbox.orchestrator.machines import kvm, probe
-from emberbox.orchestrator.machines.firecracker import installation, jail
+from emberbox.orchestrator.machines.firecracker import installation
 from emberbox.orchestrator.machines.firecracker.driver import FirecrackerDriver
 from emberbox.orchestrator.machines.firecracker.installation import Installation, Options
 from emberbox.orchestrator.machines.firecracker.version import Version
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def options(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Options:
-    monkeypatch.setattr(jail, "cgroup_root", lambda: stand_in.cgroups)
     monkeypatch.setenv("PATH", "/nowhere:/usr/bin")
     stand_in.go_wrong()
     return Options(stand_in.firecracker)
@@ -85,20 +84,6 @@ def test_no_jailer(options: Options, stand_in: StandIn, tmp_path: Path) -> None:
 def test_a_jailer_of_another_version(options: Options, stand_in: StandIn) -> None:
     stand_in.go_wrong(jailer_version="1.15.0")
     assert "is of version 1.15.0, Firecracker of 1.16.1" in missing(options)
-
-
-@pytest.mark.parametrize("root", [Path("/nonexistent"), None])
-def test_no_cgroup_v2(options: Options, root: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jail, "cgroup_root", lambda: root)
-    assert "no cgroup v2 with the controllers memory and pids" in missing(options)
-
-
-def test_where_cgroup_v2_is_mounted(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text("tmpfs /run tmpfs rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n")
-    assert jail.cgroup_root(mounts) == Path("/sys/fs/cgroup")
-    mounts.write_text("tmpfs /run tmpfs rw 0 0\n")
-    assert jail.cgroup_root(mounts) is None
 
 
 def test_the_best_driver_that_works(

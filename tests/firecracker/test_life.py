@@ -13,7 +13,15 @@ import pytest
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
 from emberbox.orchestrator.machines.firecracker.calls import Rates
 from emberbox.orchestrator.processes import identify, is_alive
-from tests.firecracker.world import HARDWARE, ONLY_JAILED, PAGES, Guest, World, saved_pages
+from tests.firecracker.world import (
+    HARDWARE,
+    ONLY_JAILED,
+    PAGES,
+    Guest,
+    World,
+    processes_of,
+    saved_pages,
+)
 
 if TYPE_CHECKING:
     from emberbox.orchestrator.machines.driver import Machine
@@ -54,8 +62,8 @@ async def test_it_is_confined(world: World) -> None:
         root = {entry.name for entry in (process / "root").iterdir()}
         if world.jailed:
             assert root == {"firecracker", "dev", "run"}
-            written = world.stand_in.cgroups / f"written-{guest.place.name}.json"
-            assert written.read_text() == '{"memory.max": "269484032", "pids.max": "33"}'
+            limits = (process / "limits").read_text()
+            assert f"Max file size             {(64 << 20) + (1 << 20)}" in limits
         else:
             assert "etc" in root
 
@@ -323,17 +331,29 @@ async def test_limits_are_set_anew_after_a_load(world: World) -> None:
         assert (await guest.do(config=None))["drives"]["scratch"]["rate_limiter"] == {}
 
 
-@ONLY_JAILED
-async def test_a_cgroup_of_one_that_died_unseen_is_tidied_up(world: World) -> None:
-    async with world.booted() as guest:
-        lost = world.stand_in.cgroups / "emberbox" / f"{guest.place.name}x"
-        other = world.stand_in.cgroups / "emberbox" / "emberbox-other-i1"
-        lost.mkdir()
-        other.mkdir()
-        await world.driver.tidy(guest.place.name[:-2])
-        assert not lost.exists()
-        assert other.exists()
-        other.rmdir()
+async def test_it_is_in_its_share_of_the_host_before_it_does_anything(world: World) -> None:
+    joined: list[int] = []
+
+    class Share:
+        def add(self, pid: int) -> None:
+            joined.append(pid)
+
+    place = dataclasses.replace(world.place(), share=Share())
+    machine = await world.driver.boot(HARDWARE, world.files, place)
+    async with world.running(machine, place):
+        assert joined == [machine.identity.pid]
+
+
+async def test_a_share_that_cannot_be_joined_ends_it(world: World) -> None:
+    class Share:
+        def add(self, pid: int) -> None:
+            raise OSError("no such group")
+
+    place = dataclasses.replace(world.place(), share=Share())
+    with pytest.raises(MachineError, match="cannot be started: no such group"):
+        await world.driver.boot(HARDWARE, world.files, place)
+    assert not processes_of(place.uid)
+    world.leave(place)
 
 
 async def test_a_clones_whole_memory_is_no_snapshot(world: World) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emberbox.orchestrator.machines.firecracker.jail import Bounds
 from tests.firecracker.standin import jailer
 from tests.firecracker.standin.schema import RefusedError, check, operation
 from tests.firecracker.standin.vmm import Vmm
@@ -113,8 +112,3 @@ def test_a_jailer_checks_its_arguments(
     with pytest.raises((SystemExit, AssertionError)):
         jailer._parse(arguments)
     capsys.readouterr()
-
-
-def test_bounds_follow_the_size_of_the_vm() -> None:
-    assert Bounds.of(2, 512, 10 << 30) == Bounds(768, 34, 10304)
-    assert Bounds.of(2, 4096, 1 << 30).largest_file_mb == 4160

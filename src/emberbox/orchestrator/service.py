@@ -313,6 +313,7 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         metadata=record.metadata,
         way=sandbox.way,
         steps=_steps(sandbox.steps.taken),
+        pid=record.process.pid if record.process else 0,
     )
 
 

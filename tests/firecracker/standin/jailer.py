@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import re
 import resource
@@ -43,7 +42,6 @@ def run(faults: dict[str, Any], arguments: list[str]) -> NoReturn:
     for limit in options.resource_limit:
         name, _, value = limit.partition("=")
         resource.setrlimit(_LIMITS[name], (int(value), int(value)))
-    _make_cgroup(options, faults)
     _lock_in(root)
     for owned in _OWNED:
         Path(owned).mkdir(exist_ok=True)
@@ -77,6 +75,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     assert "firecracker" in options.exec_file.name
     assert options.exec_file.is_file()
     assert options.chroot_base_dir.is_absolute()
+    for given in (options.cgroup, options.parent_cgroup, options.netns):
+        assert not given, "the stand-in does not know this option"
     return options
 
 
@@ -85,22 +85,6 @@ def _make_root(options: argparse.Namespace) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.exec_file, root / options.exec_file.name)
     return root
-
-
-def _make_cgroup(options: argparse.Namespace, faults: dict[str, Any]) -> None:
-    """In a directory of the test's that stands for the root of cgroup v2.
-
-    What would be written into its files is written beside: in a real one they are the kernel's,
-    and no obstacle to removing it.
-    """
-    root = Path(faults["cgroups"])
-    cgroup = root / (options.parent_cgroup or options.exec_file.name) / options.id
-    cgroup.mkdir(parents=True)
-    values = dict(value.split("=", 1) for value in options.cgroup)
-    controllers = set((root / "cgroup.controllers").read_text().split())
-    assert options.cgroup_version == 2
-    assert {name.partition(".")[0] for name in values} <= controllers
-    (root / f"written-{options.id}.json").write_text(json.dumps(values))
 
 
 def _lock_in(root: Path) -> None:

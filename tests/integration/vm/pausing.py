@@ -135,6 +135,14 @@ class PausableSandbox:
         assert ended.succeeded, f"{script}: {ended}"
         return ended.output.strip()
 
+    def refuses(self, token: str) -> bool:
+        """Whether it does nothing for who presents this token."""
+        try:
+            self.run("true", token)
+        except (AssertionError, ValueError):  # the answer is an error and no stream of events
+            return True
+        return False
+
     def settle(self) -> str:
         """`running` or `paused`, once it is one of them."""
         states: list[str] = []

@@ -46,6 +46,13 @@ class BootFiles:
     runtime: Path
 
 
+class Joinable(Protocol):
+    """A control group, or several."""
+
+    def add(self, pid: int) -> None:
+        """Let a process join. Raises OSError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The place of one VM on the host, made before it starts and reclaimed after it is gone.
@@ -55,6 +62,7 @@ class Surroundings:
     slot:      the network namespace the VMM runs in, with the tap it is given
     uid:       the VMM's own unprivileged uid and gid
     scratch:   the writable disk
+    share:     what it may take of the host: the VMM's process joins it before it runs anything
     """
 
     name: str
@@ -62,6 +70,7 @@ class Surroundings:
     slot: Slot
     uid: int
     scratch: Path
+    share: Joinable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +209,6 @@ class Driver(Protocol):
 
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Drop what is kept for clones of a snapshot that no new one will start from."""
-
-    async def tidy(self, names: str) -> None:
-        """Remove what VMMs that have ended left outside of their run directories.
-
-        Of those whose name begins with `names`; at start-up, when none of them is being started.
-        Logs what it cannot remove.
-        """
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> Machine:
         """Take hold again of a VM that another orchestrator process started.

@@ -48,7 +48,7 @@ MEMORY_FILE = "memory"
 """What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
 from its base (of a saved machine)."""
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 2 << 20
 """What one thread does at a time."""
 _SAVING_AHEAD, _LOADING_AHEAD = 4, 16
 _GAP_BYTES = 8 * PAGE
@@ -180,7 +180,7 @@ class SavedMemory:
                     write(offset, data)
 
     def pages(self, base: Base | None) -> Ahead[_Group, list[Part]]:
-        """All pages in portions, verified. Some 64 MiB of them are read and decompressed at once,
+        """All pages in portions, verified. Some 32 MiB of them are read and decompressed at once,
         before they are asked for. Iterating raises SnapshotUnusable, OSError."""
         if self.contents.against_base and base is None:
             raise SnapshotUnusable(f"{self._path} is good for nothing without its base")

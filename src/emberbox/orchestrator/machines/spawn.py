@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from emberbox.orchestrator.machines.driver import Joinable
+
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
@@ -23,6 +25,7 @@ class Confinement:
 
     groups:  the only further groups it has, such as that of /dev/kvm
     prepare: called in the thread that starts it, in its network namespace
+    share:   what it may take of the host
     """
 
     uid: int
@@ -30,6 +33,7 @@ class Confinement:
     netns: Path
     output: Path
     prepare: Callable[[], object] | None = None
+    share: Joinable | None = None
 
 
 async def spawn(
@@ -70,6 +74,13 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             cwd="/",
             env={},
         )
+    if where.share is not None:
+        try:
+            where.share.add(child.pid)
+        except OSError:
+            child.kill()
+            child.wait()
+            raise
     identity = identify(child.pid)
     # The process is watched by pidfd and may outlive us: this object must not claim it.
     child.returncode = 0

@@ -21,12 +21,12 @@ from emberbox.orchestrator.errors import (
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import (
+    Beginning,
     choose_start,
     choose_way,
     new_record,
     resumed_record,
 )
-from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 from emberbox.orchestrator.sandboxes.saving import Paused
@@ -317,7 +317,6 @@ class Sandboxes:
         # first: its slot, and with it its uid, may be given to another.
         known = {record.process for record in records} | self._pool.processes
         await end_strays(self._host, known)
-        await self._host.driver.tidy(machine_name(self._host.node, ""))
         warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
         await asyncio.to_thread(self._host.snapshots.sweep, runs)

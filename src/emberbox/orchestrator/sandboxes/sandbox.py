@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import time
 from typing import TYPE_CHECKING
@@ -37,6 +36,7 @@ from emberbox.orchestrator.sandboxes.lifecycle import (
     Suspend,
 )
 from emberbox.orchestrator.sandboxes.saving import Saving
+from emberbox.orchestrator.sandboxes.starting import Start, killed_while_starting
 from emberbox.orchestrator.sandboxes.suspending import let_run
 from emberbox.orchestrator.snapshots.of_run import SnapshotsOfRun
 from emberbox.shared.steps import Steps
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.machines.driver import Machine
     from emberbox.orchestrator.network.addresses import Slot
-    from emberbox.orchestrator.sandboxes.holdings import Beginning, Host, WarmClone
+    from emberbox.orchestrator.sandboxes.beginning import Beginning
+    from emberbox.orchestrator.sandboxes.holdings import Host
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
-    from emberbox.orchestrator.sandboxes.starts import Turn
     from emberbox.orchestrator.snapshots.manifest import Snapshot
 
 _log = structlog.get_logger(__name__)
@@ -60,8 +60,7 @@ class Sandbox:
     def __init__(self, host: Host, record: SandboxRecord) -> None:
         self.record = record
         self.steps = Steps()
-        self.way = ""
-        """How it was started: "pool", "clone", "boot" or "resume"; empty when it was adopted."""
+        self._beginning: Start | None = None
         self._host = host
         self._life = Lifecycle(record.sandbox_id, time.time, record.resumed)
         self._holdings = Holdings(host, self._life.note)
@@ -80,6 +79,11 @@ class Sandbox:
     def state(self) -> State:
         """Where it is in its life."""
         return self._life.state
+
+    @property
+    def way(self) -> str:
+        """How it was started: "pool", "clone", "boot" or "resume"; empty when it was adopted."""
+        return self._beginning.way if self._beginning else ""
 
     @property
     def is_paused(self) -> bool:
@@ -107,12 +111,8 @@ class Sandbox:
         What is not a warm clone waits for its turn, in a queue of `group`'s own. Raises
         AdmissionRefused when that would take too long; then nothing has begun.
         """
-        starts, clone = self._host.starts, beginning.clone
-        self.way = _way(beginning)
-        if clone is None:
-            self._spawn(self._start(self._bring_up(beginning, starts.join(group))))
-        else:
-            self._spawn(self._start(self._take_over(beginning, clone, group, starts.step_in())))
+        self._beginning = Start(self._host, self._holdings, self.steps, self._life)
+        self._spawn(self._start(self._become(self._beginning.begin(self.record, beginning, group))))
 
     async def settled(self) -> None:
         """Return when it runs. Raises what its start failed with."""
@@ -131,41 +131,13 @@ class Sandbox:
             self._settle()
             await self._drop_consumed()
 
-    async def _bring_up(self, beginning: Beginning, turn: Turn) -> None:
-        async with contextlib.AsyncExitStack() as start:
-            with self.steps.measure("queue"):
-                await start.enter_async_context(turn)
-            if self.state is State.ENDING:
-                raise _killed_while_starting()
-            self._became(await self._holdings.bring_up(self.record, beginning, self.steps))
-
-    async def _take_over(
-        self, beginning: Beginning, clone: WarmClone, group: str, turn: contextlib.ExitStack
-    ) -> None:
-        """Make the warm clone this sandbox, or a fresh one when that fails."""
-        with turn:
-            try:
-                self._became(
-                    await self._holdings.take_over(
-                        self.record, clone, beginning.identity, self.steps
-                    )
-                )
-            except (OrchestratorError, OSError) as error:
-                name = clone.directory.name
-                _log.warning("a warm clone failed", clone=name, reason=str(error))
-                self._life.note(f"the warm clone {name} was of no use: {error}")
-            else:
-                return
-            self.way = "clone"
-            await self._holdings.give_back()
-            await asyncio.to_thread(clone.discard)
-            await asyncio.to_thread(self._host.directories.remove, self.record.sandbox_id)
-        await self._bring_up(beginning, self._host.starts.join(group))
-
     def _tell_steps(self) -> None:
         taken, total = self.steps.rounded(), round(self.steps.total, 1)
         self._life.note(f"ready after {total} ms, of which in ms: {taken}")
         _log.info("ready", sandbox_id=self.record.sandbox_id, milliseconds=total, steps=taken)
+
+    async def _become(self, start: Awaitable[SandboxRecord]) -> None:
+        self._became(await start)
 
     def _became(self, record: SandboxRecord) -> None:
         """What a start has found out; an end that was decided meanwhile stays decided."""
@@ -378,19 +350,7 @@ class Sandbox:
         if self.state is State.RUNNING:
             self._settled.succeed(None)
         else:
-            self._settled.fail(_killed_while_starting())
-
-
-def _way(beginning: Beginning) -> str:
-    if beginning.clone is not None:
-        return "pool"
-    if beginning.cold:
-        return "boot"
-    return "resume" if beginning.snapshot is not None else "clone"
-
-
-def _killed_while_starting() -> MachineError:
-    return MachineError("the sandbox was killed while it was starting")
+            self._settled.fail(killed_while_starting())
 
 
 def _clock(at: float) -> str:

@@ -131,11 +131,6 @@ class FirecrackerDriver:
             raise
         return machine
 
-    async def tidy(self, names: str) -> None:
-        """Remove the cgroups that jailers made."""
-        if self._installation.cgroups is not None:
-            await asyncio.to_thread(jail.remove_cgroups, self._installation.cgroups, names)
-
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Nothing is kept: clones map the snapshot's own file."""
 
@@ -173,7 +168,7 @@ class FirecrackerDriver:
         self, hardware: Hardware, place: Surroundings, *, loaded: bool, based: bool
     ) -> Facts:
         version = str(self._installation.version)
-        return Facts(place.name, self.made_with, version, hardware.ram_mb, loaded, based)
+        return Facts(self.made_with, version, hardware.ram_mb, loaded, based)
 
     async def _configure_and_start(self, machine: FirecrackerMachine, hardware: Hardware) -> None:
         await machine.put_all([*calls.reporting(), *calls.configuration(hardware), calls.START])
@@ -203,7 +198,7 @@ class FirecrackerDriver:
     ) -> ProcessIdentity:
         programs = self._installation.programs
         binds, last = await threads.run_to_end(partial(self._lay_out, place, seen, facts))
-        bounds = jail.Bounds.of(hardware.vcpu, hardware.ram_mb, place.scratch.stat().st_size)
+        largest = jail.largest_file(hardware.ram_mb, place.scratch.stat().st_size)
         confinement = Confinement(
             # The jailer is root until it has made the jail.
             uid=0 if programs.jailer else place.uid,
@@ -211,9 +206,10 @@ class FirecrackerDriver:
             netns=place.slot.netns_path,
             output=View.of(place).console,
             prepare=partial(mounting.enter_own, NETNS_DIRECTORY, binds, last),
+            share=place.share,
         )
         try:
-            return await spawn(jail.argv(programs, place, bounds), (), confinement)
+            return await spawn(jail.argv(programs, place, largest), (), confinement)
         except OSError as error:
             raise MachineError(f"{programs.firecracker} cannot be started: {error}") from error
 
@@ -235,7 +231,7 @@ class FirecrackerDriver:
     def _machine(
         self, identity: ProcessIdentity, place: Surroundings, facts: Facts
     ) -> FirecrackerMachine:
-        return FirecrackerMachine(identity, View.of(place), facts, self._installation.cgroups)
+        return FirecrackerMachine(identity, View.of(place), facts)
 
 
 def _disks(files: BootFiles, place: Surroundings) -> dict[str, Path]:

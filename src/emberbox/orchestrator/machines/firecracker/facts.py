@@ -26,7 +26,6 @@ class Facts:
     saved_mb: what of its memory was its own when it was loaded
     """
 
-    name: str
     made_with: str
     version: str
     ram_mb: int

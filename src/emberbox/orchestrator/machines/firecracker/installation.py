@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emberbox.orchestrator.machines.driver import DriverReport
-from emberbox.orchestrator.machines.firecracker import calls, jail
+from emberbox.orchestrator.machines.firecracker import calls
 from emberbox.orchestrator.machines.firecracker.calls import Rates
-from emberbox.orchestrator.machines.firecracker.jail import CONTROLLERS, Programs
+from emberbox.orchestrator.machines.firecracker.jail import Programs
 from emberbox.orchestrator.machines.firecracker.version import OLDEST, Version
 
 NAME = "firecracker"
@@ -43,7 +43,6 @@ class Installation:
 
     programs: Programs
     version: Version
-    cgroups: Path | None
     made_with: str
 
 
@@ -75,7 +74,7 @@ def look(options: Options) -> Installation | str:
     if not options.jail and not _runs_for_all(program):
         return f"{program} cannot be executed by VMMs without root's rights: chmod a+rx it"
     made_with = f"Firecracker {version}, {_snapshot_format(program)}, {_host()}: {calls.shape()}"
-    return Installation(Programs(program, jailer), version, jail.cgroup_root(), made_with)
+    return Installation(Programs(program, jailer), version, made_with)
 
 
 def report(found: Installation | str, kvm_missing: str) -> DriverReport:
@@ -90,14 +89,6 @@ def version_of(program: Path) -> Version | None:
     return Version.parse(_said(program, "--version"))
 
 
-def controllers(root: Path | None) -> set[str]:
-    """What cgroup v2 can bound below its root."""
-    try:
-        return set((root / "cgroup.controllers").read_text().split()) if root else set()
-    except OSError:
-        return set()
-
-
 def _missing_for_jail(options: Options, jailer: Path | None, version: Version) -> str:
     if jailer is None:
         return (
@@ -106,11 +97,6 @@ def _missing_for_jail(options: Options, jailer: Path | None, version: Version) -
         )
     if (other := version_of(jailer)) != version:
         return f"{jailer} is of version {other or 'unknown'}, Firecracker of {version}: install one"
-    if not controllers(jail.cgroup_root()) >= set(CONTROLLERS):
-        return (
-            f"no cgroup v2 with the controllers {' and '.join(CONTROLLERS)}: boot with"
-            " systemd.unified_cgroup_hierarchy=1, or set EMBERBOX_FIRECRACKER_JAIL=false"
-        )
     return ""
 
 

@@ -15,7 +15,7 @@ from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.machines import saved_memory
 from emberbox.orchestrator.machines.descriptors import opened
 from emberbox.orchestrator.machines.driver import Saved
-from emberbox.orchestrator.machines.firecracker import calls, dumps, jail, view
+from emberbox.orchestrator.machines.firecracker import calls, dumps, view
 from emberbox.orchestrator.machines.firecracker.api import Api
 from emberbox.orchestrator.machines.firecracker.pipes import Output
 from emberbox.orchestrator.machines.firecracker.view import LOG, METRICS
@@ -49,16 +49,10 @@ _LOG_LINES = 10
 
 
 class FirecrackerMachine:
-    """A running Firecracker, driven through its API.
+    """A running Firecracker, driven through its API."""
 
-    `cgroups` is where cgroups are removed from when it has ended, if the jailer makes some.
-    """
-
-    def __init__(
-        self, identity: ProcessIdentity, own: View, facts: Facts, cgroups: Path | None
-    ) -> None:
-        self._identity = identity
-        self._view, self._facts, self._cgroups = own, facts, cgroups
+    def __init__(self, identity: ProcessIdentity, own: View, facts: Facts) -> None:
+        self._identity, self._view, self._facts = identity, own, facts
         self._api: Api | None = None
         self._output = Output(own.console, own.host / LOG, own.host / METRICS)
 
@@ -164,8 +158,6 @@ class FirecrackerMachine:
     async def stop(self) -> None:
         """End Firecracker at once: the guest is not asked."""
         await kill_and_wait(self._identity)
-        if self._cgroups is not None:
-            await jail.remove_cgroup(self._cgroups, self._facts.name)
         await self.console()  # which is asked for later, when the pipes are closed
         self._let_go()
 

@@ -153,9 +153,6 @@ class QemuDriver:
         monitor = await connect(identity, place.directory)
         return QemuMachine(identity, monitor, place.directory)
 
-    async def tidy(self, names: str) -> None:
-        """QEMU leaves nothing: its memory files and descriptors end with it."""
-
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Close the RAM image of a snapshot; clones that live have it open themselves."""
         self._images.forget(snapshot.directory / RAM_FILE)
@@ -208,6 +205,7 @@ class QemuDriver:
                 groups=kvm_groups() if self._report.accelerator == "kvm" else (),
                 netns=place.slot.netns_path,
                 output=place.directory / OUTPUT_FILE,
+                share=place.share,
             )
             try:
                 return await spawn(command.argv(self._binary), command.descriptors, confinement)
