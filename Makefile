@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat soak pause
+.PHONY: help install demo test check lint types imports generated unit firecracker integration compat soak pause
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,7 +14,7 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: check unit ## every check and test; of the long suites a smoke
+test: check unit firecracker ## every check and test; of the long suites a smoke
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated
@@ -35,6 +35,10 @@ generated: install ## code generated from proto/ and from the async SDK
 
 unit: install   ## the fast tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
+
+firecracker: install ## the Firecracker driver against a stand-in, as root; its coverage
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --cov=emberbox.orchestrator.machines.firecracker \
+		--cov-report=term-missing:skip-covered --cov-fail-under=95 tests/firecracker
 
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emberbox.cli import ports
+from emberbox.cli import firecracker_checks, ports
+from emberbox.cli.finding import Finding, Level
 from emberbox.cli.options import LOOPBACK, Node
 from emberbox.cli.preflight import GIB, disk_needed
 from emberbox.cli.processes import how_to_call
@@ -37,6 +36,7 @@ from emberbox.shared.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emberbox.orchestrator.machines.firecracker.installation import Options
     from emberbox.orchestrator.network.addresses import NodeNetwork
     from emberbox.orchestrator.settings import Settings
     from emberbox.shared.home import Home
@@ -52,31 +52,12 @@ _PORTS = {
 }
 
 
-class Level(enum.Enum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """Works, with less: the text says what is lost."""
-    MISSING = "missing"
-    """Sandboxes cannot run until it is mended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `doctor`."""
-
-    subject: str
-    level: Level
-    text: str
-
-
 def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Finding]:
     """All checks, in the order to mend them."""
     node = Node(settings.disk_reserve_mb, settings.own_kernel)
     yield root()
     yield virtualization(missing_for_kvm())
-    yield driver(settings.driver)
+    yield driver(settings.driver, settings.firecracker_options)
     yield tools()
     yield cgroups(settings.cgroup_parent)
     yield from network_findings(network)
@@ -85,6 +66,7 @@ def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Findi
     yield reflink(home)
     yield ports_free(home)
     yield images(home, node)
+    yield from firecracker_checks.look(settings)
 
 
 def root() -> Finding:
@@ -101,10 +83,10 @@ def virtualization(missing: str) -> Finding:
     return Finding("virtualization", Level.WARNING, f"{missing}; VMs run in software (slower)")
 
 
-def driver(name: str) -> Finding:
+def driver(name: str, firecracker: Options) -> Finding:
     """Whether the driver that is set, or one of all with `auto`, runs sandboxes here."""
     try:
-        report = select_driver(name).report
+        report = select_driver(name, firecracker).report
     except StartupError as error:
         return Finding("driver", Level.MISSING, str(error))
     return Finding("driver", Level.OK, f"{report.name} with {report.accelerator}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emberbox.cli import checks
-from emberbox.cli.checks import Finding, Level
+from emberbox.cli.finding import Finding, Level
 from emberbox.cli.servers import load_settings
 from emberbox.orchestrator.machines.probe import probe_all
 from emberbox.orchestrator.network.addresses import NodeNetwork
@@ -35,7 +35,7 @@ def doctor(*, as_json: bool) -> None:
     network = NodeNetwork.of_node(
         settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
     )
-    drivers = probe_all()
+    drivers = probe_all(settings.firecracker_options)
     findings = list(checks.look(settings.paths, network, settings))
     healthy = all(finding.level is not Level.MISSING for finding in findings)
     if as_json:

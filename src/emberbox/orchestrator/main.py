@@ -107,7 +107,7 @@ class Orchestrator:
     def of(cls, settings: Settings) -> Orchestrator:
         """Put the parts together; nothing is started. Raises StartupError."""
         paths = settings.paths
-        driver = select_driver(settings.driver)
+        driver = select_driver(settings.driver, settings.firecracker_options)
         network = settings.network
         slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
         feed = RouteFeed()

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from emberbox.orchestrator.images import OwnKernel
+from emberbox.orchestrator.machines.firecracker.calls import Rates
+from emberbox.orchestrator.machines.firecracker.installation import Options
 from emberbox.orchestrator.network.addresses import (
     DEFAULT_DNS_PORT,
     DEFAULT_RANGE,
@@ -44,6 +46,15 @@ class Settings(BaseSettings):
     # Where the data proxy asks the API server to resume a sandbox that traffic has come for.
     api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     driver: str = "auto"
+    # The programs of Firecracker, by default those on PATH; without its jailer a VMM is less
+    # confined.
+    firecracker: Path | None = None
+    jailer: Path | None = None
+    firecracker_jail: bool = True
+    # What one VM under Firecracker may move in a second, in each direction; 0: no limit.
+    firecracker_disk_mb: int = Field(0, ge=0)
+    firecracker_disk_operations: int = Field(0, ge=0)
+    firecracker_network_mb: int = Field(0, ge=0)
     # The first of the unprivileged uids that VMMs run as; a slot's index is added to it. By default
     # it follows from the node id, so that two nodes on one machine do not share uids.
     uid_base: int | None = Field(None, ge=100_000, le=2_000_000_000)
@@ -115,6 +126,21 @@ class Settings(BaseSettings):
         if self.uid_base is not None:
             return self.uid_base
         return _FIRST_UID + int(self.network.tag, 16) % _UID_RANGES * _UIDS_OF_A_NODE
+
+    @property
+    def firecracker_options(self) -> Options:
+        """How Firecracker is run, where it is."""
+        return Options(
+            self.firecracker,
+            self.jailer,
+            self.firecracker_jail,
+            Rates(
+                self.firecracker_disk_mb,
+                self.firecracker_disk_operations,
+                self.firecracker_network_mb,
+            ),
+            self.paths.orchestrator / "firecracker",
+        )
 
     @property
     def own_kernel(self) -> OwnKernel | None:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.errors import MachineError, SnapshotUnusable
-from emberbox.orchestrator.machines.probe import select_driver
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.processes import is_alive
-from tests.integration.vm.machines import Guest, MachineHost, machine_host
+from tests.integration.vm.machines import DRIVERS, Guest, MachineHost, machine_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -43,9 +42,11 @@ ROUNDS = 3
 SECONDS = 60.0
 
 
-@pytest.fixture
-async def host(stack: Stack, tmp_path: Path) -> AsyncIterator[MachineHost]:
-    async with machine_host(stack, tmp_path) as made:
+@pytest.fixture(params=DRIVERS)
+async def host(
+    stack: Stack, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[MachineHost]:
+    async with machine_host(stack, tmp_path, request.param) as made:
         yield made
 
 
@@ -91,12 +92,13 @@ class Counter:
 
 
 def image_hash(guest: Guest) -> str:
-    """Of the template's RAM as its clones map it."""
+    """Of the template's RAM as its clones map it: a file of memory, or the very file."""
     for link in Path(f"/proc/{guest.machine.identity.pid}/fd").iterdir():
         if str(link.readlink()).startswith("/memfd:emberbox-ram"):
             with link.open("rb") as memory:
                 return hashlib.file_digest(memory, "sha256").hexdigest()
-    raise AssertionError("it has no memory file")
+    with (guest.host.template.snapshot.directory / "ram").open("rb") as ram:
+        return hashlib.file_digest(ram, "sha256").hexdigest()
 
 
 async def test_a_clone_goes_on_after_its_vmm_has_ended_three_times(host: MachineHost) -> None:
@@ -121,7 +123,7 @@ async def _adopted_and_again(host: MachineHost, guest: Guest, counter: Counter) 
     """Another orchestrator process takes hold of the continued machine and saves it too."""
     identity = guest.machine.identity
     await guest.machine.detach()
-    host.driver = select_driver()
+    host.restarted()
     guest.machine = await host.driver.adopt(identity, guest.place)
     await guest.away_and_back()
     await counter.check()
@@ -131,8 +133,8 @@ async def _ends_when_told(guest: Guest) -> None:
     """The watch of a continued machine sees its guest end."""
     await guest.run("(sleep 0.5; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &")
     async with asyncio.timeout(SECONDS):
-        assert "the guest ended" in await guest.machine.wait()
-    with pytest.raises(MachineError, match="shutdown"):
+        assert "ended" in await guest.machine.wait()
+    with pytest.raises(MachineError):
         await guest.machine.save(guest.host.empty())
 
 
@@ -166,7 +168,7 @@ async def test_a_save_that_fails_leaves_a_machine_that_can_go_on(
         await guest.machine.pause()
         (small_disk / "devices-fail").mkdir()
         fill(small_disk)
-        with pytest.raises(MachineError, match="QEMU refused xen-save-devices-state"):
+        with pytest.raises((MachineError, OSError), match=r"refused|No space left"):
             await guest.machine.save(small_disk / "devices-fail")
         with pytest.raises(MachineError, match="a clone's memory"):
             await guest.machine.snapshot(host.empty())

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from emberbox.cli import checks
-from emberbox.cli.checks import Level
 from emberbox.cli.doctor import doctor
+from emberbox.cli.finding import Level
 from emberbox.cli.options import Node, Options
 from emberbox.cli.preflight import check_disk, disk_needed
 from emberbox.orchestrator.cgroups import Hierarchy
 from emberbox.orchestrator.images.tools import BUILD_SPACE
+from emberbox.orchestrator.machines.firecracker import installation as firecracker
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -31,7 +32,7 @@ def test_without_hardware_virtualization_vms_are_slower() -> None:
 
 @pytest.mark.parametrize("name", ["firecracker", "vmware"])
 def test_a_driver_that_is_set_and_cannot_be_used_is_missing(name: str) -> None:
-    finding = checks.driver(name)
+    finding = checks.driver(name, firecracker.Options())
     assert finding.level is Level.MISSING
     assert name in finding.text
 

@@ -183,10 +183,6 @@ class World:
     def forget(self, _snapshot: object) -> None:
         self.did("forget")
 
-    async def tidy(self, names: str) -> None:
-        assert names == f"emberbox-{NETWORK.tag}-"
-        self.did("tidy")
-
     # ImageStore
     def pin(self, image: str, by: str) -> None:
         self.pinned.add((image, by))

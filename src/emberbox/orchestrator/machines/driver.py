@@ -210,13 +210,6 @@ class Driver(Protocol):
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Drop what is kept for clones of a snapshot that no new one will start from."""
 
-    async def tidy(self, names: str) -> None:
-        """Remove what VMMs that have ended left outside of their run directories.
-
-        Of those whose name begins with `names`; at start-up, when none of them is being started.
-        Logs what it cannot remove.
-        """
-
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> Machine:
         """Take hold again of a VM that another orchestrator process started.
 

@@ -5,7 +5,15 @@ The text that a driver gives is its version, and after ": " all else that must b
 
 from __future__ import annotations
 
+from emberbox.orchestrator.errors import SnapshotUnusable
+
 _LONGEST = 300
+
+
+def require_same(saved: str, here: str) -> None:
+    """Memory loads under the very VMM alone that it was saved under. Raises SnapshotUnusable."""
+    if saved != here:
+        raise SnapshotUnusable(another_vmm(saved, here))
 
 
 def another_vmm(saved: str, here: str) -> str:

@@ -229,7 +229,7 @@ def materialise(
             (saved / MEMORY_FILE).rename(directory / MEMORY_FILE)
         else:
             merge(base / RAM_FILE, changes, directory / RAM_FILE)
-    write_atomically(directory / STATE_FILE, state, 0o600)
+    write_atomically(directory / STATE_FILE, state, 0o444)
     return dataclasses.replace(
         snapshot,
         directory=directory,
@@ -238,8 +238,8 @@ def materialise(
     )
 
 
-def merge(base: Path, saved: SavedMemory, path: Path) -> None:
-    """Write all that a saved VM had in memory to a new sparse file, fsynced.
+def merge(base: Path, saved: SavedMemory, path: Path, *, durable: bool = True) -> None:
+    """Write all that a saved VM had in memory to a new sparse file, fsynced if `durable`.
 
     `base` is the RAM image that it was a clone of; a VM that was booted has none and it is not
     read. Raises SnapshotUnusable, OSError.
@@ -251,7 +251,9 @@ def merge(base: Path, saved: SavedMemory, path: Path) -> None:
         os.ftruncate(target, saved.contents.ram_bytes)
         # No page is read after it was written over: each is in one run alone.
         saved.load(lambda offset, data: write_all(target, data, offset), base_of(target))
-        os.fsync(target)
+        os.fchmod(target, 0o444)
+        if durable:
+            os.fsync(target)
     finally:
         os.close(target)
 

@@ -27,7 +27,6 @@ from emberbox.orchestrator.sandboxes.beginning import (
     new_record,
     resumed_record,
 )
-from emberbox.orchestrator.sandboxes.holdings import machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
 from emberbox.orchestrator.sandboxes.saving import Paused
@@ -318,7 +317,6 @@ class Sandboxes:
         # first: its slot, and with it its uid, may be given to another.
         known = {record.process for record in records} | self._pool.processes
         await end_strays(self._host, known)
-        await self._host.driver.tidy(machine_name(self._host.node, ""))
         warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
         await asyncio.to_thread(self._host.snapshots.sweep, runs)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
 from emberbox.orchestrator.images.clock import software_clock_options
+from emberbox.orchestrator.machines.descriptors import opened
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.kvm import kvm_groups
-from emberbox.orchestrator.machines.made_with import another_vmm
+from emberbox.orchestrator.machines.made_with import require_same
 from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 from emberbox.orchestrator.machines.qemu.machine import (
@@ -24,6 +25,7 @@ from emberbox.orchestrator.machines.qemu.machine import (
     connect,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
+from emberbox.orchestrator.machines.restoring import run_loaded
 from emberbox.orchestrator.machines.saved_memory import (
     MEMORY_FILE,
     RAM_FILE,
@@ -33,12 +35,10 @@ from emberbox.orchestrator.machines.saved_memory import (
     materialise,
 )
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
-from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import (
@@ -85,8 +85,8 @@ class QemuDriver:
         try:
             with contextlib.ExitStack() as stack:
                 kernel = Kernel(
-                    stack.enter_context(_opened(files.kernel)),
-                    stack.enter_context(_opened(files.initrd)),
+                    stack.enter_context(opened(files.kernel)),
+                    stack.enter_context(opened(files.initrd)),
                     await asyncio.to_thread(self._clock_options),
                 )
                 memory = Memory(ram, share=True)
@@ -108,19 +108,7 @@ class QemuDriver:
         with contextlib.ExitStack() as stack:
             loading = await self._loading(stack, snapshot, saved)
             machine = await self._start(snapshot, place, loading.memory)
-            try:
-                await unless_ended(machine, machine.load(loading.state, loading.pages))
-                if before_running is not None:
-                    await before_running(machine)
-            except BaseException:
-                await machine.stop()
-                raise
-        try:
-            await machine.resume()
-        except BaseException:
-            if before_running is None:
-                await machine.stop()
-            raise
+            await run_loaded(machine, machine.load(loading.state, loading.pages), before_running)
         return machine
 
     async def _loading(
@@ -131,12 +119,12 @@ class QemuDriver:
         if saved is None and snapshot.base is not None:
             saved = snapshot.directory
         if saved is None:
-            self._require_same(snapshot.made_with)
+            require_same(snapshot.made_with, self.made_with)
             ram = await self._images.get(base / RAM_FILE)
             stack.callback(os.close, ram)
             return _Loading(Memory(ram, share=False), snapshot.directory / STATE_FILE, None)
         changes = await threads.run_to_end(partial(_opened_and_verified, stack, saved))
-        self._require_same(changes.contents.made_with)
+        require_same(changes.contents.made_with, self.made_with)
         based, size = changes.contents.based, changes.contents.ram_bytes
         if size != snapshot.hardware.ram_mb << 20:
             raise SnapshotUnusable(
@@ -165,19 +153,12 @@ class QemuDriver:
         monitor = await connect(identity, place.directory)
         return QemuMachine(identity, monitor, place.directory)
 
-    async def tidy(self, names: str) -> None:
-        """QEMU leaves nothing: its memory files and descriptors end with it."""
-
     def forget(self, snapshot: MachineSnapshot) -> None:
         """Close the RAM image of a snapshot; clones that live have it open themselves."""
         self._images.forget(snapshot.directory / RAM_FILE)
 
     def _clock_options(self) -> str:
         return software_clock_options() if self._report.accelerator == "tcg" else ""
-
-    def _require_same(self, made_with: str) -> None:
-        if made_with != self.made_with:
-            raise SnapshotUnusable(another_vmm(made_with, self.made_with))
 
     async def _start(
         self, snapshot: MachineSnapshot, place: Surroundings, memory: Memory
@@ -209,11 +190,11 @@ class QemuDriver:
                 monitor_fd=listener.fileno(),
                 tap_fd=tap,
                 disks=(
-                    Disk("root", stack.enter_context(_opened(files.root)), read_only=True),
-                    Disk("runtime", stack.enter_context(_opened(files.runtime)), read_only=True),
+                    Disk("root", stack.enter_context(opened(files.root)), read_only=True),
+                    Disk("runtime", stack.enter_context(opened(files.runtime)), read_only=True),
                     Disk(
                         "scratch",
-                        stack.enter_context(_opened(place.scratch, os.O_RDWR)),
+                        stack.enter_context(opened(place.scratch, os.O_RDWR)),
                         read_only=False,
                     ),
                 ),
@@ -293,12 +274,3 @@ def _opened_and_verified(stack: contextlib.ExitStack, saved: Path) -> SavedMemor
     changes = stack.enter_context(SavedMemory.opened(saved / MEMORY_FILE))
     changes.verified_state(saved / STATE_FILE)
     return changes
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    fd = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
