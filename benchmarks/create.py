@@ -165,7 +165,6 @@ def _request(template: str, *, cold: bool) -> pb.SandboxCreateRequest:
             sandbox_id=new_sandbox_id(),
             execution_id=new_run_id(),
             envd_access_token=uuid.uuid4().hex,
-            allow_internet_access=True,
         ),
         end_time=end,
         filesystem_boot=cold,

@@ -106,7 +106,12 @@ class Orchestrator:
         paths = settings.paths
         driver = select_driver(settings.driver)
         network = settings.network
-        slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
+        slots = SlotPool(
+            network,
+            paths.orchestrator / "network",
+            size=settings.slot_pool,
+            resolv_conf=settings.resolv_conf,
+        )
         feed = RouteFeed()
         data_proxy = _data_proxy(settings, feed)
         telemetry = _telemetry(settings)

@@ -181,6 +181,7 @@ class Exchange:
         head = serialising.request_bytes(
             self.request,
             extra=target.extra,
+            host=target.host,
             upgrade=switch,
             keep_alive=target.pool_key is not None,
         )

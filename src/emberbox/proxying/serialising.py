@@ -40,15 +40,26 @@ _NEVER_NOMINATED = frozenset(
 )
 """A client must not be able to have these removed by naming them in Connection."""
 _INTERNAL = b"x-emberbox-"
+_MASKED = frozenset({b"host", b"x-forwarded-host"})
 _PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b""})
 
 
 def request_bytes(
-    head: RequestHead, *, extra: bytes = b"", upgrade: bool = False, keep_alive: bool = False
+    head: RequestHead,
+    *,
+    extra: bytes = b"",
+    host: bytes | None = None,
+    upgrade: bool = False,
+    keep_alive: bool = False,
 ) -> bytes:
-    """The head for the upstream. `extra` are whole lines that we add, each with its CRLF."""
+    """The head for the upstream. `extra` are whole lines that we add, each with its CRLF; `host`
+    masks the client's Host, which is told as X-Forwarded-Host then (protocol reference, 4.5)."""
     lines = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target)]
-    lines += _end_to_end(head.fields, head.connection)
+    fields = head.fields
+    if host is not None:
+        lines += (_line(b"Host", host), _line(b"X-Forwarded-Host", head.host))
+        fields = [field for field in fields if field[0] not in _MASKED]
+    lines += _end_to_end(fields, head.connection)
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade and head.upgrade is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from emberbox.orchestrator.network.addresses import GATEWAY_ADDRESS
 from emberbox.orchestrator.network.dns.messages import HEADER_SIZE
-from emberbox.orchestrator.network.policy import CLOSED, EgressPolicy
+from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.processes import wait_gone
 from tests.integration.network.world import PUBLIC, Guest, World, make_network
@@ -21,7 +21,7 @@ from tests.integration.network.world import PUBLIC, Guest, World, make_network
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERNET = EgressPolicy(internet=True)
+INTERNET = OPEN
 QUERY = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01"
 RESOLVER = "127.0.0.53"
 
@@ -29,9 +29,13 @@ RESOLVER = "127.0.0.53"
 class Resolver:
     """Answers every query with one address, over UDP and TCP."""
 
-    def __init__(self, world: World, address: str = RESOLVER) -> None:
-        self._udp = world.listen(world.host, address, 53, socket.SOCK_DGRAM)
-        self._tcp = world.listen(world.host, address, 53)
+    def __init__(self, world: World, address: str = RESOLVER, where: Path | None = None) -> None:
+        """On the host unless another namespace is given."""
+        where = where or world.host
+        self.address = address
+        self.asked = 0
+        self._udp = world.listen(where, address, 53, socket.SOCK_DGRAM)
+        self._tcp = world.listen(where, address, 53)
         self._tasks = [
             asyncio.create_task(self._serve_udp()),
             asyncio.create_task(self._serve_tcp()),
@@ -46,12 +50,14 @@ class Resolver:
         loop = asyncio.get_running_loop()
         while True:
             query, client = await loop.sock_recvfrom(self._udp, 4096)
+            self.asked += 1
             await loop.sock_sendto(self._udp, answer(query), client)
 
     async def _serve_tcp(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(self._tcp)
+            self.asked += 1
             with connection:
                 query = (await loop.sock_recv(connection, 4096))[2:]
                 reply = answer(query)
@@ -132,7 +138,7 @@ async def test_forwarder_outlives_the_pool_and_is_found_again(
     await again.start()
     try:
         assert again.dns.identity == before
-        assert (await again.adopt(slot.index)) == slot
+        assert (await again.adopt(slot.index, INTERNET)) == slot
         assert await ask_by_udp(guest) == answer(QUERY)
     finally:
         await again.close(keep=set())

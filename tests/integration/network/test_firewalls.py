@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.network import firewalls, netns, nft
-from emberbox.orchestrator.network.policy import EgressPolicy
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.network.pool import SlotPool
 from tests.integration.network.test_dns import QUERY, Resolver, answer, ask_by_tcp, ask_by_udp
 from tests.integration.network.world import PUBLIC, World, make_network
@@ -43,7 +43,7 @@ async def test_forward_drop_of_iptables_is_passed(
     try:
         assert await pool.diagnose() == []
         world.listen(world.internet, PUBLIC, 80)
-        guest = world.guest(await pool.acquire(EgressPolicy(internet=True)))
+        guest = world.guest(await pool.acquire(OPEN))
         (await guest.connect(PUBLIC, 80)).close()
         assert await ask_by_udp(guest) == answer(QUERY)
         assert await ask_by_tcp(guest) == answer(QUERY)
@@ -78,7 +78,7 @@ async def test_rulesets_of_their_own_are_diagnosed_with_a_remedy(
 ) -> None:
     world.listen(world.internet, PUBLIC, 80)
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(EgressPolicy(internet=True)))
+    guest = world.guest(await pool.acquire(OPEN))
     netns.run_in(world.host, lambda: nft.load(OWN_RULESET))
     findings = await pool.diagnose()
     assert [name for name in ("forward", "input") for f in findings if f"theirs {name}" in f] == [

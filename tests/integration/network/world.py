@@ -63,7 +63,7 @@ class World:
 
     host: Path = NETNS_DIRECTORY / f"{TAG}-host"
     internet: Path = NETNS_DIRECTORY / f"{TAG}-net"
-    _guests: list[Guest] = field(default_factory=list)
+    guests: list[Guest] = field(default_factory=list)
     _sockets: list[socket.socket] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -75,7 +75,7 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for guest in self._guests:
+        for guest in self.guests:
             guest.close()
         for opened in self._sockets:
             opened.close()
@@ -86,7 +86,7 @@ class World:
     def guest(self, slot: Slot) -> Guest:
         """Plug a guest into a slot."""
         guest = Guest(slot)
-        self._guests.append(guest)
+        self.guests.append(guest)
         return guest
 
     def listen(

@@ -18,6 +18,7 @@ from emberbox.orchestrator.errors import (
     SandboxMissing,
     SnapshotUnusable,
 )
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 from emberbox.orchestrator.snapshots.store import MEMORY_LOST
@@ -247,7 +248,9 @@ async def test_what_is_paused_can_be_killed_once_and_not_be_updated(setting: Set
     with pytest.raises(RunConflict, match="is paused"):
         await setting.sandboxes.create(request())
     with pytest.raises(SandboxMissing):
-        setting.sandboxes.update("iabc", 1.0, None)
+        setting.sandboxes.set_deadline("iabc", None, 1.0)
+    with pytest.raises(SandboxMissing):
+        await setting.sandboxes.set_egress("iabc", None, OPEN)
     await setting.sandboxes.delete("iabc", "asked")
     assert files(setting) == []
     with pytest.raises(SandboxMissing):

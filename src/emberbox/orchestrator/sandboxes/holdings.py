@@ -19,7 +19,6 @@ from emberbox.orchestrator.errors import MachineError, OrchestratorError, Snapsh
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
-from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
 from emberbox.orchestrator.sandboxes.admission import (
     PauseRoom,
@@ -131,7 +130,7 @@ class Holdings:
         Raises OrchestratorError or OSError; what was taken until then stays here.
         """
         with steps.measure("slot"):
-            slot = await self.host.slots.acquire(EgressPolicy(internet=record.internet))
+            slot = await self.host.slots.acquire(record.egress)
         self.slot = slot
         record = dataclasses.replace(record, slot=slot.index)
         with steps.measure("disk"):
@@ -171,7 +170,7 @@ class Holdings:
         if process is None or not is_alive(process):
             return
         try:
-            self.slot = await self.host.slots.adopt(record.slot)
+            self.slot = await self.host.slots.adopt(record.slot, record.egress)
             place = self._surroundings(record, self.slot)
             self.machine = await self.host.driver.adopt(process, place)
         except (OrchestratorError, OSError, ValueError) as error:

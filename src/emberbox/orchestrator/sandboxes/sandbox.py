@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.machines.driver import Machine
     from emberbox.orchestrator.network.addresses import Slot
+    from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.sandboxes.copying import Draft, Wanted
     from emberbox.orchestrator.sandboxes.holdings import Beginning, Host
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
@@ -75,6 +76,7 @@ class Sandbox:
         self._settled: Joint[None] = Joint()
         self._suspended: Joint[Snapshot] | None = None
         self._copies = asyncio.Lock()
+        self._egress = asyncio.Lock()
         self._copy: tuple[Wanted, Joint[Draft]] | None = None
         self._ended = asyncio.Event()
         self._keep_directory = False
@@ -218,6 +220,23 @@ class Sandbox:
         self._save(dataclasses.replace(self.record, end_time=end_time))
         self._life.note(f"deadline {_clock(end_time)}")
         self._arm()
+
+    async def set_egress(self, policy: EgressPolicy) -> None:
+        """Replace what it may reach, one change after the other.
+
+        Raises MachineError, NetworkError or OSError; all is as before then.
+        """
+        async with self._egress:
+            _, slot = self._held()
+            before = self.record.egress
+            # The record first: adoption after a crash brings the rules to what it says.
+            self._save(dataclasses.replace(self.record, egress=policy))
+            try:
+                await self._host.slots.set_policy(slot, policy)
+            except BaseException:
+                self._save(dataclasses.replace(self.record, egress=before))
+                raise
+        self._life.note(f"egress {policy.describe()}")
 
     async def _watch(self, machine: Machine) -> None:
         reason = await machine.wait()
