@@ -8,18 +8,19 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from emberbox.orchestrator.network import netns, rules, slots, tap
-from emberbox.orchestrator.network.addresses import TAP
+from emberbox.orchestrator.network.addresses import GUEST_ADDRESS, TAP
 from emberbox.orchestrator.network.conntrack import Conntrack
 from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from tests.integration.network import frames
 from tests.integration.network.test_isolation import accept, udp_frame
 from tests.integration.network.test_pool import indices, until_ready
-from tests.integration.network.world import PUBLIC, World
+from tests.integration.network.world import PUBLIC, Guest, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,34 @@ async def test_a_slot_with_parts_of_a_packet_is_not_used_again(
     assert slot.index not in indices(world)
 
 
+@pytest.mark.parametrize("sender", ["gateway", "host"])
+async def test_what_was_meant_for_the_last_guest_is_not_sent_to_the_next(
+    world: World, pool: SlotPool, sender: str
+) -> None:
+    """A connection sends again what nobody has acknowledged."""
+    slot = await pool.acquire(OPEN)
+    place = slot.netns_path if sender == "gateway" else world.host
+    address = GUEST_ADDRESS if sender == "gateway" else slot.address
+    first = world.guest(slot)
+    listener = world.listen(first.path, "0.0.0.0", 8000)
+    client = netns.run_in(place, socket.socket)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, (address, 8000))
+    connection, _ = await accept(listener)
+    unplug(world)
+    client.send(b"for the last guest")
+    connection.close()
+    await pool.release(slot)
+    while await pool.acquire(OPEN) != slot:
+        pass
+    heard = listen_to_all(world.guest(slot))
+    before = netns.run_in(place, segments_sent_again)
+    while netns.run_in(place, segments_sent_again) < before + 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    with heard, client, pytest.raises(BlockingIOError):
+        heard.recv(2048)
+
+
 async def test_a_slot_that_cannot_be_reset_is_not_used_again(
     world: World, pool: SlotPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +174,6 @@ TELLS = (
     ("ip", "neigh", "show", "dev", TAP),
     ("nft", "--stateless", "list", "ruleset"),
     ("tc", "qdisc"),
-    ("cat", "/proc/thread-self/net/sockstat"),
 )
 
 
@@ -177,6 +205,27 @@ async def use(world: World, slot: Slot) -> None:
     with await slots.connect(slot, 49983):
         connection, _ = await accept(outside)
         connection.close()
+
+
+def listen_to_all(guest: Guest) -> socket.socket:
+    """All IPv4 that a guest is sent."""
+
+    def listen() -> socket.socket:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        made.setblocking(False)
+        return made
+
+    return guest.run(listen)
+
+
+def segments_sent_again() -> int:
+    """Of TCP, in this namespace."""
+    names, values = (
+        line.split()
+        for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()
+        if line.startswith("Tcp:")
+    )
+    return int(values[names.index("RetransSegs")])
 
 
 def unplug(world: World) -> None:

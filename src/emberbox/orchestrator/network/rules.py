@@ -114,6 +114,7 @@ dnat ip to {GUEST_ADDRESS}
     }}
     chain from_gateway {{
         type filter hook output priority filter; policy drop;
+        ct state invalid tcp flags & rst == 0 drop
         oifname "{TAP}" accept
         oifname "{UPLINK}" ct state related ct direction original accept
     }}

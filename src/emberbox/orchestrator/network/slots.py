@@ -201,6 +201,9 @@ def _set_kernel_switches() -> None:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     # What the gateway's own connections learn of a guest must not be used for the next one.
     Path("/proc/sys/net/ipv4/tcp_no_metrics_save").write_text("1")
+    # Nor must it get what is sent again of connections to the last one: no packet that opens none
+    # counts as the first of another.
+    Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose").write_text("0")
     for scope in _IPV6_SWITCHES:
         switch = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
         if switch.exists():
