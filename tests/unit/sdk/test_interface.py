@@ -56,7 +56,7 @@ PAIRS = [
 # Methods that say "not supported yet" take anything, so they have no parameters to compare.
 TO_COME = {
     "pause", "beta_pause", "fork", "create_snapshot", "list_snapshots", "delete_snapshot",
-    "update_network", "get_mcp_url", "get_mcp_token",
+    "get_mcp_url", "get_mcp_token",
 }  # fmt: skip
 
 # Parameters that ours has and theirs has not, each with its reason.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import httpx2
 
 from emberbox.sdk.config import ENVD_PORT, ConnectionConfig, merge_options, routing_headers
-from emberbox.sdk.create_options import check_lifecycle, network_body
+from emberbox.sdk.create_options import check_lifecycle
 from emberbox.sdk.instance_or_class import InstanceOrClass
+from emberbox.sdk.network_bodies import network_body, network_update_body
 from emberbox.sdk.not_yet import NotYet, refuse_options
 from emberbox.sdk.sandbox_models import create_body
 from emberbox.sdk.signatures import file_query
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from emberbox.sdk.config import ApiParams, Username
     from emberbox.sdk.create_options import McpServer, SandboxIamOpts, SandboxLifecycle
     from emberbox.sdk.metrics_models import SandboxMetrics
-    from emberbox.sdk.network_models import SandboxNetworkOpts
+    from emberbox.sdk.network_models import SandboxNetworkOpts, SandboxNetworkUpdate
     from emberbox.sdk.sandbox_models import (
         SandboxAccess,
         SandboxInfo,
@@ -100,6 +101,17 @@ async def _get_metrics_by_id(
     return await AsyncControlPlane(cls._configure(None, opts)).metrics(sandbox_id, start, end)
 
 
+async def _update_network_by_id(
+    cls: type[AsyncSandbox],
+    sandbox_id: str,
+    network: SandboxNetworkUpdate,
+    **opts: Unpack[ApiParams],
+) -> None:
+    """Replace what a sandbox may reach, by its id. Raises SandboxNotFoundException."""
+    body = network_update_body(f"{cls.__name__}.update_network", network)
+    await AsyncControlPlane(cls._configure(None, opts)).update_network(sandbox_id, body)
+
+
 class AsyncSandbox:
     """A computer of its own for a program: `await AsyncSandbox.create()` makes one.
 
@@ -126,7 +138,6 @@ class AsyncSandbox:
     create_snapshot = NotYet()
     list_snapshots = NotYet()
     delete_snapshot = NotYet()
-    update_network = NotYet()
     get_mcp_url = NotYet()
     get_mcp_token = NotYet()
 
@@ -219,8 +230,11 @@ class AsyncSandbox:
             envs: environment variables of its commands.
             secure: ignored, as in `e2b`: access to the daemon is always secured.
             allow_internet_access: False closes the internet to it.
-            network: `{"allow_public_traffic": False}` closes its ports to those who do not
-                send `traffic_access_token`; the other fields are not supported yet.
+            network: what it may reach and how it is reached. `allow_out` wins over `deny_out`,
+                both lists of IPv4 addresses and CIDRs; `dns_servers` answer instead of the host's
+                resolvers; `{"allow_public_traffic": False}` closes its ports to those who do not
+                send `traffic_access_token`; `mask_request_host` is the Host that its servers see.
+                Domains, `rules`, `egress_proxy` and `https_ports` are not supported yet.
             lifecycle: what happens at the end; only `kill`, the default, is supported yet.
             mcp, iam, volume_mounts: not supported yet.
             logger: gets a line for each request and answer.
@@ -303,6 +317,21 @@ class AsyncSandbox:
         await api.set_timeout(self.sandbox_id, timeout)
 
     set_timeout = InstanceOrClass(_set_timeout, _set_timeout_by_id)
+
+    async def _update_network(
+        self, network: SandboxNetworkUpdate, **opts: Unpack[ApiParams]
+    ) -> None:
+        """Replace what the sandbox may reach, in one step; what is left out is cleared.
+
+        Open connections that it closes are reset within a second. `update_network(sandbox_id,
+        network)` on the class does it to any. Raises SandboxNotFoundException, SandboxException
+        for a value that cannot be meant, and NotSupportedYetException.
+        """
+        body = network_update_body(f"{type(self).__name__}.update_network", network)
+        api = AsyncControlPlane(self._config.with_options(**opts))
+        await api.update_network(self.sandbox_id, body)
+
+    update_network = InstanceOrClass(_update_network, _update_network_by_id)
 
     async def _get_info(self, **opts: Unpack[ApiParams]) -> SandboxInfo:
         """The sandbox's details; `get_info(sandbox_id)` on the class gives any sandbox's.
