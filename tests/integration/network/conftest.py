@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.network.pool import SlotPool
-from tests.integration.network.world import World, make_network
+from tests.integration.network.world import World, make_network, write_resolv_conf
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,16 +23,7 @@ async def world() -> AsyncIterator[World]:
 
 @pytest.fixture
 def resolv_conf(tmp_path: Path) -> Path:
-    # The forwarder is nobody when it reads the file.
-    directory = tmp_path
-    while directory != directory.parent and directory.stat().st_uid == os.getuid():
-        if directory.stat().st_mode & 0o777 == 0o700:
-            directory.chmod(0o711)
-        directory = directory.parent
-    path = tmp_path / "resolv.conf"
-    path.write_text("nameserver 127.0.0.53\n")
-    path.chmod(0o644)
-    return path
+    return write_resolv_conf(tmp_path, "127.0.0.53")
 
 
 @pytest.fixture

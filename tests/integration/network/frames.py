@@ -23,15 +23,30 @@ def ethernet(kind: int, payload: bytes, source: str = GUEST_MAC, to: str = GATEW
     return mac(to) + mac(source) + struct.pack("!H", kind) + payload
 
 
+def checksum(data: bytes) -> bytes:
+    """Of the internet (RFC 1071)."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
+
+
 def ipv4(
-    protocol: int, payload: bytes, to: str, *, source: str = GUEST, fragment: int = 0
+    protocol: int,
+    payload: bytes,
+    to: str,
+    *,
+    source: str = GUEST,
+    fragment: int = 0,
+    options: bytes = b"",
 ) -> bytes:
-    """A packet; `fragment` is the word of flags and offset."""
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, fragment, 64, protocol, 0)
-    ends = socket.inet_aton(source) + socket.inet_aton(to)
-    total = sum(struct.unpack("!10H", head + ends))
-    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    return head[:10] + struct.pack("!H", checksum) + ends + payload
+    """A packet; `fragment` is the word of flags and offset, `options` are whole words."""
+    length = 20 + len(options)
+    head = struct.pack(
+        "!BBHHHBBH", 0x40 + length // 4, 0, length + len(payload), 1, fragment, 64, protocol, 0
+    )
+    rest = socket.inet_aton(source) + socket.inet_aton(to) + options
+    return head[:10] + checksum(head + rest) + rest + payload
 
 
 def udp(payload: bytes, port: int) -> bytes:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emberbox.orchestrator.network import netns
 from emberbox.orchestrator.network.addresses import GATEWAY_ADDRESS
+from emberbox.orchestrator.network.dns import probe
 from emberbox.orchestrator.network.dns.messages import HEADER_SIZE
 from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.network.pool import SlotPool
@@ -92,6 +94,14 @@ async def test_names_by_udp_and_tcp(world: World, pool: SlotPool) -> None:
     guest = world.guest(await pool.acquire(INTERNET))
     assert await ask_by_udp(guest) == answer(QUERY)
     assert await ask_by_tcp(guest) == answer(QUERY)
+    await resolver.close()
+
+
+async def test_resolvers_that_do_not_answer_are_found(world: World) -> None:
+    resolver = Resolver(world)
+    named = [RESOLVER, "127.0.0.99"]
+    silent = await netns.call_in(world.host, lambda: asyncio.run(probe.silent(named, 2)))
+    assert silent == ["127.0.0.99"]
     await resolver.close()
 
 

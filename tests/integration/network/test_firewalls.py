@@ -42,6 +42,11 @@ async def test_forward_drop_of_iptables_is_passed(
     resolver = Resolver(world)
     try:
         assert await pool.diagnose() == []
+        told = netns.run_in(world.host, lambda: firewalls.passed(pool.network))
+        assert [line.split()[1:4] for line in told] == [
+            ["ip", "filter", "INPUT"],
+            ["ip", "filter", "FORWARD"],
+        ]
         world.listen(world.internet, PUBLIC, 80)
         guest = world.guest(await pool.acquire(OPEN))
         (await guest.connect(PUBLIC, 80)).close()

@@ -21,6 +21,7 @@ from tests.integration.network import frames
 from tests.integration.network.world import (
     HOST_PUBLIC,
     INTERNET_ADDRESSES,
+    OTHER,
     PUBLIC,
     World,
     make_network,
@@ -215,17 +216,17 @@ async def test_operators_open_ranges(world: World, tmp_path: Path, resolv_conf: 
 
 
 async def test_addresses_are_allowed_and_denied(world: World, pool: SlotPool) -> None:
-    for address in (PUBLIC, "203.0.113.1"):
+    for address in (PUBLIC, OTHER):
         world.listen(world.internet, address, 80)
     slot = await pool.acquire(EgressPolicy(deny=(IPv4Network("198.51.100.0/24"),)))
     guest = world.guest(slot)
     with pytest.raises(ConnectionRefusedError):
         await guest.connect(PUBLIC, 80)
-    (await guest.connect("203.0.113.1", 80)).close()
+    (await guest.connect(OTHER, 80)).close()
     await pool.set_policy(slot, EgressPolicy(allow=(IPv4Network(PUBLIC),), deny=(EVERYTHING,)))
     (await guest.connect(PUBLIC, 80)).close()
     with pytest.raises(ConnectionRefusedError):
-        await guest.connect("203.0.113.1", 80)
+        await guest.connect(OTHER, 80)
 
 
 def udp_frame(payload: bytes, **frame: str) -> bytes:

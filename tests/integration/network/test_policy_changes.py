@@ -17,14 +17,11 @@ from emberbox.orchestrator.network.errors import KernelRefusedError
 from emberbox.orchestrator.network.policy import CLOSED, EVERYTHING, OPEN, EgressPolicy
 from tests.integration.network.test_dns import QUERY, Resolver, answer, ask_by_tcp, ask_by_udp
 from tests.integration.network.test_isolation import accept
-from tests.integration.network.world import HOST_PUBLIC, PUBLIC, Guest, World
+from tests.integration.network.world import HOST_PUBLIC, OTHER, PUBLIC, Guest, World
 
 if TYPE_CHECKING:
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
-
-OTHER = "203.0.113.1"
-"""Another address of the internet."""
 
 ONLY_PUBLIC = EgressPolicy(allow=(IPv4Network(PUBLIC),), deny=(EVERYTHING,))
 NOT_OTHER = EgressPolicy(deny=(IPv4Network(OTHER),))

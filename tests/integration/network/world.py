@@ -36,6 +36,8 @@ TAG = f"t{os.getpid() % 4096:03x}"
 RANGE = IPv4Network("10.77.0.0/24")
 PUBLIC = "198.51.100.10"
 HOST_PUBLIC = "203.0.113.2"
+OTHER = "203.0.113.1"
+"""Another address of the internet: the host's neighbour."""
 INTERNET_ADDRESSES = (
     PUBLIC,
     "10.200.0.1",
@@ -59,12 +61,21 @@ def make_network(*, egress_allow: tuple[IPv4Network, ...] = ()) -> NodeNetwork:
 
 @dataclass
 class World:
-    """The host's and the internet's namespaces."""
+    """The host's and the internet's namespaces, with names that begin with `tag`."""
 
-    host: Path = NETNS_DIRECTORY / f"{TAG}-host"
-    internet: Path = NETNS_DIRECTORY / f"{TAG}-net"
+    tag: str = TAG
     guests: list[Guest] = field(default_factory=list)
     _sockets: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def host(self) -> Path:
+        """The machine's namespace."""
+        return NETNS_DIRECTORY / f"{self.tag}-host"
+
+    @property
+    def internet(self) -> Path:
+        """Everything behind its uplink."""
+        return NETNS_DIRECTORY / f"{self.tag}-net"
 
     def __enter__(self) -> Self:
         netns.create(self.host.name)
@@ -117,12 +128,12 @@ class World:
         # The route needs the other end up as well.
         netns.run_in(self.internet, self._bring_up_internet)
         with Links() as links:
-            links.add_default_route(links.index("uplink"), "203.0.113.1")
+            links.add_default_route(links.index("uplink"), OTHER)
 
     def _bring_up_internet(self) -> None:
         with Links() as links:
             index = links.index("uplink")
-            links.add_address(index, "203.0.113.1", 24)
+            links.add_address(index, OTHER, 24)
             links.up(index)
 
     def _configure_internet(self) -> None:
@@ -196,6 +207,17 @@ def _make_guest_link() -> int:
         links.add_address(index, GUEST_ADDRESS, 30)
         links.add_default_route(index, GATEWAY_ADDRESS)
     return fd
+
+
+def write_resolv_conf(directory: Path, address: str) -> Path:
+    """A file that names this resolver, readable for the forwarder, which is nobody."""
+    for place in (directory, *directory.parents):
+        if place.stat().st_uid == os.getuid() and place.stat().st_mode & 0o777 == 0o700:
+            place.chmod(0o711)
+    path = directory / "resolv.conf"
+    path.write_text(f"nameserver {address}\n")
+    path.chmod(0o644)
+    return path
 
 
 def _delete_uplink() -> None:

@@ -14,6 +14,7 @@ from emberbox.cli.doctor import doctor
 from emberbox.cli.options import Node, Options
 from emberbox.cli.preflight import check_disk, disk_needed
 from emberbox.orchestrator.images.tools import BUILD_SPACE
+from emberbox.orchestrator.network.dns import probe
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -50,6 +51,41 @@ def test_cgroups_are_named_and_not_said_to_be_used(
     (tmp_path / "mountinfo").write_text("\n".join(lines))
     finding = checks.cgroups(tmp_path / "mountinfo")
     assert finding.text == f"{text}; limits for each VM are not used yet"
+
+
+@pytest.mark.parametrize(
+    ("named", "silent", "level", "text"),
+    [
+        (
+            ["127.0.0.53"],
+            [],
+            Level.OK,
+            "sandboxes reach 127.0.0.53 by the DNS forwarder",
+        ),
+        (["10.0.0.2", "9.9.9.9"], [], Level.OK, "9.9.9.9 answer; sandboxes reach 10.0.0.2 by"),
+        (["9.9.9.9"], [], Level.OK, "9.9.9.9 answer"),
+        (["10.0.0.2", "9.9.9.9"], ["10.0.0.2"], Level.WARNING, "10.0.0.2 of"),
+        (["10.0.0.2"], ["10.0.0.2"], Level.WARNING, "sandboxes have no DNS: mend"),
+    ],
+)
+def test_resolvers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: list[str],
+    silent: list[str],
+    level: Level,
+    text: str,
+) -> None:
+    async def ask(resolvers: tuple[str, ...], _seconds: float) -> list[str]:
+        assert list(resolvers) == named
+        return silent
+
+    monkeypatch.setattr(probe, "silent", ask)
+    path = tmp_path / "resolv.conf"
+    path.write_text("".join(f"nameserver {address}\n" for address in named))
+    finding = checks.resolvers(path)
+    assert finding.level is level
+    assert text in finding.text
 
 
 def test_memory_below_the_reserve_and_one_vm_is_missing() -> None:

@@ -59,6 +59,7 @@ class SlotPool:
         self._state_directory = state_directory
         self._size = size
         self._host = host or netns.own()
+        self._resolv_conf = resolv_conf
         self.dns = DnsProcess(network, state_directory, self._host, resolv_conf)
         """The forwarder behind this node's gateways."""
         self._ready: deque[Slot] = deque()
@@ -159,7 +160,9 @@ class SlotPool:
 
     async def diagnose(self) -> list[str]:
         """What on this host is in the way, a sentence each with its remedy."""
-        return await netns.call_in(self._host, lambda: node.diagnose(self._network))
+        return await netns.call_in(
+            self._host, lambda: node.diagnose(self._network, self._resolv_conf)
+        )
 
     async def _refill(self) -> None:
         while True:
