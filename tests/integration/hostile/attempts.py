@@ -7,9 +7,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scripts.fake_internet import HOST_PUBLIC, PUBLIC
 from tests.integration.hostile.machine import DATAGRAM_PORT, HOST_PORT
 from tests.integration.network import frames
-from tests.integration.network.world import HOST_PUBLIC, PUBLIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -18,14 +18,9 @@ import httpx2
 
 from emberbox import Sandbox
 from emberbox.orchestrator.network import netns, nft
+from scripts.fake_internet import INTERNET_ADDRESSES, OTHER, PUBLIC
 from tests.integration.hostile.servers import NameServer, PackageIndex, Witness
-from tests.integration.network.world import (
-    INTERNET_ADDRESSES,
-    OTHER,
-    PUBLIC,
-    World,
-    write_resolv_conf,
-)
+from tests.integration.network.world import World, write_resolv_conf
 from tests.stack import LANE
 from tests.stack_fixtures import new_stack
 

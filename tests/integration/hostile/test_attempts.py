@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from emberbox.orchestrator.network import netns
+from scripts.fake_internet import HOST_PUBLIC, PUBLIC
 from tests.integration.hostile import attack
 from tests.integration.hostile.attempts import (
     CARRIER,
@@ -24,7 +25,6 @@ from tests.integration.hostile.attempts import (
 )
 from tests.integration.hostile.machine import DATAGRAM_PORT, HOST_PORT
 from tests.integration.network import frames
-from tests.integration.network.world import HOST_PUBLIC, PUBLIC
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 
 from emberbox import ALL_TRAFFIC, SandboxException
+from scripts.fake_internet import OTHER, PUBLIC
 from tests.integration.hostile.machine import HELD_PORT
 from tests.integration.hostile.servers import NameServer
-from tests.integration.network.world import OTHER, PUBLIC
 from tests.stack import wait_until
 
 if TYPE_CHECKING:

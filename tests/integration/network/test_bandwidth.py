@@ -13,8 +13,9 @@ import pytest
 from emberbox.orchestrator.network.addresses import UPLINK
 from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.network.pool import SlotPool
+from scripts.fake_internet import PUBLIC
 from tests.integration.network.test_isolation import accept, run_tool, udp_frame
-from tests.integration.network.world import PUBLIC, World, make_network
+from tests.integration.network.world import World, make_network
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,8 @@ from emberbox.orchestrator.network.dns.messages import HEADER_SIZE
 from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.processes import wait_gone
-from tests.integration.network.world import PUBLIC, Guest, World, make_network
+from scripts.fake_internet import PUBLIC
+from tests.integration.network.world import Guest, World, make_network
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,15 +17,9 @@ from emberbox.orchestrator.network.addresses import (
 )
 from emberbox.orchestrator.network.policy import CLOSED, EVERYTHING, OPEN, EgressPolicy
 from emberbox.orchestrator.network.pool import SlotPool
+from scripts.fake_internet import HOST_PUBLIC, INTERNET_ADDRESSES, OTHER, PUBLIC
 from tests.integration.network import frames
-from tests.integration.network.world import (
-    HOST_PUBLIC,
-    INTERNET_ADDRESSES,
-    OTHER,
-    PUBLIC,
-    World,
-    make_network,
-)
+from tests.integration.network.world import World, make_network
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,16 +17,17 @@ from emberbox.orchestrator.network import netns, rules, slots, tap
 from emberbox.orchestrator.network.addresses import GUEST_ADDRESS, TAP
 from emberbox.orchestrator.network.conntrack import Conntrack
 from emberbox.orchestrator.network.policy import CLOSED, OPEN
+from scripts.fake_internet import PUBLIC
 from tests.integration.network import frames
 from tests.integration.network.test_isolation import accept, udp_frame
 from tests.integration.network.test_pool import indices, until_ready
-from tests.integration.network.world import PUBLIC, Guest, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
+    from tests.integration.network.world import Guest, World
 
 
 async def test_a_slot_is_used_again_as_if_it_were_new(world: World, pool: SlotPool) -> None:

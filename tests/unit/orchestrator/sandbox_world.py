@@ -125,6 +125,10 @@ class World:
         self.did("policy")
         self.policy = policy
 
+    async def end_forbidden(self, _slot: Slot, policy: EgressPolicy) -> None:
+        assert self.policy == policy
+        self.did("end forbidden")
+
     async def release(self, _slot: Slot) -> None:
         self.taken.discard("slot")
         self.did("release")

@@ -59,6 +59,7 @@ async def test_it_is_replaced_and_written_down(setting: Setting) -> None:
     sandbox = await setting.sandboxes.create(request())
     await setting.sandboxes.set_egress("iabc", "e-1", POLICY)
     assert setting.world.policy == recorded(setting).egress == sandbox.record.egress == POLICY
+    assert setting.world.done[-2:] == ["policy", "end forbidden"]
     assert "1 allowed, 1 denied, 1 DNS servers" in sandbox.story()[-1]
     await setting.sandboxes.end_all("test")
 

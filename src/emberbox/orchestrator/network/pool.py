@@ -100,7 +100,7 @@ class SlotPool:
         slot = self._ready.popleft() if self._ready else await self._make_for_caller()
         self._wanted.set()
         try:
-            await slots.set_policy(self._network, slot, policy)
+            await self.set_policy(slot, policy)
         except BaseException:
             self._spawn(self.release(slot))
             raise
@@ -115,16 +115,21 @@ class SlotPool:
         await asyncio.shield(self._spawn(self._give_back(slot)))
 
     async def set_policy(self, slot: Slot, policy: EgressPolicy) -> None:
-        """Replace what the guest may reach, in one step, open connections included.
+        """Replace what the guest may reach, in one step: open connections are held to it, too.
 
-        Nothing of a connection that is closed by it passes from then on, and its guest gets a
-        reset. Raises NetworkError; then the policy before stays.
+        Raises NetworkError; then the policy before stays.
         """
         await slots.set_policy(self._network, slot, policy)
+
+    async def end_forbidden(self, slot: Slot, policy: EgressPolicy) -> None:
+        """Reset the guest's open connections that the policy, now in force, has closed.
+
+        It takes some ten milliseconds, as the kernel looks through the connections of all slots. A
+        failure is logged: such a connection is dead, and its guest finds out when it next sends.
+        """
         try:
             await slots.end_forbidden(self._network, slot, policy)
         except (NetworkError, OSError) as error:
-            # In force it is; a guest that only waits finds out when it next sends.
             _log.warning("open connections not reset", slot=slot.netns, error=str(error))
 
     async def adopt(self, index: int, policy: EgressPolicy) -> Slot:

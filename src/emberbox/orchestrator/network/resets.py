@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from emberbox.orchestrator.network.conntrack import Connection
+    from emberbox.orchestrator.network.netlink import NetlinkSocket
     from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.network.sets import Endpoint
 
@@ -34,20 +35,27 @@ _TTL = 64
 _WINDOW = 1024
 
 
-def end_forbidden(policy: EgressPolicy, servers: Collection[Endpoint]) -> None:
+def end_forbidden(policy: EgressPolicy, servers: Collection[Endpoint]) -> NetlinkSocket:
     """Have the guest find out which of its connections the policy, now in force, has closed.
 
     Those to its gateway that do not lead to one of `servers` are forgotten, so that the next query
     goes there. Runs in the calling thread's namespace, a slot's. Raises KernelRefusedError,
-    OSError.
+    OSError. Returns a socket to close when nobody waits (see `sets.replace_contents`).
     """
-    with Conntrack() as table:
+    table = Conntrack()
+    try:
         own = [one for one in table.connections() if str(one.source) == GUEST_ADDRESS]
         for one in own:
             if str(one.destination) == GATEWAY_ADDRESS and one.answerer not in servers:
                 table.forget(one)
-    permits = policy.judge()
-    _make_speak(one for one in own if one.established and not permits(one.destination))
+        permits = policy.judge()
+        closed = [one for one in own if one.established and not permits(one.destination)]
+        if closed:  # closing such a socket takes a while, too
+            _make_speak(closed)
+    except BaseException:
+        table.close()
+        raise
+    return table
 
 
 def _make_speak(connections: Iterable[Connection]) -> None:

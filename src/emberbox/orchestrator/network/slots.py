@@ -78,9 +78,7 @@ async def set_policy(network: NodeNetwork, slot: Slot, policy: EgressPolicy) -> 
 
     Raises KernelRefusedError; then the policy before stays.
     """
-    used = await netns.call_in(slot.netns_path, lambda: _replace(network, policy))
-    # Not awaited: the new policy is in force, and closing only waits for the kernel's cleaning.
-    asyncio.get_running_loop().run_in_executor(None, used.close)
+    _close_later(await netns.call_in(slot.netns_path, lambda: _replace(network, policy)))
 
 
 async def end_forbidden(network: NodeNetwork, slot: Slot, policy: EgressPolicy) -> None:
@@ -89,7 +87,9 @@ async def end_forbidden(network: NodeNetwork, slot: Slot, policy: EgressPolicy) 
     Raises KernelRefusedError, OSError.
     """
     servers = rules.dns_servers(network, policy)
-    await netns.call_in(slot.netns_path, lambda: resets.end_forbidden(policy, servers))
+    _close_later(
+        await netns.call_in(slot.netns_path, lambda: resets.end_forbidden(policy, servers))
+    )
 
 
 async def tcp_socket(slot: Slot) -> socket.socket:
@@ -154,6 +154,11 @@ def _limit(network: NodeNetwork, links: Links) -> None:
     """What a link sends is what the guest receives (tap), or has sent (uplink)."""
     for name in (TAP, UPLINK):
         bandwidth.limit(links, links.index(name), network.bandwidth)
+
+
+def _close_later(used: NetlinkSocket) -> None:
+    """What was to be done is done, and closing only waits for the kernel's cleaning."""
+    asyncio.get_running_loop().run_in_executor(None, used.close)
 
 
 def _replace(network: NodeNetwork, policy: EgressPolicy) -> NetlinkSocket:

@@ -236,6 +236,7 @@ class Sandbox:
             except BaseException:
                 self._save(dataclasses.replace(self.record, egress=before))
                 raise
+            await self._host.slots.end_forbidden(slot, policy)
         self._life.note(f"egress {policy.describe()}")
 
     async def _watch(self, machine: Machine) -> None:
