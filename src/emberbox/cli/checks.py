@@ -30,6 +30,7 @@ from emberbox.orchestrator.network.node import diagnose
 from emberbox.orchestrator.sandboxes.admission import memory_mb
 from emberbox.shared.errors import StartupError
 from emberbox.shared.protocol import (
+    API_INTERNAL_PORT,
     API_PORT,
     CLIENT_PROXY_HEALTH_PORT,
     CLIENT_PROXY_PORT,
@@ -48,6 +49,7 @@ _TOOLS = {**PACKAGE_OF_TOOL, "nft": "nftables"}
 _RESOLVER_SECONDS = 2.0
 _PORTS = {
     API_PORT: "API server",
+    API_INTERNAL_PORT: "API server's gRPC",
     CLIENT_PROXY_PORT: "client proxy",
     CLIENT_PROXY_HEALTH_PORT: "client proxy's health",
     ORCHESTRATOR_PORT: "orchestrator",

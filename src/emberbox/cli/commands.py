@@ -20,6 +20,10 @@ class LazyGroup(click.Group):
         "team": ("emberbox.cli.team:team", "Make and list teams."),
         "key": ("emberbox.cli.key:key", "Make, list and revoke API keys."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
+        "sandboxes": (
+            "emberbox.cli.sandboxes:sandboxes",
+            "List this host's sandboxes and where their starts' time went.",
+        ),
         "snapshots": (
             "emberbox.cli.snapshots:snapshots",
             "List paused sandboxes and checkpoints with their sizes.",

@@ -59,14 +59,14 @@ async def test_it_is_replaced_and_written_down(setting: Setting) -> None:
     sandbox = await setting.sandboxes.create(request())
     await setting.sandboxes.set_egress("iabc", "e-1", POLICY)
     assert setting.world.policy == recorded(setting).egress == sandbox.record.egress == POLICY
-    assert setting.world.done[-2:] == ["policy", "end forbidden"]
+    assert setting.world.done[-2:] == ["open slot", "end forbidden"]
     assert "1 allowed, 1 denied, 1 DNS servers" in sandbox.story()[-1]
     await setting.sandboxes.end_all("test")
 
 
 async def test_what_the_kernel_refused_is_as_before(setting: Setting) -> None:
     sandbox = await setting.sandboxes.create(request(egress=POLICY))
-    setting.world.fails_at, setting.world.failure = "policy", KernelRefusedError("replace", 22)
+    setting.world.fails_at, setting.world.failure = "open slot", KernelRefusedError("replace", 22)
     with pytest.raises(KernelRefusedError):
         await setting.sandboxes.set_egress("iabc", "e-1", OPEN)
     assert setting.world.policy == recorded(setting).egress == sandbox.record.egress == POLICY
