@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat soak
+.PHONY: help install demo test check lint types imports generated unit integration hostile compat soak
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,9 @@ unit: install   ## the fast tests
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration
 
+hostile: install ## a guest that is root attacks all around it, and what its network is to do
+	$(BIN)/python -m pytest tests/integration/hostile tests/integration/network
+
 compat: export EMBERBOX_COMPAT_RESULTS := $(CURDIR)/.compat/results.jsonl
 compat: install ## the official SDKs against emberbox up, and the table of what works
 	@mkdir -p .compat && rm -f $(EMBERBOX_COMPAT_RESULTS)*
@@ -50,3 +53,4 @@ soak: compat    ## the long suites in full, then every benchmark
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create
 	$(BIN)/python -m benchmarks envd
+	$(BIN)/python -m benchmarks network

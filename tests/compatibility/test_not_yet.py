@@ -54,7 +54,6 @@ OF_A_SANDBOX: dict[str, Callable[[Any], Any]] = {
     "Sandbox.fork": lambda box: box.fork(),
     "Sandbox.create_snapshot": lambda box: box.create_snapshot(),
     "Sandbox.delete_snapshot": lambda box: box.delete_snapshot("a-snapshot"),
-    "Sandbox.update_network": lambda box: box.update_network({"deny_out": ["1.1.1.1"]}),
 }
 
 
@@ -77,9 +76,8 @@ async def test_snapshots(box: Any) -> None:
         {"lifecycle": {"on_timeout": "pause"}},
         {"lifecycle": {"on_timeout": "pause", "auto_resume": True}},
         {"network": {"allow_out": ["example.com"], "deny_out": [e2b.ALL_TRAFFIC]}},
-        {"network": {"dns_servers": ["1.1.1.1"]}},
         {"network": {"egress_proxy": {"address": "proxy.example.com:1080"}}},
-        {"network": {"mask_request_host": "localhost:${PORT}"}},
+        {"network": {"https_ports": [8443]}},
         {"network": {"rules": {"example.com": [{"transform": {"headers": {"a": "b"}}}]}}},
         {"volume_mounts": {"/data": "a-volume"}},
         {"iam": {"tokens": {"a": e2b.Secret.iam_token(audience="b", token_type="JWT-SVID")}}},

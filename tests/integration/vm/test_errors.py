@@ -30,7 +30,6 @@ NOT_YET = [
     ("POST", "/sandboxes/{id}/fork"),
     ("POST", "/sandboxes/{id}/snapshots"),
     ("GET", "/snapshots"),
-    ("PUT", "/sandboxes/{id}/network"),
     ("POST", "/v3/templates"),
     ("GET", "/templates"),
     ("GET", "/volumes"),
@@ -40,7 +39,7 @@ NOT_YET = [
 OPTIONS_NOT_YET: list[dict[str, Any]] = [
     {"autoPause": True},
     {"autoResume": {"enabled": True}},
-    {"network": {"allowOut": ["example.com"]}},
+    {"network": {"allowOut": ["example.com"], "denyOut": ["0.0.0.0/0"]}},
     {"volumeMounts": [{"name": "v", "path": "/v"}]},
 ]
 
@@ -48,14 +47,12 @@ OURS_NOT_YET: dict[str, Callable[[Sandbox], object]] = {
     "pause": lambda s: s.pause(),
     "fork": lambda s: s.fork(),
     "create_snapshot": lambda s: s.create_snapshot(),
-    "update_network": lambda s: s.update_network({}),
 }
 
 OFFICIAL_NOT_YET: dict[str, Callable[[e2b.Sandbox], object]] = {
     "pause": lambda s: s.pause(),
     "fork": lambda s: s.fork(),
     "create_snapshot": lambda s: s.create_snapshot(),
-    "update_network": lambda s: s.update_network({"allow_out": ["1.1.1.1"]}),
 }
 
 
