@@ -91,7 +91,7 @@ async def test_what_cannot_be_asked_for(box: Any, network: dict[str, Any], messa
 @covers_error(SandboxException, "Sandbox.create")
 @pytest.mark.parametrize("mask", ["bücher.example", "a b", "a.example:99999"])
 async def test_hosts_that_cannot_be(sdk: Sdk, mask: str) -> None:
-    with pytest.raises(SandboxException, match="400: mask request host is not (valid|ASCII): "):
+    with pytest.raises(SandboxException, match=r"400: mask request host is not (valid|ASCII): "):
         await sdk.Sandbox.create(network={"mask_request_host": mask})
 
 
