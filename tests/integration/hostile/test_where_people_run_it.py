@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
-PIP = (
-    "python3 -m pip download --no-cache-dir --no-deps --disable-pip-version-check -q --dest /tmp/d"
-    " --index-url http://index.example:8080/simple --trusted-host index.example demo"
-)
+PIP_CONF = """
+[global]
+index-url = http://index.example:8080/simple
+trusted-host = index.example
+no-cache-dir = true
+disable-pip-version-check = true
+"""
 
 
 def test_pip_downloads_a_package(host: Machine) -> None:
     box = host.create()
-    box.run(PIP, user="user")
+    box.write("/etc/pip.conf", PIP_CONF)
+    box.run("python3 -m pip download --no-deps -q --dest /tmp/d demo", user="user")
     digest = box.run(f"sha256sum /tmp/d/{PackageIndex.FILE}").stdout.split()[0]
     assert digest == host.index.sha256

@@ -12,29 +12,28 @@ import pytest
 
 from emberbox.orchestrator.network.addresses import UPLINK
 from emberbox.orchestrator.network.policy import OPEN
-from emberbox.orchestrator.network.pool import SlotPool
 from scripts.fake_internet import PUBLIC
 from tests.integration.network.test_isolation import accept, run_tool, udp_frame
 from tests.integration.network.world import World, make_network
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
-    from emberbox.orchestrator.network.addresses import Slot
+    from emberbox.orchestrator.network.addresses import NodeNetwork, Slot
+    from emberbox.orchestrator.network.pool import SlotPool
+    from tests.integration.network.conftest import MakePool
 
 RATE = 125_000
 """Bytes a second."""
 
 
-def make_pool(world: World, state: Path, resolv_conf: Path, rate: int | None) -> SlotPool:
-    network = dataclasses.replace(make_network(), bandwidth=rate)
-    return SlotPool(network, state, size=1, host=world.host, resolv_conf=resolv_conf)
+def limited(rate: int | None) -> NodeNetwork:
+    return dataclasses.replace(make_network(), bandwidth=rate)
 
 
 @pytest.fixture
-async def slow(world: World, tmp_path: Path, resolv_conf: Path) -> AsyncIterator[SlotPool]:
-    pool = make_pool(world, tmp_path / "state", resolv_conf, RATE)
+async def slow(make_pool: MakePool) -> AsyncIterator[SlotPool]:
+    pool = make_pool(network=limited(RATE))
     await pool.start()
     yield pool
     await pool.close(keep=set())
@@ -51,7 +50,7 @@ async def test_both_directions_are_limited(slow: SlotPool) -> None:
 
 
 async def test_a_limit_lasts_through_reuse_and_changes_with_the_setting(
-    world: World, slow: SlotPool, tmp_path: Path, resolv_conf: Path
+    slow: SlotPool, make_pool: MakePool
 ) -> None:
     slot = await slow.acquire(OPEN)
     await slow.release(slot)
@@ -60,7 +59,7 @@ async def test_a_limit_lasts_through_reuse_and_changes_with_the_setting(
         pass
     for rate, expected in ((4 * RATE, {"tap0": "4Mbit", "eth0": "4Mbit"}), (None, {})):
         await slow.close(keep={slot.index})
-        again = make_pool(world, tmp_path / "state", resolv_conf, rate)
+        again = make_pool(network=limited(rate))
         await again.start()
         await again.adopt(slot.index, OPEN)
         assert await rates(slot) == expected

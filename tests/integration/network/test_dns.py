@@ -90,9 +90,9 @@ async def ask_by_tcp(guest: Guest) -> bytes:
             return (await loop.sock_recv(client, 4096))[2:]
 
 
-async def test_names_by_udp_and_tcp(world: World, pool: SlotPool) -> None:
+async def test_names_by_udp_and_tcp(world: World, dns_pool: SlotPool) -> None:
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(INTERNET))
+    guest = world.guest(await dns_pool.acquire(INTERNET))
     assert await ask_by_udp(guest) == answer(QUERY)
     assert await ask_by_tcp(guest) == answer(QUERY)
     await resolver.close()
@@ -106,24 +106,24 @@ async def test_resolvers_that_do_not_answer_are_found(world: World) -> None:
     await resolver.close()
 
 
-async def test_no_internet_no_names(world: World, pool: SlotPool) -> None:
+async def test_no_internet_no_names(world: World, dns_pool: SlotPool) -> None:
     resolver = Resolver(world)
-    slot = await pool.acquire(CLOSED)
+    slot = await dns_pool.acquire(CLOSED)
     guest = world.guest(slot)
     with pytest.raises(OSError, match=r"refused|route|unreachable"):
         await ask_by_udp(guest)
     with pytest.raises(ConnectionRefusedError):
         await ask_by_tcp(guest)
-    await pool.set_policy(slot, INTERNET)
+    await dns_pool.set_policy(slot, INTERNET)
     assert await ask_by_udp(guest) == answer(QUERY)
     await resolver.close()
 
 
 async def test_dead_resolver_is_skipped_and_none_is_a_failure(
-    world: World, pool: SlotPool, resolv_conf: Path
+    world: World, dns_pool: SlotPool, resolv_conf: Path
 ) -> None:
     resolver = Resolver(world, "127.0.0.54")
-    guest = world.guest(await pool.acquire(INTERNET))
+    guest = world.guest(await dns_pool.acquire(INTERNET))
     name_resolvers(resolv_conf, "127.0.0.99", "127.0.0.54")
     assert await ask_by_udp(guest) == answer(QUERY)
     name_resolvers(resolv_conf, "127.0.0.99")
@@ -134,12 +134,12 @@ async def test_dead_resolver_is_skipped_and_none_is_a_failure(
 
 
 async def test_forwarder_outlives_the_pool_and_is_found_again(
-    world: World, pool: SlotPool, tmp_path: Path, resolv_conf: Path
+    world: World, dns_pool: SlotPool, tmp_path: Path, resolv_conf: Path
 ) -> None:
     resolver = Resolver(world)
-    slot = await pool.acquire(INTERNET)
-    before = pool.dns.identity
-    await pool.close(keep={slot.index})
+    slot = await dns_pool.acquire(INTERNET)
+    before = dns_pool.dns.identity
+    await dns_pool.close(keep={slot.index})
     guest = world.guest(slot)
     assert await ask_by_udp(guest) == answer(QUERY)
 
@@ -156,15 +156,15 @@ async def test_forwarder_outlives_the_pool_and_is_found_again(
     await resolver.close()
 
 
-async def test_forwarder_that_dies_is_replaced(world: World, pool: SlotPool) -> None:
+async def test_forwarder_that_dies_is_replaced(world: World, dns_pool: SlotPool) -> None:
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(INTERNET))
-    dead = pool.dns.identity
+    guest = world.guest(await dns_pool.acquire(INTERNET))
+    dead = dns_pool.dns.identity
     assert dead is not None
     os.kill(dead.pid, signal.SIGKILL)
     await wait_gone(dead)
     async with asyncio.timeout(20):
-        while pool.dns.identity in {None, dead}:  # noqa: ASYNC110
+        while dns_pool.dns.identity in {None, dead}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         while True:
             try:
@@ -175,9 +175,9 @@ async def test_forwarder_that_dies_is_replaced(world: World, pool: SlotPool) -> 
     await resolver.close()
 
 
-async def test_forwarder_is_not_root(pool: SlotPool) -> None:
-    assert pool.dns.identity is not None
-    status = await asyncio.to_thread(read_status, pool.dns.identity.pid)
+async def test_forwarder_is_not_root(dns_pool: SlotPool) -> None:
+    assert dns_pool.dns.identity is not None
+    status = await asyncio.to_thread(read_status, dns_pool.dns.identity.pid)
     assert status["Uid"].split() == ["65534"] * 4
     assert int(status["CapEff"], 16) == 0
 

@@ -80,13 +80,13 @@ async def test_iptables_rules_without_the_tool_are_diagnosed(
 
 
 async def test_rulesets_of_their_own_are_diagnosed_with_a_remedy(
-    world: World, pool: SlotPool
+    world: World, dns_pool: SlotPool
 ) -> None:
     world.listen(world.internet, PUBLIC, 80)
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(OPEN))
+    guest = world.guest(await dns_pool.acquire(OPEN))
     netns.run_in(world.host, lambda: nft.load(OWN_RULESET))
-    findings = await pool.diagnose()
+    findings = await dns_pool.diagnose()
     assert [name for name in ("forward", "input") for f in findings if f"theirs {name}" in f] == [
         "forward",
         "input",

@@ -20,28 +20,14 @@ from emberbox.orchestrator.network.errors import (
 )
 from emberbox.orchestrator.network.links import Links
 from emberbox.orchestrator.network.policy import CLOSED, OPEN
-from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.network.tap import open_tap
 from tests.integration.network.world import RANGE, World, make_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    MakePool = Callable[..., SlotPool]
+    from emberbox.orchestrator.network.pool import SlotPool
+    from tests.integration.network.conftest import MakePool
 
 INTERNET = OPEN
-
-
-@pytest.fixture
-def make_pool(world: World, tmp_path: Path, resolv_conf: Path) -> MakePool:
-    def make(size: int = 1, network: NodeNetwork | None = None) -> SlotPool:
-        chosen = network or make_network()
-        return SlotPool(
-            chosen, tmp_path / "state", size=size, host=world.host, resolv_conf=resolv_conf
-        )
-
-    return make
 
 
 def indices(world: World) -> set[int]:

@@ -70,10 +70,17 @@ def policy_sets(policy: EgressPolicy) -> dict[str, tuple[IPv4Network, ...]]:
 
 
 def dns_servers(network: NodeNetwork, policy: EgressPolicy) -> tuple[Endpoint, ...]:
-    """Where queries to the gateway go."""
+    """Where queries to the gateway go. Named servers in closed ranges are left out, so that a
+    query is refused and not lost on its way: the kernel routes some of them nowhere."""
     if policy.uses_resolvers_of_host:
         return ((IPv4Address(network.dns_address), network.dns_port),)
-    return tuple((server, _DNS_PORT) for server in policy.dns_servers or ())
+    named = policy.dns_servers or ()
+    return tuple((server, _DNS_PORT) for server in named if _is_open(network, server))
+
+
+def _is_open(network: NodeNetwork, address: IPv4Address) -> bool:
+    opened = any(address in ours for ours in network.egress_allow)
+    return opened or not any(address in IPv4Network(closed) for closed in CLOSED_RANGES)
 
 
 def policy_maps(network: NodeNetwork, policy: EgressPolicy) -> dict[str, tuple[Endpoint, ...]]:

@@ -15,6 +15,7 @@ from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SandboxMissing
 from emberbox.orchestrator.sandboxes.copying import Copying
+from emberbox.orchestrator.sandboxes.egress import Egress
 from emberbox.orchestrator.sandboxes.holdings import RESUME_READY_SECONDS, Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.lifecycle import (
@@ -79,7 +80,7 @@ class Sandbox:
         self._settled: Joint[None] = Joint()
         self._suspended: Joint[Snapshot] | None = None
         self._copies = asyncio.Lock()
-        self._egress = asyncio.Lock()
+        self._egress = Egress(host.slots, lambda: self.record, self._save, self._life.note)
         self._copy: tuple[Wanted, Joint[Draft]] | None = None
         self._ended = asyncio.Event()
         self._keep_directory = False
@@ -263,22 +264,10 @@ class Sandbox:
         self._arm()
 
     async def set_egress(self, policy: EgressPolicy) -> None:
-        """Replace what it may reach, one change after the other.
-
-        Raises MachineError, NetworkError or OSError; all is as before then.
-        """
-        async with self._egress:
-            slot, _ = self._holdings.both()
-            before = self.record.egress
-            # The record first: adoption after a crash brings the rules to what it says.
-            self._save(dataclasses.replace(self.record, egress=policy))
-            try:
-                await self._host.slots.set_policy(slot, policy)
-            except BaseException:
-                self._save(dataclasses.replace(self.record, egress=before))
-                raise
-            await self._host.slots.end_forbidden(slot, policy)
-        self._life.note(f"egress {policy.describe()}")
+        """Replace what it may reach. Raises MachineError, NetworkError or OSError; all is as
+        before then."""
+        slot, _ = self._holdings.both()
+        await self._egress.replace(slot, policy)
 
     async def _watch(self, machine: Machine) -> None:
         reason = await machine.wait()

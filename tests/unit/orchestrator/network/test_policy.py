@@ -15,8 +15,9 @@ from emberbox.orchestrator.network.policy import (
 )
 from emberbox.orchestrator.network.rules import policy_maps
 
-NODE = NodeNetwork("abc", IPv4Network("10.9.8.0/24"))
+NODE = NodeNetwork("abc", IPv4Network("10.9.8.0/24"), (IPv4Network("10.1.0.0/16"),))
 SERVERS = (IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2"), IPv4Address("192.0.2.3"))
+CLOSED_AND_OPENED = (IPv4Address("127.0.0.53"), IPv4Address("10.2.0.1"), IPv4Address("10.1.0.1"))
 
 
 def test_sets_have_no_overlaps() -> None:
@@ -39,6 +40,8 @@ def test_everything_denied_in_parts_is_everything_denied() -> None:
         (CLOSED, set()),
         (EgressPolicy(dns_servers=()), set()),
         (EgressPolicy(dns_servers=SERVERS), {(str(server), 53) for server in SERVERS}),
+        (EgressPolicy(dns_servers=CLOSED_AND_OPENED), {("10.1.0.1", 53)}),
+        (EgressPolicy(dns_servers=CLOSED_AND_OPENED[:2]), set()),
         # The rules decide whether the guest may reach it.
         (EgressPolicy(deny=(EVERYTHING,), dns_servers=SERVERS[:1]), {("192.0.2.1", 53)}),
     ],
