@@ -204,6 +204,8 @@ def _add_tap(network: NodeNetwork, slot: Slot, links: Links) -> None:
 def _set_kernel_switches() -> None:
     # /proc/sys/net shows the namespace of the thread that opens it.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    # A guest is told of each datagram that is refused, not of a few a second.
+    Path("/proc/sys/net/ipv4/icmp_ratelimit").write_text("0")
     # What the gateway's own connections learn of a guest must not be used for the next one.
     Path("/proc/sys/net/ipv4/tcp_no_metrics_save").write_text("1")
     # Nor must it get what is sent again of connections to the last one: no packet that opens none
