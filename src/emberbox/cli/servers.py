@@ -63,6 +63,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("--host", "EMBERBOX_PROXY_HOST", "Address to listen on."),
         Flag("--health-port", "EMBERBOX_PROXY_HEALTH_PORT", "Port of GET /health."),
         Flag("--data-proxy", "EMBERBOX_DATA_PROXY_ADDRESS", "host:port of the one host there is."),
+        Flag("--access-log", "EMBERBOX_PROXY_ACCESS_LOG", "File for a line for each request."),
         _HOME,
         _SECRET,
     ),

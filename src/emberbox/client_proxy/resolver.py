@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from emberbox.proxying import replies
@@ -10,10 +11,9 @@ from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.proxying.routing import (
     SandboxAddress,
+    address_of,
     cleaned_path,
     is_control_route,
-    is_envd,
-    parse_route,
 )
 from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM, has_signed_url, refused_query
 from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET
@@ -39,14 +39,14 @@ class EdgeResolver:
     def resolve(self, request: RequestHead, peer: str) -> Decision:
         """Decide at once: the catalog is in memory."""
         try:
-            sandbox = parse_route(request)
+            sandbox = address_of(*request.fields.routing)
         except NoRouteError as error:
             if has_signed_url(request):
                 return self._signed(request, peer)
             return Reply(400, text=error.text)
         except BadRouteError as error:
             return Reply(400, text=error.text)
-        if is_envd(sandbox) and is_control_route(request.target):
+        if sandbox.port == ENVD_PORT and is_control_route(request.target):
             return replies.control_route_closed(cleaned_path(request.target))
         host = self._catalog.find(sandbox.sandbox_id)
         if host is None:
@@ -69,6 +69,7 @@ class EdgeResolver:
         return _target(host, _UNNAMED, self._extra + mark)
 
 
+@lru_cache(maxsize=4096)
 def _target(host: HostAddress, sandbox: SandboxAddress, extra: bytes) -> Target:
     return Target(
         address=host.address,

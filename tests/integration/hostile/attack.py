@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import selectors
 import socket
 import struct
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 4.0
+MOST_SOCKETS = 8192
 LINK = "eth0"
 ANSWERED = ("connected", "answered")
 """Outcomes of an attempt that succeeded."""
@@ -24,6 +26,7 @@ ANSWERED = ("connected", "answered")
 
 def main(plan: list[dict[str, Any]]) -> list[str]:
     """What came of each: connected, answered, or how it was refused."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_SOCKETS, MOST_SOCKETS))
     results = ["silent"] * len(plan)
     selector = selectors.DefaultSelector()
     for number, attempt in enumerate(plan):

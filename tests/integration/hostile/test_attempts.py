@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -96,11 +97,15 @@ def attack_with(box: Box, probes: list[Probe]) -> list[str]:
 def serve(box: Box) -> None:
     """Answer on a port of a sandbox."""
     box.begin(f"python3 -m http.server {SERVED}")
+    to = box.slot.address, SERVED
 
-    def listening() -> bool:
-        return box.run(f"ss -ltn sport = :{SERVED} | grep -c {SERVED} || true").stdout != "0\n"
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(to, 5).close()
+            return True
+        return False
 
-    wait_until(listening, 60)
+    wait_until(lambda: box.machine.inside(answers), 120)
 
 
 class Wire:

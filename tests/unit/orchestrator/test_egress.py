@@ -122,8 +122,8 @@ async def test_adoption_brings_the_rules_to_what_is_written(setting: Setting, li
 async def test_a_pause_keeps_what_holds_then(setting: Setting) -> None:
     await setting.sandboxes.create(request(egress=OPEN, mask_host="a.example"))
     await setting.sandboxes.set_egress("iabc", "e-1", POLICY)
-    snapshot = await setting.sandboxes.pause("iabc", "e-1", PauseRequested("asked"))
-    assert snapshot.egress == POLICY
+    paused = await setting.sandboxes.pause("iabc", "e-1", PauseRequested("asked"))
+    assert paused.snapshot.egress == POLICY
     with pytest.raises(SandboxMissing):
         await setting.sandboxes.set_egress("iabc", None, OPEN)
 

@@ -51,10 +51,10 @@ services), benchmarking, multicast and reserved ranges (RFC 6890), broadcast amo
 MAX_CONNECTIONS = 8192
 """Of one guest at a time. The host's table of connections is shared by all."""
 
-_ALLOW = "allow_out"
-_DENY = "deny_out"
-_FORWARDED = "gateway_of_forwarder"
-_DNS = "dns_servers"
+ALLOW_SET = "allow_out"
+DENY_SET = "deny_out"
+FORWARDED_SET = "gateway_of_forwarder"
+DNS_MAP = "dns_servers"
 """The sets of a slot whose contents are the policy, and the map from the gateway's DNS."""
 
 _DNS_WAYS = 10
@@ -66,7 +66,7 @@ _DNS_PORT = 53
 def policy_sets(policy: EgressPolicy) -> dict[str, tuple[IPv4Network, ...]]:
     """The contents of the policy's sets."""
     forwarded = (IPv4Network(GATEWAY_ADDRESS),) if policy.uses_resolvers_of_host else ()
-    return {_ALLOW: policy.allowed, _DENY: policy.denied, _FORWARDED: forwarded}
+    return {ALLOW_SET: policy.allowed, DENY_SET: policy.denied, FORWARDED_SET: forwarded}
 
 
 def dns_servers(network: NodeNetwork, policy: EgressPolicy) -> tuple[Endpoint, ...]:
@@ -86,7 +86,7 @@ def _is_open(network: NodeNetwork, address: IPv4Address) -> bool:
 def policy_maps(network: NodeNetwork, policy: EgressPolicy) -> dict[str, tuple[Endpoint, ...]]:
     """The contents of the policy's map: where the next query to the gateway goes."""
     ways = itertools.cycle(dns_servers(network, policy))
-    return {_DNS: tuple(itertools.islice(ways, _DNS_WAYS))}
+    return {DNS_MAP: tuple(itertools.islice(ways, _DNS_WAYS))}
 
 
 def slot_rules(network: NodeNetwork, slot: Slot, policy: EgressPolicy = CLOSED) -> str:
@@ -107,7 +107,7 @@ table inet {network.table} {{
         iifname "{UPLINK}" ip saddr {slot.host_address} ip daddr {slot.address} \
 dnat ip to {GUEST_ADDRESS}
         iifname "{TAP}" ip daddr {GATEWAY_ADDRESS} meta l4proto {{ tcp, udp }} th dport \
-{_DNS_PORT} dnat ip to numgen inc mod {_DNS_WAYS} map @{_DNS}
+{_DNS_PORT} dnat ip to numgen inc mod {_DNS_WAYS} map @{DNS_MAP}
     }}
     chain to_slot_address {{
         type nat hook postrouting priority srcnat; policy accept;
@@ -166,25 +166,25 @@ def _forward_rules(network: NodeNetwork, slot: Slot) -> str:
     }}
     chain from_guest {{
         ct direction reply accept
-        ct original ip daddr @{_FORWARDED} ip daddr {network.dns_address} accept
+        ct original ip daddr @{FORWARDED_SET} ip daddr {network.dns_address} accept
         ip daddr {network.address_range} goto refuse
         ct state new ct count over {MAX_CONNECTIONS} goto refuse
         ip daddr @operator_ranges accept
         ip daddr @closed_ranges goto refuse
-        ip daddr @{_ALLOW} accept
-        ip daddr @{_DENY} goto refuse
+        ip daddr @{ALLOW_SET} accept
+        ip daddr @{DENY_SET} goto refuse
         accept
     }}
     chain to_guest {{
         ct direction original ip saddr {slot.host_address} accept
         ct direction original drop
         ct state related meta l4proto icmp accept
-        ct original ip daddr @{_FORWARDED} ip saddr {network.dns_address} accept
+        ct original ip daddr @{FORWARDED_SET} ip saddr {network.dns_address} accept
         ip saddr {network.address_range} drop
         ip saddr @operator_ranges accept
         ip saddr @closed_ranges drop
-        ip saddr @{_ALLOW} accept
-        ip saddr @{_DENY} goto refuse
+        ip saddr @{ALLOW_SET} accept
+        ip saddr @{DENY_SET} goto refuse
         accept
     }}
 """
