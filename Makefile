@@ -3,7 +3,8 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit firecracker integration compat soak pause
+.PHONY: help install demo test check lint types imports generated unit firecracker integration
+.PHONY: hostile compat soak pause
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +44,9 @@ firecracker: install ## the Firecracker driver against a stand-in, as root; its 
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration
 
+hostile: install ## a guest that is root attacks all around it, and what its network is to do
+	$(BIN)/python -m pytest tests/integration/hostile tests/integration/network
+
 pause: install  ## pausing: every crash, every upgrade, all that goes on in a sandbox
 	$(BIN)/python -m pytest $(wildcard tests/integration/vm/test_*pause*.py) tests/integration/vm/test_checkpoint.py
 
@@ -58,5 +62,6 @@ soak: compat    ## the long suites in full, then every benchmark
 	$(BIN)/python -m benchmarks create
 	$(BIN)/python -m benchmarks density
 	$(BIN)/python -m benchmarks envd
+	$(BIN)/python -m benchmarks network
 	$(BIN)/python -m benchmarks pause
 	$(BIN)/python -m benchmarks fork

@@ -121,7 +121,6 @@ def _request(template: str) -> pb.SandboxCreateRequest:
             sandbox_id=new_sandbox_id(),
             execution_id=new_run_id(),
             envd_access_token=uuid.uuid4().hex,
-            allow_internet_access=True,
         ),
         end_time=end,
         filesystem_boot=True,

@@ -97,7 +97,6 @@ class HostSandbox:
         config.sandbox_id = self.sandbox_id
         config.execution_id = self._execution_id
         config.envd_access_token = self._token
-        config.allow_internet_access = True
         end = Timestamp()
         end.FromSeconds(int(time.time()) + LIFE_SECONDS)
         request = pb.SandboxCreateRequest(sandbox=config, end_time=end)

@@ -16,6 +16,7 @@ import time
 import uuid
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,12 @@ class Stack:
 
     @property
     def network(self) -> NodeNetwork:
-        """How its namespaces, links and tables are called."""
-        return NodeNetwork.of_node(self.environment["EMBERBOX_NODE_ID"])
+        """Names and addresses of its sandboxes' networks."""
+        return NodeNetwork.of_node(
+            self.environment["EMBERBOX_NODE_ID"],
+            IPv4Network(self.environment["EMBERBOX_NETWORK_RANGE"]),
+            dns_port=int(self.environment["EMBERBOX_DNS_PORT"]),
+        )
 
     @property
     def sdk(self) -> dict[str, Any]:

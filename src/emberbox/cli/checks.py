@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,9 @@ from emberbox.orchestrator.images.store import ImageStore
 from emberbox.orchestrator.images.tools import PACKAGE_OF_TOOL
 from emberbox.orchestrator.machines.kvm import missing_for_kvm
 from emberbox.orchestrator.machines.probe import select_driver
+from emberbox.orchestrator.network import firewalls
+from emberbox.orchestrator.network.dns import probe
+from emberbox.orchestrator.network.dns.resolvers import parse
 from emberbox.orchestrator.network.node import diagnose
 from emberbox.orchestrator.sandboxes.admission import memory_mb
 from emberbox.shared.errors import StartupError
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from emberbox.shared.home import Home
 
 _TOOLS = {**PACKAGE_OF_TOOL, "nft": "nftables"}
+_RESOLVER_SECONDS = 2.0
 _PORTS = {
     API_PORT: "API server",
     API_INTERNAL_PORT: "API server's gRPC",
@@ -60,7 +66,7 @@ def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Findi
     yield driver(settings.driver, settings.firecracker_options)
     yield tools()
     yield cgroups(settings.cgroup_parent)
-    yield from network_findings(network)
+    yield from network_findings(network, settings.resolv_conf)
     yield memory(settings.memory_reserve_mb, settings.template_ram_mb, memory_mb()[1])
     yield disk(home, node)
     yield reflink(home)
@@ -120,16 +126,36 @@ def cgroups(parent: str) -> Finding:
     return Finding("cgroups", Level.WARNING, f"{text}; not bounded: {', '.join(found.missing)}")
 
 
-def network_findings(network: NodeNetwork) -> Iterator[Finding]:
+def network_findings(network: NodeNetwork, resolv_conf: Path) -> Iterator[Finding]:
     """The tun device, forwarding, resolvers, and firewalls that would drop our packets."""
     if os.geteuid() != 0:
         yield Finding("network", Level.WARNING, "not looked at: only root sees firewall rules")
         return
-    obstacles = diagnose(network)
+    obstacles = diagnose(network, resolv_conf)
     for text in obstacles:
         yield Finding("network", Level.MISSING, text)
     if not obstacles:
         yield Finding("network", Level.OK, f"{network.address_range} is free to use")
+    for text in firewalls.passed(network):
+        yield Finding("firewall", Level.OK, text)
+    if resolv_conf.exists():
+        yield resolvers(resolv_conf)
+
+
+def resolvers(resolv_conf: Path) -> Finding:
+    """Whether the host's resolvers answer, wherever they are: sandboxes reach them by the DNS
+    forwarder, also those on loopback and on private addresses."""
+    named = parse(resolv_conf.read_text(encoding="utf-8", errors="replace"))
+    silent = asyncio.run(probe.silent(named, _RESOLVER_SECONDS))
+    closed = [address for address in named if not ip_address(address).is_global]
+    how = f"; sandboxes reach {', '.join(closed)} by the DNS forwarder alone" if closed else ""
+    if not silent:
+        return Finding("resolvers", Level.OK, f"{', '.join(named)} answer{how}")
+    remedy = f"mend {resolv_conf}, or name another file by EMBERBOX_RESOLV_CONF"
+    text = f"{', '.join(silent)} of {resolv_conf} does not answer"
+    if len(silent) < len(named):
+        return Finding("resolvers", Level.WARNING, f"{text}, which costs time: {remedy}")
+    return Finding("resolvers", Level.WARNING, f"{text}; sandboxes have no DNS: {remedy}")
 
 
 def memory(reserve_mb: int, template_mb: int, available_mb: int) -> Finding:

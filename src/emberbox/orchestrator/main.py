@@ -109,7 +109,7 @@ class Orchestrator:
         paths = settings.paths
         driver = select_driver(settings.driver, settings.firecracker_options)
         network = settings.network
-        slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
+        slots = _slots(settings)
         feed = RouteFeed()
         data_proxy = _data_proxy(settings, feed)
         telemetry = _telemetry(settings)
@@ -286,6 +286,15 @@ def _pool(settings: Settings, host: Host, templates: TemplateCatalog) -> WarmPoo
     )
     host = replace(host, directories=RunDirectories(settings.paths.pool))
     return WarmPool(host, sizes, partial(clonable, host, templates))
+
+
+def _slots(settings: Settings) -> SlotPool:
+    return SlotPool(
+        settings.network,
+        settings.paths.orchestrator / "network",
+        size=settings.slot_pool,
+        resolv_conf=settings.resolv_conf,
+    )
 
 
 def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:

@@ -13,6 +13,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
+from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import CreateRequest
 from emberbox.orchestrator.sandboxes.copying import Wanted
@@ -80,11 +81,18 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
     async def Update(
         self, request: pb.SandboxUpdateRequest, _context: Context
     ) -> pb.SandboxUpdateResponse:
-        """Move a deadline."""
+        """Move a deadline, replace what may be reached, or both."""
         execution_id = request.execution_id if request.HasField("execution_id") else None
-        end_time = request.end_time.ToDatetime(UTC).timestamp()
-        self._sandboxes.update(request.sandbox_id, end_time, execution_id)
-        self._telemetry.deadline_moved(request.sandbox_id, end_time)
+        ids = request.sandbox_id, execution_id
+        if request.HasField("end_time"):
+            end_time = request.end_time.ToDatetime(UTC).timestamp()
+            self._sandboxes.set_deadline(*ids, end_time)
+            self._telemetry.deadline_moved(request.sandbox_id, end_time)
+        if request.HasField("egress"):
+            policy = _policy(request.egress)
+            # A caller that gives up does not leave record and rules apart.
+            await asyncio.shield(self._sandboxes.set_egress(*ids, policy))
+            self._telemetry.egress_changed(request.sandbox_id, policy)
         return pb.SandboxUpdateResponse()
 
     @answering
@@ -268,6 +276,8 @@ class HostService(pb_grpc.HostServiceServicer):
 
 def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
     config = request.sandbox
+    network = config.network
+    ingress = network.ingress
     return CreateRequest(
         identity=Identity(
             sandbox_id=config.sandbox_id,
@@ -278,17 +288,33 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         ),
         build_id=config.build_id,
         end_time=request.end_time.ToDatetime(UTC).timestamp(),
-        internet=config.allow_internet_access,
         metadata=dict(config.metadata),
+        egress=_policy(network.egress) if network.HasField("egress") else None,
         traffic_token=(
-            config.traffic_access_token if config.HasField("traffic_access_token") else None
+            ingress.traffic_access_token if ingress.HasField("traffic_access_token") else None
         ),
+        mask_host=ingress.mask_request_host if ingress.HasField("mask_request_host") else None,
         cold=request.filesystem_boot,
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
         group=config.queue_group,
     )
+
+
+def _policy(egress: pb.SandboxNetworkEgressConfig) -> EgressPolicy:
+    """Raises BadRequest."""
+    servers = egress.dns_servers.addresses if egress.HasField("dns_servers") else None
+    try:
+        return EgressPolicy.from_json(
+            {
+                "allow": list(egress.allowed_cidrs),
+                "deny": list(egress.denied_cidrs),
+                "dns_servers": None if servers is None else list(servers),
+            }
+        )
+    except ValueError as error:
+        raise BadRequest(f"egress: {error}") from error
 
 
 def _steps(taken: list[tuple[str, float]]) -> list[pb.Step]:

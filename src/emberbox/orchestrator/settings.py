@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     slot_pool: int = Field(4, ge=0, le=256)
     network_range: IPv4Network = DEFAULT_RANGE
     dns_port: int = Field(DEFAULT_DNS_PORT, ge=1, le=65535)
+    # Where the host's resolvers are named, in the form of resolv.conf(5).
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    # Mbit/s that a sandbox may send, and as much that it may receive; none: unlimited.
+    bandwidth_mbit: float | None = Field(None, ge=0.1, le=100_000)
     # Closed ranges that sandboxes may reach all the same: CIDRs with commas between them.
     egress_allow: Annotated[tuple[IPv4Network, ...], NoDecode] = ()
     max_sandboxes: int = Field(200, ge=0)
@@ -116,8 +120,9 @@ class Settings(BaseSettings):
     @property
     def network(self) -> NodeNetwork:
         """Names and addresses of this node."""
+        bandwidth = None if self.bandwidth_mbit is None else int(self.bandwidth_mbit * 125_000)
         return NodeNetwork.of_node(
-            self.node_id, self.network_range, self.egress_allow, self.dns_port
+            self.node_id, self.network_range, self.egress_allow, self.dns_port, bandwidth
         )
 
     @property

@@ -19,16 +19,10 @@ const BUILD = { templateId: "emberboxbasetemplate", buildId: crypto.randomUUID()
 
 const file = sandboxOfThisFile();
 
-coversNotYet(["Sandbox.updateNetwork"], "changing the network", async () => {
-  const network = { denyOut: ["0.0.0.0/0"] };
-  await assertNotYet(SandboxError, file.box.updateNetwork(network));
-  await assertNotYet(SandboxError, Sandbox.updateNetwork(file.box.sandboxId, network));
-});
-
 coversError(SandboxError, ["Sandbox.create"], "options of create that come later", async () => {
   for (const options of [
-    { network: { denyOut: ["192.0.2.0/24"] } },
-    { network: { maskRequestHost: "masked.example:${PORT}" } },
+    { network: { allowOut: ["api.example"], denyOut: ["0.0.0.0/0"] } },
+    { network: { egressProxy: { address: "proxy.example:1080" } } },
     { volumeMounts: { "/mnt": "volume" } },
   ]) {
     await assertNotYet(SandboxError, Sandbox.create(options));

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(180)]
 
 NOT_YET = [
-    ("PUT", "/sandboxes/{id}/network"),
     ("POST", "/v3/templates"),
     ("GET", "/templates"),
     ("GET", "/volumes"),
@@ -33,16 +31,12 @@ NOT_YET = [
 ]
 
 OPTIONS_NOT_YET: list[dict[str, Any]] = [
-    {"network": {"allowOut": ["example.com"]}},
+    {"network": {"allowOut": ["example.com"], "denyOut": ["0.0.0.0/0"]}},
     {"volumeMounts": [{"name": "v", "path": "/v"}]},
 ]
 
 OURS_NOT_YET: dict[str, Callable[[Sandbox], object]] = {
-    "update_network": lambda s: s.update_network({}),
-}
-
-OFFICIAL_NOT_YET: dict[str, Callable[[e2b.Sandbox], object]] = {
-    "update_network": lambda s: s.update_network({"allow_out": ["1.1.1.1"]}),
+    "get_mcp_url": lambda s: s.get_mcp_url(),
 }
 
 
@@ -301,18 +295,6 @@ def test_what_our_sdk_has_not_yet(create: Callable[..., Sandbox]) -> None:
             call(sandbox)
         assert refused.value.feature.endswith(name.rpartition(".")[2])
     assert sandbox.commands.run("echo fine").stdout == "fine\n"
-
-
-def test_what_the_official_sdk_has_and_we_have_not_yet(stack: Stack) -> None:
-    sandbox = e2b.Sandbox.create(timeout=120, **stack.sdk)
-    try:
-        for name, call in OFFICIAL_NOT_YET.items():
-            error = _raised_by(call, sandbox)
-            assert isinstance(error, e2b.SandboxException), f"{name}: {error!r}"
-            assert re.search("501|UNIMPLEMENTED", str(error)), f"{name}: {error!r}"
-        assert sandbox.commands.run("echo fine").stdout == "fine\n"
-    finally:
-        sandbox.kill()
 
 
 def test_what_the_official_sdk_asks_of_the_control_plane_alone(stack: Stack) -> None:

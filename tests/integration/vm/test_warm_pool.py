@@ -13,7 +13,7 @@ import pytest
 
 from emberbox import Sandbox
 from emberbox.orchestrator import failpoints
-from emberbox.orchestrator.network.policy import DENY_SET, DNS_SET
+from emberbox.orchestrator.network.rules import DENY_SET, FORWARDED_SET
 from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
 from tests.integration.vm.pausing import Orchestrator, PausableSandbox, failpoint_file
 from tests.stack import wait_until
@@ -85,7 +85,7 @@ def test_warm_clones_are_nobodys_and_have_no_way_out(stack: Stack) -> None:
     for name in clones:
         slot = network.slot(record_of_clone(stack, name).slot)
         assert "0.0.0.0/0" in _set_in(slot.netns, network.table, DENY_SET)
-        assert "elements" not in _set_in(slot.netns, network.table, DNS_SET)
+        assert "elements" not in _set_in(slot.netns, network.table, FORWARDED_SET)
 
 
 def test_more_at_once_than_there_are_clones(create: Callable[..., Sandbox], stack: Stack) -> None:

@@ -16,6 +16,7 @@ from emberbox.cli.preflight import check_disk, disk_needed
 from emberbox.orchestrator.cgroups import Hierarchy
 from emberbox.orchestrator.images.tools import BUILD_SPACE
 from emberbox.orchestrator.machines.firecracker import installation as firecracker
+from emberbox.orchestrator.network.dns import probe
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -63,6 +64,41 @@ def test_doctor_says_when_vms_are_not_to_be_bounded(tmp_path: Path) -> None:
     finding = checks.cgroups(str(tmp_path))
     assert finding.level is Level.WARNING
     assert "set EMBERBOX_CGROUP_PARENT" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("named", "silent", "level", "text"),
+    [
+        (
+            ["127.0.0.53"],
+            [],
+            Level.OK,
+            "sandboxes reach 127.0.0.53 by the DNS forwarder",
+        ),
+        (["10.0.0.2", "9.9.9.9"], [], Level.OK, "9.9.9.9 answer; sandboxes reach 10.0.0.2 by"),
+        (["9.9.9.9"], [], Level.OK, "9.9.9.9 answer"),
+        (["10.0.0.2", "9.9.9.9"], ["10.0.0.2"], Level.WARNING, "10.0.0.2 of"),
+        (["10.0.0.2"], ["10.0.0.2"], Level.WARNING, "sandboxes have no DNS: mend"),
+    ],
+)
+def test_resolvers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: list[str],
+    silent: list[str],
+    level: Level,
+    text: str,
+) -> None:
+    async def ask(resolvers: tuple[str, ...], _seconds: float) -> list[str]:
+        assert list(resolvers) == named
+        return silent
+
+    monkeypatch.setattr(probe, "silent", ask)
+    path = tmp_path / "resolv.conf"
+    path.write_text("".join(f"nameserver {address}\n" for address in named))
+    finding = checks.resolvers(path)
+    assert finding.level is level
+    assert text in finding.text
 
 
 def test_memory_below_the_reserve_and_one_vm_is_missing() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from emberbox.cli.commands import emberbox
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.snapshots.manifest import Snapshot
 from emberbox.shared.home import Home
@@ -31,7 +32,7 @@ def paused(home: Path) -> None:
         made_with="vmm",
         images={},
         envd_version="1",
-        internet=True,
+        egress=OPEN,
         paused_at=0.0,
         memory=True,
         based=True,

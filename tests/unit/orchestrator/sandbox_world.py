@@ -15,6 +15,7 @@ from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError
 from emberbox.orchestrator.machines.driver import DriverReport, Hardware, Saved
 from emberbox.orchestrator.network.addresses import NodeNetwork
+from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.pool.demand import Sizes
 from emberbox.orchestrator.pool.pool import WarmPool
@@ -109,6 +110,8 @@ class World:
         self.report = DriverReport("stand-in", True, "none", "1", "")
         self.presented: list[tuple[str, Identity]] = []
         self.held: dict[str, asyncio.Event] = {}
+        self.policy = CLOSED
+        self.routed: list[SandboxRecord] = []
 
     def hold(self, what: str) -> asyncio.Event:
         """Let what is done wait for the event that is returned."""
@@ -127,22 +130,30 @@ class World:
 
     # SlotPool
     async def acquire(self, policy: EgressPolicy) -> Slot:
-        self.did("slot" if policy.internet else "closed slot")
+        self.did("closed slot" if policy == CLOSED else "slot")
         self.taken.append("slot")
+        self.policy = policy
         return NETWORK.slot(3)
+
+    async def set_policy(self, _slot: Slot, policy: EgressPolicy) -> None:
+        await self.wait_at("policy")
+        self.did("close slot" if policy == CLOSED else "open slot")
+        self.policy = policy
+
+    async def end_forbidden(self, _slot: Slot, policy: EgressPolicy) -> None:
+        assert self.policy == policy
+        self.did("end forbidden")
 
     async def release(self, _slot: Slot) -> None:
         await self.wait_at("release")
         self.taken.remove("slot")
         self.did("release")
 
-    async def set_policy(self, _slot: Slot, policy: EgressPolicy) -> None:
-        self.did("open slot" if policy.internet else "close slot")
-
     async def adopt(self, *arguments: Any) -> Any:
-        if len(arguments) == 1:
+        if isinstance(arguments[0], int):
             self.did("adopt slot")
             self.taken.append("slot")
+            self.policy = arguments[1]
             return NETWORK.slot(arguments[0])
         self.did("adopt machine")
         return self._new_machine()
@@ -191,8 +202,9 @@ class World:
         self.pinned.discard((image, by))
 
     # Routes
-    async def open(self, _record: object, _address: str) -> None:
+    async def open(self, record: SandboxRecord, _address: str) -> None:
         self.taken.append("route")
+        self.routed.append(record)
         self.did("route")
 
     async def close(self, _record: object) -> None:
@@ -301,12 +313,12 @@ def template(store: TemplateStore, build_id: str = "b-1", root: str = "root-1") 
 
 
 def request(seconds: float = 60, identity: Identity = IDENTITY, **more: Any) -> CreateRequest:
-    return CreateRequest(identity, "b-1", time.time() + seconds, internet=True, metadata={}, **more)
+    return CreateRequest(identity, "b-1", time.time() + seconds, metadata={}, **more)
 
 
 def record(**changes: Any) -> SandboxRecord:
     running = SandboxRecord(
-        "iabc", "e-1", "t", "b-1", 3, 1, 64, 10, True, 0.0, time.time() + 60, running=True
+        "iabc", "e-1", "t", "b-1", 3, 1, 64, 10, OPEN, 0.0, time.time() + 60, running=True
     )
     return dataclasses.replace(running, **changes)
 

@@ -17,6 +17,7 @@ from emberbox.orchestrator.errors import (
     SnapshotUnusable,
     TemplateMissing,
 )
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.copying import Wanted
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from tests.unit.orchestrator.sandbox_world import IDENTITY, ended, request
@@ -172,7 +173,8 @@ async def test_a_kill_while_copying_waits_and_a_pause_follows(setting: Setting) 
     copying = asyncio.ensure_future(checkpoint(setting))
     while setting.sandboxes.get("iabc").state is not State.COPYING:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
-    setting.sandboxes.update("iabc", request().end_time, "e-1")
+    setting.sandboxes.set_deadline("iabc", "e-1", request().end_time)
+    await setting.sandboxes.set_egress("iabc", "e-1", OPEN)
     pausing = asyncio.ensure_future(
         setting.sandboxes.pause("iabc", "e-1", PauseRequested("asked", files_only=True))
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.snapshots import local
 from emberbox.orchestrator.snapshots.local import MANIFEST_FILE, LocalSnapshotStore
 from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -25,7 +26,7 @@ SNAPSHOT = Snapshot(
     made_with="vmm",
     images={"root": "root-1"},
     envd_version="0.6.13",
-    internet=True,
+    egress=OPEN,
     paused_at=1.0,
     memory=True,
     based=True,

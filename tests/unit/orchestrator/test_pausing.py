@@ -15,6 +15,7 @@ from emberbox.orchestrator.errors import (
     RunConflict,
     SandboxMissing,
 )
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.lifecycle import State
 from tests.unit.orchestrator.pausing import files, pause, paused, resuming, until_pausing
 from tests.unit.orchestrator.sandbox_world import ended, request
@@ -136,7 +137,9 @@ async def test_what_is_paused_can_be_killed_once_and_not_be_updated(setting: Set
     with pytest.raises(RunConflict, match="is paused"):
         await setting.sandboxes.create(request())
     with pytest.raises(SandboxMissing):
-        setting.sandboxes.update("iabc", 1.0, None)
+        setting.sandboxes.set_deadline("iabc", None, 1.0)
+    with pytest.raises(SandboxMissing):
+        await setting.sandboxes.set_egress("iabc", None, OPEN)
     await setting.sandboxes.delete("iabc", "asked")
     assert files(setting) == []
     with pytest.raises(SandboxMissing):

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from emberbox.orchestrator.errors import MachineError
 from emberbox.orchestrator.machines.made_with import another_vmm
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from emberbox.orchestrator.envd_client import Identity
+    from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.sandboxes.holdings import Holdings, Host
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.templates.catalog import TemplateCatalog
@@ -67,15 +69,17 @@ class CreateRequest:
 
     cold:     boot from files, the template's or those of the paused sandbox
     snapshot: continue the paused sandbox of this id
+    egress:   None: the snapshot's
     group:    those of one group wait for one another when many start; means nothing else
     """
 
     identity: Identity
     build_id: str
     end_time: float
-    internet: bool
     metadata: dict[str, str]
+    egress: EgressPolicy | None = None
     traffic_token: str | None = None
+    mask_host: str | None = None
     cold: bool = False
     snapshot: bool = False
     auto_pause: bool = False
@@ -159,10 +163,11 @@ def new_record(request: CreateRequest, way: Way) -> SandboxRecord:
         vcpu=template.hardware.vcpu,
         ram_mb=template.hardware.ram_mb,
         disk_mb=template.manifest.disk_mb,
-        internet=request.internet,
+        egress=request.egress or OPEN,
         start_time=time.time(),
         end_time=request.end_time,
         traffic_token=request.traffic_token,
+        mask_host=request.mask_host,
         envd_token=identity.access_token or None,
         env_vars=dict(identity.env_vars),
         metadata=request.metadata,
@@ -184,10 +189,11 @@ def resumed_record(request: CreateRequest, snapshot: Snapshot, way: Way) -> Sand
         vcpu=snapshot.vcpu,
         ram_mb=snapshot.ram_mb,
         disk_mb=snapshot.disk_mb,
-        internet=request.internet,
+        egress=request.egress or snapshot.egress,
         start_time=time.time(),
         end_time=request.end_time,
         traffic_token=request.traffic_token,
+        mask_host=request.mask_host,
         envd_token=identity.access_token or None,
         env_vars=dict(identity.env_vars) or snapshot.env_vars,
         metadata=request.metadata or snapshot.metadata,

@@ -18,7 +18,6 @@ from emberbox.orchestrator.errors import MachineError, OrchestratorError, Snapsh
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
-from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
 from emberbox.orchestrator.sandboxes.admission import PauseRoom, disk_available_mb
 from emberbox.orchestrator.sandboxes.beginning import booted_from_files
@@ -117,7 +116,7 @@ class Holdings:
         Raises OrchestratorError or OSError; what was taken until then stays here.
         """
         with steps.measure("slot"):
-            slot = await self.host.slots.acquire(EgressPolicy(internet=record.internet))
+            slot = await self.host.slots.acquire(record.egress)
         self.slot = slot
         record = dataclasses.replace(record, slot=slot.index)
         with steps.measure("share"):
@@ -160,7 +159,7 @@ class Holdings:
             record = await self.introduce(record, identity, "", CLAIM_READY_SECONDS)
             failpoints.reach("claim-initialized")
         with steps.measure("egress"):
-            await self.host.slots.set_policy(slot, EgressPolicy(internet=record.internet))
+            await self.host.slots.set_policy(slot, record.egress)
         return record
 
     def both(self) -> tuple[Slot, Machine]:
@@ -196,7 +195,7 @@ class Holdings:
         if process is None or not is_alive(process):
             return
         try:
-            self.slot = await self.host.slots.adopt(record.slot)
+            self.slot = await self.host.slots.adopt(record.slot, record.egress)
             self.share = self.host.shares.of(record.slot, Hardware(record.vcpu, record.ram_mb))
             self.share.add(process.pid)
             place = self._surroundings(record, self.slot)

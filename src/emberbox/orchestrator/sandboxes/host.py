@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.envd_client import Identity
+    from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.pool.pool import PoolCounts, WarmPool
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
@@ -185,14 +186,26 @@ class Sandboxes:
         """All that are not wholly gone."""
         return iter(list(self._sandboxes.values()))
 
-    def update(self, sandbox_id: str, end_time: float, execution_id: str | None) -> None:
-        """Move a deadline. Raises SandboxMissing or RunConflict."""
+    def set_deadline(self, sandbox_id: str, execution_id: str | None, end_time: float) -> None:
+        """Move a deadline. Raises SandboxMissing, RunConflict or OSError."""
+        self._running(sandbox_id, execution_id).set_deadline(end_time)
+
+    async def set_egress(
+        self, sandbox_id: str, execution_id: str | None, policy: EgressPolicy
+    ) -> None:
+        """Replace what a sandbox may reach, in one step.
+
+        Raises SandboxMissing, RunConflict, NetworkError or OSError; all is as before then.
+        """
+        await self._running(sandbox_id, execution_id).set_egress(policy)
+
+    def _running(self, sandbox_id: str, execution_id: str | None) -> Sandbox:
         sandbox = self.get(sandbox_id)
         if sandbox.state not in _RUNS:
             raise SandboxMissing(f"sandbox {sandbox_id} is not running")
         if execution_id is not None and sandbox.record.execution_id != execution_id:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
-        sandbox.set_deadline(end_time)
+        return sandbox
 
     async def pause(self, sandbox_id: str, execution_id: str, wanted: PauseRequested) -> Paused:
         """Write a sandbox to disk and end its VM; what is left of it.

@@ -13,6 +13,7 @@ from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
 from emberbox.orchestrator.sandboxes.deadline import Deadline
+from emberbox.orchestrator.sandboxes.egress import Egress
 from emberbox.orchestrator.sandboxes.ending import Ending
 from emberbox.orchestrator.sandboxes.holdings import Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.machines.driver import Machine
     from emberbox.orchestrator.network.addresses import Slot
+    from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.sandboxes.beginning import Beginning
     from emberbox.orchestrator.sandboxes.holdings import Host
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
@@ -68,6 +70,7 @@ class Sandbox:
         self._deadline = Deadline(self._deadline_passed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled: Joint[None] = Joint()
+        self._egress = Egress(host.slots, lambda: self.record, self._save, self._life.note)
         self.unrouted = asyncio.Event()
         self.ended = asyncio.Event()
         self._ending = Ending(host, self._life.note)
@@ -236,6 +239,12 @@ class Sandbox:
         self._save(dataclasses.replace(self.record, end_time=end_time))
         self.note(f"deadline {_clock(end_time)}")
         self.rearm()
+
+    async def set_egress(self, policy: EgressPolicy) -> None:
+        """Replace what it may reach. Raises MachineError, NetworkError or OSError; all is as
+        before then."""
+        slot, _ = self._holdings.both()
+        await self._egress.replace(slot, policy)
 
     async def _watch(self, machine: Machine) -> None:
         reason = await machine.wait()

@@ -154,7 +154,7 @@ class Suspension:
             made_with=saved.made_with if saved else "",
             images=build.manifest.images,
             envd_version=record.envd_version,
-            internet=record.internet,
+            egress=record.egress,
             paused_at=time.time(),
             memory=saved is not None,
             based=not record.booted,

@@ -130,8 +130,10 @@ class SandboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Update(self, request, context):
-        """Replaces the deadline. NOT_FOUND when it is not running, ALREADY_EXISTS when
-        execution_id is given and names another run.
+        """Replaces the deadline or what the sandbox may reach, whichever is given; the latter in one
+        step. NOT_FOUND when it is not running, ALREADY_EXISTS when execution_id is given and names
+        another run, INVALID_ARGUMENT for what is no address, INTERNAL when the kernel refused the
+        rules, and all is as before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
