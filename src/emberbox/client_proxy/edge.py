@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 _KEPT_UPSTREAM = 610.0
 """Seconds; E2B's value, below the 620 after which the data proxy closes."""
+_DIAL_WAITS = (0.05, 0.1, 0.2, 0.4)
+"""Seconds between tries: a data proxy whose only worker died listens again by then."""
 
 
 class Edge:
@@ -78,9 +80,10 @@ class Edge:
 
 
 def make_engine(resolver: Resolver, limits: Limits, journal: Journal | None = None) -> Engine:
-    """An engine that tries an upstream once and keeps its connections."""
+    """An engine that keeps the connections to its upstreams."""
+    dialer = Dialer(limits, waits=_DIAL_WAITS)
     pool = Pool(_KEPT_UPSTREAM)
-    return Engine(resolver, limits=limits, dialer=Dialer(limits), pool=pool, journal=journal)
+    return Engine(resolver, limits=limits, dialer=dialer, pool=pool, journal=journal)
 
 
 def limits_of(settings: Settings) -> Limits:

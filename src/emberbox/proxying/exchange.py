@@ -84,7 +84,6 @@ class Exchange:
     _task: asyncio.Future[Decision] | asyncio.Future[None] | None = None
     _reader: BodyReader | None = None
     _upstream: UpstreamConnection | None = None
-    _upstream_kept = False
     _repeated = False
     _held_head = b""
     _body_sent = False
@@ -157,7 +156,6 @@ class Exchange:
             self._dial(target)
         else:
             engine.counts[_REUSED] += 1
-            self._upstream_kept = True
             self._forward_to(kept, target)
 
     def _refuse_one_too_many(self, target: Target) -> None:
@@ -168,7 +166,6 @@ class Exchange:
 
     def _dial(self, target: Target) -> None:
         self.state = _DIALLING
-        self._upstream_kept = False
         self._task = asyncio.get_running_loop().create_task(self._dialled(target))
 
     async def _dialled(self, target: Target) -> None:
@@ -338,7 +335,9 @@ class Exchange:
 
     @property
     def _may_repeat(self) -> bool:
-        return self._upstream_kept and not self._repeated and self._is_repeatable
+        """Connections that may be kept may die of age, or wait in vain to be accepted."""
+        kept = self.target is not None and self.target.pool_key is not None
+        return kept and not self._repeated and self._is_repeatable
 
     @property
     def _is_repeatable(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CONNECTIONS = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -29,7 +31,7 @@ class Limits:
     waits for the answer: until then its end cannot be passed on."""
     write_high_water: int = 256 * 1024
     """Unsent bytes towards one peer at which the other peer is no longer read."""
-    connections: int = 8192
+    connections: int = CONNECTIONS
     """Of clients, in one process. One more is answered 503."""
     per_client: int = 0
     """Connections of one address, an IPv6 /64 counting as one, in one process. One more is answered
