@@ -44,7 +44,7 @@ def stack(
 
 def new_stack(free_ports: FreePorts, home: Path, **extra: str) -> Stack:
     """A stack that is not started yet."""
-    ports = free_ports(api=1, api_internal=1, proxy=2, orchestrator=1, data=1)
+    ports = free_ports(api=1, api_internal=1, proxy=2, orchestrator=1, data=2)
     return Stack(prepare_home(home), Ports(*ports), extra)
 
 

@@ -34,6 +34,7 @@ from emberbox.shared.protocol import (
     API_PORT,
     CLIENT_PROXY_HEALTH_PORT,
     CLIENT_PROXY_PORT,
+    DATA_PROXY_METRICS_PORT,
     DATA_PROXY_PORT,
     ORCHESTRATOR_PORT,
 )
@@ -55,6 +56,7 @@ _PORTS = {
     CLIENT_PROXY_HEALTH_PORT: "client proxy's health",
     ORCHESTRATOR_PORT: "orchestrator",
     DATA_PROXY_PORT: "data proxy",
+    DATA_PROXY_METRICS_PORT: "data proxy's metrics",
 }
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from emberbox.shared.home import Home
 
 LOOPBACK = "127.0.0.1"
+LOCAL_DOMAIN = "emberbox.localhost"
+"""Names below `localhost` are this machine's own (RFC 6761), to browsers and curl without more.
+Programs take no certificate for `*.localhost` itself."""
+HTTPS_PORT = 443
 _EVERYWHERE = "0.0.0.0"
 
 
@@ -55,6 +59,9 @@ class Options:
     orchestrator_port: int = ORCHESTRATOR_PORT
     data_port: int = DATA_PROXY_PORT
     workers: int | None = None
+    tls: bool = False
+    tls_port: int = HTTPS_PORT
+    domain: str | None = None
     keep: bool = False
     json: bool = False
     hosts: Hosts = Hosts()
@@ -64,6 +71,23 @@ class Options:
     def health_port(self) -> int:
         """Where the client proxy answers /health: beside its port, as 3003 is beside 3002."""
         return self.proxy_port + 1
+
+    @property
+    def metrics_port(self) -> int:
+        """Where the data proxy answers /metrics: beside its port, as 5008 is beside 5007."""
+        return self.data_port + 1
+
+    @property
+    def tls_domain(self) -> str:
+        """What sandbox host names end with where they are reached by TLS, without a port."""
+        return (self.domain or LOCAL_DOMAIN).partition(":")[0]
+
+    @property
+    def told_domain(self) -> str:
+        """The same with the port that has to be written, for clients."""
+        if not self.tls:
+            return self.domain or f"localhost:{self.proxy_port}"
+        return self.tls_domain + ("" if self.tls_port == HTTPS_PORT else f":{self.tls_port}")
 
     @property
     def api_url(self) -> str:

@@ -64,11 +64,15 @@ def check_ports(options: Options) -> None:
             options.orchestrator_port,
         ),
         ("--data-port", "EMBERBOX_DATA_HOST", hosts.data, options.data_port),
+        ("--data-port", "EMBERBOX_DATA_HOST", hosts.data, options.metrics_port),
     ]
+    if options.tls:
+        wanted.append(("--tls-port", "EMBERBOX_PROXY_HOST", hosts.proxy, options.tls_port))
     if len({port for *_, port in wanted}) != len(wanted):
         raise StartupError(
-            f"the ports must differ from one another and from {options.health_port}, "
-            "the client proxy's health port (its port + 1)"
+            f"the ports must differ from one another, from {options.health_port}, the client "
+            f"proxy's health port (its port + 1), and from {options.metrics_port}, where the data "
+            "proxy tells its metrics (its port + 1)"
         )
     for flag, variable, host, port in wanted:
         holder = _holder(variable, host, port)

@@ -63,6 +63,10 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("--host", "EMBERBOX_PROXY_HOST", "Address to listen on."),
         Flag("--health-port", "EMBERBOX_PROXY_HEALTH_PORT", "Port of GET /health."),
         Flag("--data-proxy", "EMBERBOX_DATA_PROXY_ADDRESS", "host:port of the one host there is."),
+        Flag("--workers", "EMBERBOX_PROXY_WORKERS", "Worker processes."),
+        Flag("--tls-cert", "EMBERBOX_PROXY_TLS_CERT", "PEM file of the certificate (chain)."),
+        Flag("--tls-key", "EMBERBOX_PROXY_TLS_KEY", "PEM file of its key."),
+        Flag("--tls-port", "EMBERBOX_PROXY_TLS_PORT", "Port for TLS; without it, --port is."),
         Flag("--access-log", "EMBERBOX_PROXY_ACCESS_LOG", "File for a line for each request."),
         _HOME,
         _SECRET,
@@ -112,7 +116,9 @@ def load_settings(settings: type[S]) -> S:
         return settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
+        if not first["loc"]:  # about several of them, which the message names
+            raise StartupError(first["msg"].removeprefix("Value error, ")) from error
+        name = str(first["loc"][0])
         variable = name if name.startswith("EMBERBOX_") else f"EMBERBOX_{name.upper()}"
         raise StartupError(f"{variable}: {first['msg']}") from error
 

@@ -15,11 +15,12 @@ import click
 
 from emberbox.cli.console import Console
 from emberbox.cli.host import HostClient, HostUnreachableError
-from emberbox.cli.options import Options, reached, read_settings
+from emberbox.cli.options import HTTPS_PORT, Options, reached, read_settings
 from emberbox.cli.preflight import check_disk, check_ports
 from emberbox.cli.probes import host_probe, http_probe
 from emberbox.cli.processes import how_to_call
 from emberbox.cli.shell import Program, Shell
+from emberbox.cli.tls import authority, how_to_trust, prepare_tls, tls_flags
 from emberbox.cli.upfile import UpFile
 from emberbox.shared import internal_secret
 from emberbox.shared.errors import StartupError
@@ -65,7 +66,9 @@ def _port(
 @_port("--proxy-port", "EMBERBOX_PROXY_PORT", CLIENT_PROXY_PORT, "Client proxy; health beside it.")
 @_port("--orchestrator-port", "EMBERBOX_ORCHESTRATOR_PORT", ORCHESTRATOR_PORT, "gRPC.")
 @_port("--data-port", "EMBERBOX_DATA_PORT", DATA_PROXY_PORT, "Data proxy.")
-@click.option("--workers", type=int, help="Worker processes of the data proxy.")
+@click.option("--workers", type=int, help="Worker processes of each proxy.")
+@click.option("--tls", is_flag=True, help="https:// for sandboxes, by a CA of this machine's own.")
+@_port("--tls-port", "EMBERBOX_PROXY_TLS_PORT", HTTPS_PORT, "Where it is served.")
 @click.option("--keep", is_flag=True, help="Leave sandboxes running on Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON when all is ready.")
 def up(
@@ -77,6 +80,8 @@ def up(
     orchestrator_port: int,
     data_port: int,
     workers: int | None,
+    tls: bool,
+    tls_port: int,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -97,6 +102,9 @@ def up(
         orchestrator_port=orchestrator_port,
         data_port=data_port,
         workers=workers,
+        tls=tls,
+        tls_port=tls_port,
+        domain=os.environ.get("EMBERBOX_DOMAIN") or None,
         keep=keep,
         json=as_json,
         hosts=hosts,
@@ -114,6 +122,8 @@ def run(options: Options, make_programs: MakePrograms) -> int:
         check_disk(options)
         record.stop_leftovers(console.say)
         check_ports(options)
+        if options.tls:
+            prepare_tls(options, console.say)
         return asyncio.run(_supervise(options, make_programs, record, console))
     finally:
         record.release()
@@ -133,7 +143,10 @@ def programs(options: Options, client: HostClient) -> list[Program]:
         *("--internal-port", str(options.api_internal_port)),
         *("--orchestrators", client.address),
     ]
+    domain = ["--domain", options.told_domain] if options.tls else []
     proxy = [
+        *workers,
+        *(tls_flags(options) if options.tls else []),
         *("--port", str(options.proxy_port)),
         *("--health-port", str(options.health_port)),
         *("--data-proxy", options.data_address),
@@ -142,7 +155,7 @@ def programs(options: Options, client: HostClient) -> list[Program]:
     proxy_probe = http_probe(reached(options.hosts.health), options.health_port)
     return [
         _program(_HOST, home, [*orchestrator, *workers], host_probe(client)),
-        _program("api-server", home, api, api_probe),
+        _program("api-server", home, [*api, *domain], api_probe),
         _program("client-proxy", home, proxy, proxy_probe),
     ]
 
@@ -188,7 +201,8 @@ def announcement(options: Options, api_key: str) -> str:
             "api_url": options.api_url,
             "sandbox_url": options.sandbox_url,
             "api_key": api_key,
-            "domain": _domain(options),
+            "domain": options.told_domain,
+            "ca_file": str(authority(options)) if options.tls else "",
             "orchestrator": options.orchestrator_address,
             "home": str(options.home.root),
             "pid": os.getpid(),
@@ -197,12 +211,8 @@ def announcement(options: Options, api_key: str) -> str:
     values = {"API_KEY": api_key, "API_URL": options.api_url, "SANDBOX_URL": options.sandbox_url}
     ours = [f"export EMBERBOX_{name}={value}" for name, value in values.items()]
     official = [f"export E2B_{name}={value}" for name, value in values.items()]
-    return "\n".join(["# emberbox", *ours, "# the official e2b SDKs", *official])
-
-
-def _domain(options: Options) -> str:
-    """The suffix of sandbox host names, `<port>-<id>.<domain>`."""
-    return os.environ.get("EMBERBOX_DOMAIN") or f"localhost:{options.proxy_port}"
+    lines = ["# emberbox", *ours, "# the official e2b SDKs", *official]
+    return "\n".join([*lines, *(how_to_trust(options) if options.tls else [])])
 
 
 async def _supervise(

@@ -1,4 +1,4 @@
-"""The client proxy as a process."""
+"""The client proxy as a process: it serves clients itself, or has workers that do."""
 
 from __future__ import annotations
 
@@ -9,26 +9,18 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
+from emberbox.client_proxy.edge import Edge, make_engine, say_where
 from emberbox.client_proxy.health import HealthResolver
-from emberbox.client_proxy.resolver import EdgeResolver
-from emberbox.proxying.accesslog import AccessLog
-from emberbox.proxying.addresses import parse_address
-from emberbox.proxying.dialing import Dialer
-from emberbox.proxying.engine import Engine
-from emberbox.proxying.journal import Journal
+from emberbox.client_proxy.workers import Workers
 from emberbox.proxying.limits import Limits
-from emberbox.proxying.pool import Pool
+from emberbox.proxying.metrics import Collector
 from emberbox.proxying.sockets import open_listener
-from emberbox.shared import internal_secret, logs
+from emberbox.shared import logs
 
 if TYPE_CHECKING:
     from emberbox.client_proxy.settings import Settings
-    from emberbox.proxying.resolving import Resolver
 
 _log = structlog.get_logger()
-_KEPT_UPSTREAM = 610.0
-"""Seconds; E2B's value, below the 620 after which the data proxy closes."""
 
 
 def run(settings: Settings) -> None:
@@ -38,51 +30,25 @@ def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    secret = internal_secret.load_or_create(settings.secret_path)
-    catalog = StaticCatalog(HostAddress(*parse_address(settings.data_proxy_address)))
-    health = HealthResolver()
-    log = None if settings.access_log is None else AccessLog(settings.access_log)
-    journal = Journal(log=log)
-    edge_engine = make_engine(EdgeResolver(catalog, secret), limits_of(settings), journal)
+    edge: Edge | Workers = Edge(settings) if settings.workers == 1 else Workers(settings)
+    health = HealthResolver(Collector(edge.read_counts, "emberbox_client_proxy"))
     health_engine = make_engine(health, Limits())
-    # Both sockets are taken before either is served: a port in use ends the start cleanly.
-    edge_socket = open_listener(settings.host, settings.port)
     health_socket = open_listener(settings.health_host, settings.health_port)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await edge_engine.serve(edge_socket)
+    stop = stopped()
+    await edge.serve()
     await health_engine.serve(health_socket)
-    _say_where(settings)
+    say_where(settings)
     await stop.wait()
     health.draining = True
-    cut = await edge_engine.drain(settings.drain_timeout)
+    cut = await edge.drain()
     await health_engine.drain(0)
     _log.info("client proxy ended", connections_cut=cut)
 
 
-def make_engine(resolver: Resolver, limits: Limits, journal: Journal | None = None) -> Engine:
-    """An engine that tries an upstream once and keeps its connections."""
-    pool = Pool(_KEPT_UPSTREAM)
-    return Engine(resolver, limits=limits, dialer=Dialer(limits), pool=pool, journal=journal)
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The engine's limits with what the operator set."""
-    return Limits(
-        request_head=settings.max_head_bytes,
-        header_timeout=settings.header_timeout,
-        idle_timeout=settings.idle_timeout,
-    )
-
-
-def _say_where(settings: Settings) -> None:
-    _log.info(
-        "client proxy serves",
-        address=f"{settings.host}:{settings.port}",
-        health=f"{settings.health_host}:{settings.health_port}",
-        data_proxy=settings.data_proxy_address,
-    )
-    if settings.port == 443:
-        _log.warning("port 443 carries plain HTTP: put something that ends TLS in front of it")
+def stopped() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

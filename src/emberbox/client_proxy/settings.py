@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emberbox.proxying.addresses import parse_address
@@ -45,6 +46,21 @@ class Settings(BaseSettings):
     header_timeout: float = Field(
         default=30.0, gt=0, validation_alias="EMBERBOX_PROXY_HEADER_TIMEOUT"
     )
+    workers: int = Field(default=1, ge=1, le=64, validation_alias="EMBERBOX_PROXY_WORKERS")
+    tls_cert: Path | None = Field(default=None, validation_alias="EMBERBOX_PROXY_TLS_CERT")
+    tls_key: Path | None = Field(default=None, validation_alias="EMBERBOX_PROXY_TLS_KEY")
+    """PEM files; with them clients speak TLS, at `tls_port` or, when there is none, at `port`."""
+    tls_port: int | None = Field(
+        default=None, ge=1, le=65535, validation_alias="EMBERBOX_PROXY_TLS_PORT"
+    )
+    max_connections: int = Field(
+        default=8192, gt=0, validation_alias="EMBERBOX_PROXY_MAX_CONNECTIONS"
+    )
+    """Of clients, for each worker."""
+    max_connections_per_client: int = Field(
+        default=1024, ge=0, validation_alias="EMBERBOX_PROXY_MAX_CONNECTIONS_PER_CLIENT"
+    )
+    """For each worker; 0: no limit."""
     access_log: Path | None = Field(default=None, validation_alias="EMBERBOX_PROXY_ACCESS_LOG")
     """One line for each request; None: no log."""
     idle_timeout: float = Field(default=620.0, gt=0, validation_alias="EMBERBOX_PROXY_IDLE_TIMEOUT")
@@ -54,6 +70,21 @@ class Settings(BaseSettings):
     def _is_an_address(cls, value: str) -> str:
         parse_address(value)
         return value
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("EMBERBOX_PROXY_TLS_CERT and EMBERBOX_PROXY_TLS_KEY go together")
+        if self.tls_port is not None and self.tls_cert is None:
+            raise ValueError("EMBERBOX_PROXY_TLS_PORT needs EMBERBOX_PROXY_TLS_CERT")
+        return self
+
+    @property
+    def ports(self) -> list[tuple[int, bool]]:
+        """Where clients are served, and whether by TLS."""
+        if self.tls_port is None:
+            return [(self.port, self.tls_cert is not None)]
+        return [(self.port, False), (self.tls_port, True)]
 
     @property
     def secret_path(self) -> Path:

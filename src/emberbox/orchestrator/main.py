@@ -307,7 +307,11 @@ def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
             api_address=settings.api_internal_address,
             host=settings.data_host,
             port=settings.data_port,
+            metrics_port=settings.data_metrics_port or settings.data_port + 1,
             workers=settings.data_workers,
+            max_connections=settings.data_max_connections,
+            max_per_sandbox=settings.data_max_per_sandbox,
+            access_log=settings.data_access_log,
         ),
         feed,
     )

@@ -43,6 +43,14 @@ class Settings(BaseSettings):
     data_host: str = "127.0.0.1"
     data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
     data_workers: int = Field(1, ge=1, le=64)
+    # Where Prometheus finds what the data proxy counted; by default the port above `data_port`.
+    data_metrics_port: int | None = Field(None, ge=1, le=65535)
+    # Connections of client proxies, and requests of one sandbox at a time (0: no limit), for each
+    # worker.
+    data_max_connections: int = Field(8192, gt=0)
+    data_max_per_sandbox: int = Field(1024, ge=0)
+    # One line for each request; None: no log.
+    data_access_log: Path | None = None
     # Where the data proxy asks the API server to resume a sandbox that traffic has come for.
     api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     driver: str = "auto"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from emberbox.proxying import sockets
 from emberbox.proxying.connection import Connection
+from emberbox.proxying.counts import Count
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.exchange import Exchange
 from emberbox.proxying.heads import parse_request_head
@@ -37,6 +38,8 @@ _IDLE, _HEAD, _BUSY = ClientState.IDLE, ClientState.HEAD, ClientState.BUSY
 _LINGERING, _CLOSED = ClientState.LINGERING, ClientState.CLOSED
 
 
+_FIRST_REQUEST = 1.0
+"""Seconds that draining waits for the first request of a new connection."""
 _TOO_LONG = BadMessageError("the request head is too long", 431)
 
 
@@ -50,6 +53,7 @@ class ClientConnection(Connection):
         "_held",
         "_loop",
         "_pumping",
+        "_refusal",
         "_timer",
         "_user",
         "ahead",
@@ -72,6 +76,8 @@ class ClientConnection(Connection):
         self._held = False
         self._full = False
         self._pumping = False
+        self._refusal: Reply | None = None
+        """The answer to its first request, when it is a connection too many."""
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self.peer = ""
@@ -91,9 +97,17 @@ class ClientConnection(Connection):
         """Expect the first request within the header time-out."""
         opened = self.attach(transport, self._engine.limits.write_high_water)
         self.peer = sockets.peer_of(opened)
-        self.closing = self._engine.draining
-        self.number = self._engine.admit(self)
-        self._expect_within(self._engine.limits.header_timeout)
+        engine = self._engine
+        self.closing = engine.draining
+        self._refusal = engine.admission.enter(self.peer)
+        self.number = engine.counts[Count.ACCEPTED]
+        engine.connections.add(self)
+        if self._refusal is None:
+            self._expect_within(engine.limits.header_timeout)
+        elif engine.admission.exhausted:
+            opened.abort()
+        else:
+            self._expect_within(engine.limits.refused_wait)
 
     def data_received(self, data: bytes) -> None:
         """Begin an exchange, or add to what is not yet taken, and go on."""
@@ -108,7 +122,12 @@ class ClientConnection(Connection):
         self.pump()
 
     def eof_received(self) -> bool:
-        """Keep the connection for the answer if the client waits for one."""
+        """Keep the connection for the answer if the client waits for one.
+
+        With TLS there is no such half of a connection: it ends.
+        """
+        if self._transport is None or not self._transport.can_write_eof():
+            return False
         self.finished = True
         user = self._user
         if user is None:
@@ -117,7 +136,7 @@ class ClientConnection(Connection):
             user.client_finished()
         else:
             self._give_up_if_cut_short()
-        return self._transport is not None and not self._transport.is_closing()
+        return not self._transport.is_closing()
 
     def pause_writing(self) -> None:
         """The client does not keep up."""
@@ -137,6 +156,7 @@ class ClientConnection(Connection):
         self.state = _CLOSED
         self.detach()
         self.ahead = b""
+        self._engine.admission.leave(self.peer)
         self._engine.forget(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -278,7 +298,11 @@ class ClientConnection(Connection):
         self._deadline = math.inf
         self.requests += 1
         self._user = exchange = Exchange(self._engine, self, request)
-        exchange.start()
+        if self._refusal is None:
+            exchange.start()
+        else:
+            self.closing = True
+            exchange.reply(self._refusal)
         return True
 
     def _refuse(self, error: BadMessageError) -> None:
@@ -329,7 +353,7 @@ class ClientConnection(Connection):
         user, transport = self._user, self._transport
         if user is None or transport is None or transport.is_closing():
             return
-        if transport.is_reading() and not self.finished:
+        if self.reading and not self.finished:
             return
         if sockets.has_failed(transport):
             self._user = None
@@ -349,7 +373,13 @@ class ClientConnection(Connection):
         self.reset_transport()
 
     def finish_soon(self) -> None:
-        """Take no further request; close when the present one is answered."""
+        """Take no further request; close when the present one is answered.
+
+        One that has just connected is about to send its first.
+        """
         self.closing = True
         if self.state is _IDLE and not self.ahead:
-            self.close()
+            if self.requests:
+                self.close()
+            else:
+                self._expect_within(_FIRST_REQUEST)

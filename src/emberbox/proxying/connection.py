@@ -95,13 +95,16 @@ class Connection(asyncio.Protocol):
             self._transport.writelines(pieces)
 
     def write_eof(self) -> None:
-        """Say that no more comes; the other direction stays open."""
+        """Say that no more comes. The other direction stays open, where there is no TLS."""
         self._outbox.flush()
         transport = self._transport
         if transport is None or transport.is_closing() or self._said_eof:
             return
         self._said_eof = True
-        transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
 
     def read_on(self, wanted: bool) -> None:
         """Stop or resume reading."""

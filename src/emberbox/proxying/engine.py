@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from emberbox.proxying.admission import Admission
 from emberbox.proxying.client import ClientConnection
 from emberbox.proxying.connection import Outbox
 from emberbox.proxying.counts import Count
@@ -16,6 +17,7 @@ from emberbox.proxying.registry import Registry
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from emberbox.proxying.dialing import Dialer
     from emberbox.proxying.limits import Limits
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 _SWEEP_EVERY = 1.0
+_LATE_HANDSHAKE = 1.0
+"""Seconds that draining waits for the handshakes of those who connected last."""
 
 
 class Engine:
@@ -44,29 +48,31 @@ class Engine:
         self.limits = limits
         self.dialer = dialer
         self.pool = pool
+        self.admission = Admission(limits, self.counts)
         self.registry = Registry()
         self.outbox = Outbox()
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[tuple[asyncio.Server, socket.socket, ssl.SSLContext | None]] = []
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def serve(self, listener: socket.socket) -> None:
+    async def serve(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept from a listening socket until `drain`."""
         loop = asyncio.get_running_loop()
-        self._servers.append(
-            await loop.create_server(lambda: ClientConnection(self), sock=listener)
+        server = await loop.create_server(
+            lambda: ClientConnection(self), sock=listener, **self._tls_options(tls)
         )
+        self._servers.append((server, listener, tls))
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
 
-    def admit(self, connection: ClientConnection) -> int:
-        """A client has connected; return the connection's number."""
-        self.connections.add(connection)
-        self.counts[Count.ACCEPTED] += 1
-        return self.counts[Count.ACCEPTED]
+    def _tls_options(self, tls: ssl.SSLContext | None) -> dict[str, Any]:
+        if tls is None:
+            return {}
+        handshake, shutdown = self.limits.header_timeout, self.limits.linger
+        return {"ssl": tls, "ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": shutdown}
 
     def note_refusal(self, client: ClientConnection, status: int) -> None:
         """A request could not be read."""
@@ -76,7 +82,6 @@ class Engine:
     def forget(self, connection: ClientConnection) -> None:
         """A client's connection is closed."""
         self.connections.discard(connection)
-        self.counts[Count.CLOSED] += 1
         if not self.connections:
             self._empty.set()
 
@@ -86,7 +91,8 @@ class Engine:
         Returns how many were reset.
         """
         self.draining = True
-        for server in self._servers:
+        for server, listener, tls in self._servers:
+            await self._accept_rest(listener, tls)
             server.close()
         for connection in list(self.connections):
             connection.finish_soon()
@@ -101,6 +107,24 @@ class Engine:
             _log.warning("connections cut at the end of draining", count=len(cut), limit=limit)
         await self._close()
         return len(cut)
+
+    async def _accept_rest(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Who has connected already is served: closing the socket would reset them."""
+        loop = asyncio.get_running_loop()
+        late = []
+        with contextlib.suppress(OSError):  # raised when there is nobody left
+            while True:
+                client, _ = listener.accept()
+                client.setblocking(False)
+                connecting = loop.connect_accepted_socket(
+                    lambda: ClientConnection(self), client, **self._tls_options(tls)
+                )
+                late.append(loop.create_task(connecting))
+        if late:
+            await asyncio.wait(late, timeout=_LATE_HANDSHAKE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _close(self) -> None:
         if self._sweeper is not None:

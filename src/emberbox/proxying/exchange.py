@@ -33,6 +33,7 @@ from emberbox.proxying.errors import BadMessageError, DialError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.proxying.tunnel import Tunnel
+from emberbox.shared.protocol import ENVD_PORT
 
 if TYPE_CHECKING:
     from emberbox.proxying.bodies import Piece
@@ -62,6 +63,7 @@ _ROUTING, _DIALLING = ExchangeState.ROUTING, ExchangeState.DIALLING
 _FORWARDING, _DRAINING = ExchangeState.FORWARDING, ExchangeState.DRAINING
 _OVER = ExchangeState.OVER
 _DIALLED, _DIALS_FAILED = int(Count.DIALLED), int(Count.DIALS_FAILED)
+_SANDBOX_LIMIT = int(Count.SANDBOX_LIMIT)
 _REUSED, _REPEATED, _TUNNELS = int(Count.REUSED), int(Count.REPEATED), int(Count.TUNNELS)
 
 
@@ -82,7 +84,6 @@ class Exchange:
     _task: asyncio.Future[Decision] | asyncio.Future[None] | None = None
     _reader: BodyReader | None = None
     _upstream: UpstreamConnection | None = None
-    _upstream_kept = False
     _repeated = False
     _held_head = b""
     _body_sent = False
@@ -144,19 +145,27 @@ class Exchange:
     def _go_to(self, target: Target) -> None:
         self.target = target
         engine = self._engine
-        self._group = group = engine.registry[target.sandbox_id]
+        group = engine.registry[target.sandbox_id]
+        if 0 < engine.limits.per_sandbox <= len(group):
+            self._refuse_one_too_many(target)
+            return
+        self._group = group
         group.add(self)
         kept = None if target.pool_key is None else engine.pool.take(target.pool_key)
         if kept is None:
             self._dial(target)
         else:
             engine.counts[_REUSED] += 1
-            self._upstream_kept = True
             self._forward_to(kept, target)
+
+    def _refuse_one_too_many(self, target: Target) -> None:
+        limit = self._engine.limits.per_sandbox
+        self._engine.counts[_SANDBOX_LIMIT] += 1
+        of_envd = target.sandbox_port == ENVD_PORT
+        self.reply(replies.too_many_of_sandbox(target.sandbox_id, limit, of_envd=of_envd))
 
     def _dial(self, target: Target) -> None:
         self.state = _DIALLING
-        self._upstream_kept = False
         self._task = asyncio.get_running_loop().create_task(self._dialled(target))
 
     async def _dialled(self, target: Target) -> None:
@@ -328,7 +337,9 @@ class Exchange:
 
     @property
     def _may_repeat(self) -> bool:
-        return self._upstream_kept and not self._repeated and self._is_repeatable
+        """Connections that may be kept may die of age, or wait in vain to be accepted."""
+        kept = self.target is not None and self.target.pool_key is not None
+        return kept and not self._repeated and self._is_repeatable
 
     @property
     def _is_repeatable(self) -> bool:

@@ -1,8 +1,10 @@
-"""What one connection may cost."""
+"""What connections may cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+CONNECTIONS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,13 @@ class Limits:
     waits for the answer: until then its end cannot be passed on."""
     write_high_water: int = 256 * 1024
     """Unsent bytes towards one peer at which the other peer is no longer read."""
+    connections: int = CONNECTIONS
+    """Of clients, in one process. One more is answered 503."""
+    per_client: int = 0
+    """Connections of one address, an IPv6 /64 counting as one, in one process. One more is answered
+    429. 0: no limit."""
+    per_sandbox: int = 0
+    """Requests and tunnels of one sandbox at a time, in one process. One more is answered 429, and
+    503 for envd. 0: no limit."""
+    refused_wait: float = 5.0
+    """How long a connection too many may take to send the request that is answered so."""

@@ -26,7 +26,7 @@ Payload = dict[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A JSON answer (a page for a browser that navigates) or, with `text`, plain text.
+    """A JSON answer (a page for a browser that navigates) or, with `text`, text of `kind`.
 
     `json_only` answers stand for envd's, which knows no pages. `retry_after` is in seconds.
     """
@@ -34,6 +34,7 @@ class Reply:
     status: int
     payload: Payload | None = None
     text: str = ""
+    kind: str = "text/plain"
     json_only: bool = False
     retry_after: int | None = None
 
@@ -52,7 +53,7 @@ class Reply:
 
     def _content(self, request: RequestHead | None) -> tuple[str, bytes]:
         if self.payload is None:
-            return "text/plain", self.text.encode()
+            return self.kind, self.text.encode()
         if request is not None and not self.json_only and navigates(request):
             return "text/html", self._page().encode()
         return "application/json", _compact(self.payload)
@@ -200,6 +201,29 @@ def signed_url_names_no_sandbox() -> Reply:
         "the URL names no sandbox: reach the proxy by a wildcard domain "
         "(<port>-<sandboxID>.<domain>) or send the headers E2b-Sandbox-Id and E2b-Sandbox-Port",
     )
+
+
+def too_many_of_sandbox(sandbox_id: str, limit: int, *, of_envd: bool) -> Reply:
+    """As many requests for a sandbox as it may have at a time.
+
+    From envd's port it is 503: SDKs take a 429 there for the end of the sandbox.
+    """
+    message = f"The sandbox has too many concurrent incoming connections (limit: {limit})"
+    status = 503 if of_envd else 429
+    reply = _about(sandbox_id, status, message)
+    return _later(replace(reply, payload={**(reply.payload or {}), "connectionLimit": limit}))
+
+
+def too_many_of_client(limit: int) -> Reply:
+    """As many connections of a client as it may have."""
+    message = f"Your address has too many connections to this proxy (limit: {limit})"
+    return _later(Reply(429, {"message": message, "code": 429, "connectionLimit": limit}))
+
+
+def full() -> Reply:
+    """As many connections as the proxy may have."""
+    message = "The proxy has as many connections as it can hold. Try again in a moment."
+    return _later(Reply(503, {"message": message, "code": 503}))
 
 
 def internal_only() -> Reply:

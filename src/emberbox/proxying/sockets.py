@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import resource
 import select
 import socket
 from typing import TYPE_CHECKING
+
+import structlog
 
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
     import asyncio
 
+_log = structlog.get_logger()
 _BACKLOG = 4096
+_OTHER_DESCRIPTORS = 1024
+"""Kept back for listening, logs, connections that are idle or being refused."""
 _KEEPALIVE_IDLE = 60
 """Seconds after which a silent client is probed: one that vanished is found in minutes."""
 
@@ -62,3 +68,16 @@ def open_listener(host: str, port: int, *, share_port: bool = False) -> socket.s
             "stop what holds the port, or choose another"
         ) from error
     return sock
+
+
+def room_for(connections: int) -> int:
+    """Raise this process's limit of descriptors as far as it goes; how many of that many
+    connections of clients it has room for, each with one to an upstream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * connections + _OTHER_DESCRIPTORS
+    if needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+    room = (min(max(needed, soft), hard) - _OTHER_DESCRIPTORS) // 2
+    if room < connections:
+        _log.warning("few descriptors, fewer connections", wanted=connections, connections=room)
+    return min(connections, room)

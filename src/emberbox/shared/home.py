@@ -34,6 +34,11 @@ class Home:
         return self.root / "internal_secret"
 
     @property
+    def tls(self) -> Path:
+        """The certificate authority of this machine and what it signed."""
+        return self.root / "tls"
+
+    @property
     def database(self) -> Path:
         """SQLite file of the API server."""
         return self.root / "emberbox.db"

@@ -76,7 +76,7 @@ class Ups:
 
 @pytest.fixture
 def ups(tmp_path: Path, free_ports: FreePorts) -> Iterator[Ups]:
-    made = Ups(tmp_path, free_ports(api=1, internal=1, proxy=2, orchestrator=1, data=1))
+    made = Ups(tmp_path, free_ports(api=1, internal=1, proxy=2, orchestrator=1, data=2))
     yield made
     made.end_all()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from emberbox.client_proxy.main import limits_of
+from emberbox.client_proxy.edge import limits_of
 from emberbox.client_proxy.settings import Settings
 from tests.unit.proxying.peers import Backend, Connection
 

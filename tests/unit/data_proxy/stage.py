@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
-from emberbox.client_proxy.main import make_engine
+from emberbox.client_proxy.edge import make_engine
 from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.orchestrator.data_proxy.messages import Delete, Put, Route
 from emberbox.orchestrator.data_proxy.worker import Worker

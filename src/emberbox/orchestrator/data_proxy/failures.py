@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from emberbox.proxying.addresses import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ class FailureLimit:
         A peer that is over its own limit takes nothing of what others may still do.
         """
         now = self._clock()
-        bucket = self._bucket_of(_network_of(peer), now)
+        bucket = self._bucket_of(network_of(peer), now)
         wait = max(bucket.wait(now), self._overall.wait(now))
         if wait > 0:
             return math.ceil(wait)
@@ -86,19 +87,3 @@ class _Bucket:
 
     def take(self) -> None:
         self._left -= 1
-
-
-def _network_of(peer: str) -> str:
-    """An IPv6 client has a whole /64 to take addresses from; an IPv4 one has its own.
-
-    An address written in either form is the same, as a socket for both gives the IPv6 form.
-    """
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address), 64), strict=False))

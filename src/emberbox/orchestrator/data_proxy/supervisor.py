@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.orchestrator import processes
+from emberbox.orchestrator.data_proxy.metrics import ROWS
 from emberbox.orchestrator.helpers import Helper
+from emberbox.proxying.limits import CONNECTIONS
 from emberbox.proxying.sockets import open_listener
 from emberbox.shared.errors import StartupError
+from emberbox.shared.protocol import DATA_PROXY_METRICS_PORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +28,6 @@ _log = structlog.get_logger()
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
-_LONG_LIFE = 10.0
-"""Seconds after which a worker's death is taken for a first one again."""
 _KILL_AFTER_DRAIN = 2.0
 
 
@@ -43,9 +44,13 @@ class DataProxyOptions:
     api_address: str
     host: str = "127.0.0.1"
     port: int = 5007
+    metrics_port: int = DATA_PROXY_METRICS_PORT
     workers: int = 1
     start_timeout: float = 20.0
     drain_timeout: float = 10.0
+    max_connections: int = CONNECTIONS
+    max_per_sandbox: int = 0
+    access_log: Path | None = None
 
 
 class DataProxySupervisor:
@@ -75,7 +80,8 @@ class DataProxySupervisor:
         if not adopted:
             # Workers share the port, so this finds a holder that their own bind would not: a
             # worker of ours that no record names.
-            open_listener(options.host, options.port).close()
+            for port in (options.port, options.metrics_port):
+                open_listener(options.host, port).close()
         try:
             for slot in set(range(options.workers)) - adopted:
                 self._spawn(slot)
@@ -112,19 +118,25 @@ class DataProxySupervisor:
         directory = self._options.directory
         return Helper(
             "emberbox.orchestrator.data_proxy",
-            tuple(self._arguments()),
+            tuple(self._arguments(slot)),
             record=directory / f"worker-{slot}.json",
             log=directory / f"worker-{slot}.log",
         )
 
-    def _arguments(self) -> list[str]:
+    def _arguments(self, slot: int) -> list[str]:
         options = self._options
+        log = options.access_log
         return [
             *("--socket", str(options.feed_socket.absolute())),
             *("--secret-file", str(options.secret_file.absolute())),
             *("--api", options.api_address),
+            *("--row", str((options.directory / ROWS.format(slot)).absolute())),
             *("--host", options.host, "--port", str(options.port)),
+            *("--metrics-port", str(options.metrics_port)),
             *("--drain-timeout", str(options.drain_timeout)),
+            *("--max-connections", str(options.max_connections)),
+            *("--max-per-sandbox", str(options.max_per_sandbox)),
+            *(() if log is None else ("--access-log", str(log.absolute()))),
         ]
 
     def _spawn(self, slot: int) -> None:
@@ -163,15 +175,16 @@ class DataProxySupervisor:
         return StartupError(f"{where} ended while starting: see {self._helper(slot).log}")
 
     async def _watch(self, slot: int) -> None:
-        """Start a worker again whenever it dies; ever later when it dies young."""
-        loop = asyncio.get_running_loop()
+        """Start a worker again whenever it dies: at once when it had served, else ever later."""
         wait = 0.0
         while True:
-            since = loop.time()
             pid = self._workers[slot].pid
-            await processes.wait_gone(self._workers[slot])
-            lived = loop.time() - since
-            wait = 0.0 if lived >= _LONG_LIFE else min(max(wait * 2, _FIRST_WAIT), _LONGEST_WAIT)
+            served = asyncio.create_task(self._feed.wait_ready({pid}))
+            try:
+                await processes.wait_gone(self._workers[slot])
+                wait = 0.0 if served.done() else min(max(wait * 2, _FIRST_WAIT), _LONGEST_WAIT)
+            finally:
+                served.cancel()
             _log.error("data proxy worker died", slot=slot, pid=pid, again_in=wait)
             await asyncio.sleep(wait)
             with contextlib.suppress(StartupError, OSError):

@@ -18,18 +18,22 @@ import uvloop
 from emberbox.orchestrator.data_proxy import logbound
 from emberbox.orchestrator.data_proxy.bridging import Bridges
 from emberbox.orchestrator.data_proxy.follower import RouteFollower
+from emberbox.orchestrator.data_proxy.metrics import metrics_engine
 from emberbox.orchestrator.data_proxy.resolver import HostResolver
 from emberbox.orchestrator.data_proxy.table import RouteTable
 from emberbox.proxying import replies
+from emberbox.proxying.accesslog import AccessLog
 from emberbox.proxying.auto_resume import ResumeClient
+from emberbox.proxying.counts import Row
 from emberbox.proxying.dialing import Dialer
 from emberbox.proxying.engine import Engine
-from emberbox.proxying.limits import Limits
+from emberbox.proxying.journal import Journal
+from emberbox.proxying.limits import CONNECTIONS, Limits
 from emberbox.proxying.pool import Pool
-from emberbox.proxying.sockets import open_listener
+from emberbox.proxying.sockets import open_listener, room_for
 from emberbox.shared import internal_secret, logs
 from emberbox.shared.errors import StartupError
-from emberbox.shared.protocol import DATA_PROXY_PORT, ENVD_PORT
+from emberbox.shared.protocol import DATA_PROXY_METRICS_PORT, DATA_PROXY_PORT, ENVD_PORT
 
 if TYPE_CHECKING:
     import socket
@@ -56,9 +60,14 @@ class WorkerOptions:
     socket: Path
     secret_file: Path
     api_address: str
+    row: Path
     host: str = "127.0.0.1"
     port: int = DATA_PROXY_PORT
+    metrics_port: int = DATA_PROXY_METRICS_PORT
     drain_timeout: float = 10.0
+    max_connections: int = CONNECTIONS
+    max_per_sandbox: int = 0
+    access_log: Path | None = None
 
 
 class Worker:
@@ -71,6 +80,7 @@ class Worker:
         feed_socket: Path | None = None,
         resumer: Resumer | None = None,
         limits: Limits | None = None,
+        journal: Journal | None = None,
         envd_port: int = ENVD_PORT,
     ) -> None:
         """Must be made in the event loop it will serve in.
@@ -87,6 +97,7 @@ class Worker:
             limits=limits,
             dialer=Dialer(limits, waits=_DIAL_WAITS, connect_refused=bridges.connect_refused),
             pool=Pool(_KEPT_ENVD),
+            journal=journal,
         )
 
     async def follow(self) -> None:
@@ -113,20 +124,40 @@ def main() -> None:
     try:
         secret = internal_secret.load_or_create(options.secret_file)
         listener = open_listener(options.host, options.port, share_port=True)
-    except StartupError as error:
+        metrics_listener = open_listener(options.host, options.metrics_port, share_port=True)
+        journal = _journal(options)
+    except (StartupError, OSError) as error:
         _log.error("data proxy worker cannot start", reason=str(error))
         sys.exit(CANNOT_START)
-    uvloop.run(_serve(options, secret, listener))
+    uvloop.run(_serve(options, secret, journal, listener, metrics_listener))
 
 
-async def _serve(options: WorkerOptions, secret: str, listener: socket.socket) -> None:
+def _journal(options: WorkerOptions) -> Journal:
+    log = None if options.access_log is None else AccessLog(options.access_log)
+    return Journal(row=Row(options.row), log=log)
+
+
+async def _serve(
+    options: WorkerOptions,
+    secret: str,
+    journal: Journal,
+    listener: socket.socket,
+    metrics_listener: socket.socket,
+) -> None:
     resumer = ResumeClient(options.api_address, secret)
-    worker = Worker(secret, feed_socket=options.socket, resumer=resumer)
+    limits = Limits(
+        connections=room_for(options.max_connections), per_sandbox=options.max_per_sandbox
+    )
+    worker = Worker(
+        secret, feed_socket=options.socket, resumer=resumer, limits=limits, journal=journal
+    )
+    metrics = metrics_engine(options.row.parent)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await worker.engine.serve(listener)
+    await metrics.serve(metrics_listener)
     tasks = [
         asyncio.create_task(worker.follow()),
         asyncio.create_task(_keep_log_small()),
@@ -135,6 +166,7 @@ async def _serve(options: WorkerOptions, secret: str, listener: socket.socket) -
     await stop.wait()
     # The feed is followed while draining: a sandbox that ends now still ends its streams.
     cut = await worker.engine.drain(options.drain_timeout)
+    await metrics.drain(0)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -155,15 +187,15 @@ def _parse(arguments: list[str]) -> WorkerOptions:
     parser.add_argument("--socket", type=Path, required=True, help="the route feed")
     parser.add_argument("--secret-file", type=Path, required=True, help="shown by client proxies")
     parser.add_argument("--api", required=True, help="host:port of the API server's internal gRPC")
+    parser.add_argument("--row", type=Path, required=True, help="file for what is counted")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=DATA_PROXY_PORT)
+    parser.add_argument("--metrics-port", type=int, default=DATA_PROXY_METRICS_PORT)
     parser.add_argument("--drain-timeout", type=float, default=10.0, help="seconds")
-    given = parser.parse_args(arguments)
-    return WorkerOptions(
-        socket=given.socket.absolute(),
-        secret_file=given.secret_file.absolute(),
-        api_address=given.api,
-        host=given.host,
-        port=given.port,
-        drain_timeout=given.drain_timeout,
-    )
+    parser.add_argument("--max-connections", type=int, default=CONNECTIONS)
+    parser.add_argument("--max-per-sandbox", type=int, default=0)
+    parser.add_argument("--access-log", type=Path)
+    given = vars(parser.parse_args(arguments))
+    given["api_address"] = given.pop("api")
+    paths = {name: path.absolute() for name, path in given.items() if isinstance(path, Path)}
+    return WorkerOptions(**{**given, **paths})
