@@ -41,7 +41,7 @@ def request_bytes(
 
 def _masked(fields: RequestFields, host: bytes) -> bytes:
     others = without(without(fields.passed, b"host:"), b"x-forwarded-host:")
-    return b"\r\nHost: %b\r\nX-Forwarded-Host: %b%b" % (host, fields.get(b"host"), others)
+    return b"\r\nHost: %b\r\nX-Forwarded-Host: %b%b" % (host, fields.get(b"host") or b"", others)
 
 
 def response_bytes(head: ResponseHead, *, chunked: bool, close: bool) -> bytes:
