@@ -13,6 +13,7 @@ ApiError
 ├── CreateFailedError          500  the host tried and the VM failed
 ├── SnapshotFailedError        500  the host could not write it to disk; it runs on
 ├── NotAvailableYetError       501
+├── DatabaseUnavailableError   503  the database does not answer
 ├── NoCapacityError            503  no host would take it; nothing was made
 ├── NodeUnavailableError       503  the host of a sandbox does not answer
 └── PlacementTimeoutError      504  the host did not answer in time; what was made is cleaned up
@@ -159,6 +160,20 @@ class NotAvailableYetError(ApiError):
             error_code="not_implemented",
         )
         self.what = what
+
+
+class DatabaseUnavailableError(ApiError):
+    """The database does not answer; what was being written may or may not be."""
+
+    status = 503
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            "The database does not answer: try again in a moment",
+            error_code="database_unavailable",
+            headers={"Retry-After": "1"},
+        )
+        self.reason = str(error).partition("\n")[0] or type(error).__name__
 
 
 class NoCapacityError(ApiError):

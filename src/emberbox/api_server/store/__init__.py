@@ -1,4 +1,4 @@
-"""The database of the control plane: SQLite, on one machine."""
+"""The database of the control plane: SQLite on one machine, Postgres on many."""
 
 from __future__ import annotations
 

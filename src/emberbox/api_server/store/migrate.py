@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from emberbox.api_server.errors import DatabaseUnavailableError
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
@@ -26,12 +27,11 @@ async def migrate(database: Database, revision: str = "head") -> None:
     Raises StartupError when the database cannot be reached, or was written by a newer Emberbox.
     """
     try:
-        async with database.write() as connection:
+        async with database.write(alone="migrations") as connection:
             await connection.run_sync(_upgrade, revision)
-    except (SQLAlchemyError, OSError) as error:
-        raise StartupError(
-            f"the database {database.engine.url!r} cannot be used: {_first_line(error)}"
-        ) from error
+    except (SQLAlchemyError, DatabaseUnavailableError) as error:
+        reason = error.reason if isinstance(error, DatabaseUnavailableError) else _first_line(error)
+        raise StartupError(f"the database {database.engine.url!r} cannot be used: {reason}") from error
 
 
 def _upgrade(connection: Connection, revision: str) -> None:

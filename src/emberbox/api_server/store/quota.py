@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, select
 
-from emberbox.api_server.errors import BadRequestError, QuotaExceededError
+from emberbox.api_server.errors import BadRequestError, QuotaExceededError, UnauthorizedError
 from emberbox.api_server.records.lifecycle import COUNTED, LIVE
-from emberbox.api_server.store.tables import sandboxes, teams
-from emberbox.api_server.store.teams import team_of
+from emberbox.api_server.store.tables import sandboxes
+from emberbox.api_server.store.teams import lock_team
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,12 +27,12 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     What is paused takes disk only.
 
     The row of the team is locked first (on SQLite the whole database is), so that reservations
-    of one team are counted one after another.
+    of one team are counted one after another, whichever API servers they came to.
     """
-    row = await connection.execute(
-        select(teams).where(teams.c.team_id == wanted.team_id).with_for_update()
-    )
-    limits = team_of(row.one()).limits
+    team = await lock_team(connection, wanted.team_id)
+    if team is None:
+        raise UnauthorizedError("Cannot get the team for the given API key")
+    limits = team.limits
     _check_one(limits, wanted)
     used = await connection.execute(
         select(

@@ -141,7 +141,7 @@ class SandboxStore:
         """Write a transition; False when the row is no longer as the transition found it."""
         values: dict[str, object] = {"state": transition.after}
         if transition.reason is not None:
-            values["end_reason"] = transition.reason[:_REASON_LENGTH]
+            values["end_reason"] = _text(transition.reason)
         if transition.paused is not None:
             values |= _paused_values(transition.paused)
         values["ended_at"] = None if transition.after in LIVE else now
@@ -164,7 +164,7 @@ class SandboxStore:
 
     async def note(self, row: Sandbox, notice: str) -> None:
         """Keep what the node said of the start of this run; nothing when it is empty."""
-        values = {"notice": notice[:_REASON_LENGTH] or None}
+        values = {"notice": _text(notice) or None}
         await self._update(row.sandbox_id, row.execution_id, LIVE, values)
 
     async def forget_ended(self, before: datetime) -> int:
@@ -187,6 +187,11 @@ class SandboxStore:
     async def _select(self, query: Select[tuple[object, ...]]) -> list[Sandbox]:
         async with self._database.read() as connection:
             return [_sandbox_of(row) for row in await connection.execute(query)]
+
+
+def _text(value: str) -> str:
+    """What the columns hold: Postgres takes no NUL, and a guest's console may have one."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_REASON_LENGTH]
 
 
 def _paused_values(paused: Paused) -> dict[str, object]:

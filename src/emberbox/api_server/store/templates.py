@@ -44,7 +44,7 @@ class TemplateStore:
         """Record what a node has; names follow the newest word. Nothing is removed: another
         node may have it, and the node that lacks it says so at create. What has no name is the
         checkpoint of some sandbox."""
-        async with self._database.write() as connection:
+        async with self._database.write(alone="templates") as connection:
             for template in found:
                 if template.names:
                     await _put(connection, template, now)
