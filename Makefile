@@ -34,7 +34,7 @@ generated: install ## code generated from proto/ and from the async SDK
 	$(BIN)/python scripts/unasync.py --check
 
 unit: install   ## the fast tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
+	$(BIN)/python -m pytest -m "not exhaustive" -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
 
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration
@@ -46,6 +46,7 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
 soak: compat    ## the long suites in full, then every benchmark
+	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 --dist loadfile tests/unit
 	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create

@@ -25,6 +25,10 @@ _PASSWORD = "of-the-tests"
 class Service:
     """One server process. It listens on `host`, and keeps its port and files over restarts."""
 
+    in_order = signal.SIGTERM
+    """Ends it without waiting for its clients."""
+    at_once = signal.SIGKILL
+
     def __init__(self, name: str, port: int, host: str = "127.0.0.1") -> None:
         self.host = host
         self.port = port
@@ -48,7 +52,7 @@ class Service:
         """Start it and wait until it answers."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.argv(), stdout=log, stderr=log, cwd=self.directory, **_unprivileged()
+                [*_unprivileged(), *self.argv()], stdout=log, stderr=log, cwd=self.directory
             )
         self._wait_until(self.answers)
 
@@ -56,33 +60,18 @@ class Service:
         """Whether it takes work."""
         raise NotImplementedError
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the process and wait for that; its files stay."""
+    def end(self, number: signal.Signals | None = None) -> None:
+        """End the process, in order or by a signal, and wait for that; its files stay."""
         if self._process is None:
             return
-        self._process.send_signal(number)
+        self._process.send_signal(number or self.in_order)
         self._process.wait(_START_SECONDS)
         self._process = None
 
     def remove(self) -> None:
         """End it and remove its files."""
-        self.end(signal.SIGKILL)
+        self.end(self.at_once)
         shutil.rmtree(self.directory)
-
-    def run(self, *argv: str, text: str | None = None) -> str:
-        """What a command prints that is run as the server's user."""
-        done = subprocess.run(
-            argv,
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_START_SECONDS,
-            cwd=self.directory,
-            **_unprivileged(),
-        )
-        assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -96,15 +85,19 @@ class Service:
 class Postgres(Service):
     """A cluster of its own. It skips fsync: a killed process loses nothing by that."""
 
+    in_order = signal.SIGINT
+    at_once = signal.SIGQUIT  # SIGKILL would leave its children for a moment
+
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         super().__init__("postgres", port, host)
         self._bin = _postgres_directory()
         (self.directory / "password").write_text(_PASSWORD)
         (self.directory / "password").chmod(0o644)
-        self.run(
-            str(self._bin / "initdb"),
+        _run(
+            [*_unprivileged(), self._bin / "initdb"],
             *("--pgdata", "data", "--username", "emberbox", "--pwfile", "password"),
             *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
+            cwd=self.directory,
         )
         if host != "127.0.0.1":
             with (self.directory / "data" / "pg_hba.conf").open("a") as rules:
@@ -127,7 +120,7 @@ class Postgres(Service):
 
     def answers(self) -> bool:
         """Whether it takes connections."""
-        ready = [self._bin / "pg_isready", "-q", "-h", self.host, "-p", str(self.port)]
+        ready = [str(self._bin / "pg_isready"), "-q", "-h", self.host, "-p", str(self.port)]
         return subprocess.run(ready, check=False).returncode == 0
 
     def url(self, database: str) -> str:
@@ -136,8 +129,8 @@ class Postgres(Service):
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """What a statement answers, a line a row, tabs between the columns."""
-        return self.run(
-            str(self._bin / "psql"),
+        return _run(
+            [self._bin / "psql"],
             *("--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--field-separator", "\t"),
             *("--set", "ON_ERROR_STOP=1", self.url(database)),
             text=text,
@@ -169,11 +162,29 @@ class Redis(Service):
         return f"redis://:{_PASSWORD}@{self.host}:{self.port}/0"
 
 
-def _unprivileged() -> dict[str, object]:
-    return {"user": _USER, "group": _USER_GROUP, "extra_groups": []} if os.geteuid() == 0 else {}
+def _run(argv: Sequence[str | Path], *more: str, text: str = "", cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [*argv, *more],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_START_SECONDS,
+        cwd=cwd,
+    )
+    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
-_USER_GROUP = "nogroup"
+def _unprivileged() -> list[str]:
+    # Not by arguments of Popen: that would fork this process, whose gRPC does not take it.
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={_USER}", f"--regid={_gid()}", "--clear-groups"]
+
+
+def _gid() -> int:
+    return pwd.getpwnam(_USER).pw_gid
 
 
 def _program(name: str) -> str:

@@ -12,7 +12,7 @@ import structlog
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox.api_server.catching_up import RUNNING
 from emberbox.api_server.configuring import CLUSTER_METADATA
-from emberbox.api_server.errors import NodeError
+from emberbox.api_server.errors import DatabaseUnavailableError, NodeError
 from emberbox.api_server.records.comparison import (
     Comparison,
     Findings,
@@ -229,6 +229,10 @@ async def _forever(work: Callable[[], Coroutine[None, None, None]], interval: fl
             if failed != str(error):  # once, not at every pass
                 failed = str(error)
                 log.warning("a node does not answer", node=error.node, reason=error.reason)
+        except DatabaseUnavailableError as error:
+            if failed != error.reason:
+                failed = error.reason
+                log.warning("the database does not answer", reason=error.reason)
         except Exception:
             log.exception("reconciling failed; nothing was changed by guess")
         await asyncio.sleep(interval)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from emberbox.api_server.store import Sandbox
 
+    from .databases import Databases
+
 
 @dataclass
 class World:
@@ -143,10 +145,31 @@ async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.01)
 
 
+class DatabasesOfHomes:
+    """One database for each home, as API servers that share a home share it."""
+
+    def __init__(self, databases: Databases | None = None) -> None:
+        self._databases = databases
+        self._urls: dict[Path, str] = {}
+
+    def url(self, home: Path) -> str:
+        """Empty: the default of the settings."""
+        if self._databases is None:
+            return ""
+        if home not in self._urls:
+            self._urls[home] = self._databases.migrated()
+        return self._urls[home]
+
+
+databases_in_use = DatabasesOfHomes()
+"""The fixture `database` sets them."""
+
+
 def settings_for(home: Path, *hosts: Standin, **changes: object) -> Settings:
     """Settings of a test; background checks only when the test asks."""
     values: dict[str, object] = {
         "home": home,
+        "database_url": databases_in_use.url(home),
         "port": 0,
         "orchestrators": ",".join(host.address for host in hosts),
         "reconcile_interval": 3600,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -14,12 +16,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-_DIALECTS = {
-    "sqlite": sqlite.Sqlite,
-    "postgresql": postgres.Postgres,
-    "postgres": postgres.Postgres,  # how many services write it
-}
 
 
 class Dialect(Protocol):
@@ -43,6 +39,13 @@ class Dialect(Protocol):
     async def alone(self, connection: AsyncConnection, name: str) -> None:
         """Wait until no other transaction of this name goes on, in whatever process."""
         ...
+
+
+_DIALECTS: dict[str, Callable[[URL], Dialect]] = {
+    "sqlite": sqlite.Sqlite,
+    "postgresql": postgres.Postgres,
+    "postgres": postgres.Postgres,  # how many services write it
+}
 
 
 def open_dialect(url: str) -> Dialect:
