@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests import leaks
+from tests.service_fixtures import _redis, postgres, redis_server
 from tests.stack_fixtures import create, images, stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["create", "images", "stack"]  # fixtures for every suite below
+__all__ = [
+    "_redis",
+    "create",
+    "images",
+    "postgres",
+    "redis_server",
+    "stack",
+]  # fixtures for every suite below
 
 RUN_MARK = "EMBERBOX_TEST_RUN"
 """In the environment of every process that the tests start, and so of what those start."""

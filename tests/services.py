@@ -44,6 +44,11 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not ended."""
+        return self._process is not None
+
     def argv(self) -> Sequence[str]:
         """How it is started."""
         raise NotImplementedError
@@ -155,6 +160,11 @@ class Redis(Service):
         """Whether it takes connections."""
         with socket.socket() as probe:
             return probe.connect_ex((self.host, self.port)) == 0
+
+    def command(self, *words: str) -> str:
+        """What it answers to a command."""
+        argv = [_program("redis-cli"), "-h", self.host, "-p", str(self.port)]
+        return _run(argv, "--no-auth-warning", "-a", _PASSWORD, *words)
 
     @property
     def url(self) -> str:

@@ -10,6 +10,7 @@ ApiError
 │   └── AlreadyPausedError
 ├── IdempotencyKeyReusedError  422
 ├── QuotaExceededError         429
+├── RateLimitedError           429
 ├── CreateFailedError          500  the host tried and the VM failed
 ├── SnapshotFailedError        500  the host could not write it to disk; it runs on
 ├── NotAvailableYetError       501
@@ -18,6 +19,7 @@ ApiError
 ├── NodeUnavailableError       503  the host of a sandbox does not answer
 └── PlacementTimeoutError      504  the host did not answer in time; what was made is cleaned up
 NodeError                 a call to an orchestrator failed (no HTTP answer of its own)
+LimiterUnavailableError   rate limits cannot be looked up (no HTTP answer of its own)
 """
 
 from __future__ import annotations
@@ -131,6 +133,20 @@ class QuotaExceededError(ApiError):
         super().__init__(message, error_code="quota_exceeded")
 
 
+class RateLimitedError(ApiError):
+    """The team calls a route more often than it may; the fields say when it may again."""
+
+    status = 429
+
+    def __init__(self, route: str, headers: dict[str, str]) -> None:
+        what = "the API" if route == "*" else route
+        super().__init__(
+            f"Rate limit of {what} exceeded: try again in {headers['Retry-After']} s",
+            error_code="rate_limited",
+            headers=headers,
+        )
+
+
 class CreateFailedError(ApiError):
     """A host tried to start the sandbox and could not. Retrying at once would not help."""
 
@@ -226,3 +242,7 @@ class NodeError(EmberboxError):
         self.code = code
         self.reason = reason
         self.sent = sent
+
+
+class LimiterUnavailableError(EmberboxError):
+    """Nobody knows how often a team has called: Redis does not answer."""

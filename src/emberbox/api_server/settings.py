@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from emberbox.api_server.rate_limits import RateLimit
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import API_PORT, ORCHESTRATOR_PORT
 
@@ -31,6 +32,14 @@ class Settings(BaseSettings):
         description="gRPC for our own proxies; none: traffic resumes no sandbox",
     )
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
+    redis_url: str = Field(
+        default="", description="redis://[:password@]host[:port][/number]; empty: one machine"
+    )
+    rate_limits: dict[str, RateLimit] = Field(
+        default_factory=dict,
+        description='JSON: {"POST /v2/sandboxes": {"rate": 50, "burst": 100, "period": 1}}; '
+        '"*" is every route that is not named',
+    )
     orchestrators: str = Field(
         default=f"127.0.0.1:{ORCHESTRATOR_PORT}",
         description="gRPC addresses of the hosts, separated by commas",

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from emberbox.cli.servers import load_settings
-from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
+    from emberbox.api_server.settings import Settings
     from emberbox.api_server.store import ApiKey, Store, Team
 
 Result = TypeVar("Result")
@@ -30,6 +30,21 @@ def run(work: Callable[[Store], Coroutine[None, None, Result]]) -> Result:
             return await work(store)
 
     return asyncio.run(with_store())
+
+
+async def tell_servers(kind: str, subject: str) -> None:
+    """Let API servers that share a Redis know at once; without one they look within seconds."""
+    url = _settings().redis_url
+    if not url:
+        return
+    from emberbox.api_server.notices import publish  # noqa: PLC0415 - only where there is Redis
+    from emberbox.shared.redis_connection import open_redis  # noqa: PLC0415
+
+    redis = open_redis(url)
+    try:
+        await publish(redis, kind, subject)
+    finally:
+        await redis.aclose()
 
 
 async def team_named(store: Store, name: str) -> Team:
@@ -60,18 +75,19 @@ def as_dict(item: Team | ApiKey) -> dict[str, object]:
 
 @asynccontextmanager
 async def _open() -> AsyncIterator[Store]:
-    # Imported here: `emberbox --help` needs no database.
-    from emberbox.api_server.settings import Settings  # noqa: PLC0415
-    from emberbox.api_server.store import Store  # noqa: PLC0415
+    from emberbox.api_server.store import Store  # noqa: PLC0415 - not for `--help`
 
-    settings = load_settings(Settings)
-    if not isinstance(settings, Settings):
-        raise StartupError("the settings of the API server cannot be read")
-    store = await Store.open(settings.database)
+    store = await Store.open(_settings().database)
     try:
         yield store
     finally:
         await store.close()
+
+
+def _settings() -> Settings:
+    from emberbox.api_server.settings import Settings  # noqa: PLC0415 - not for `--help`
+
+    return load_settings(Settings)
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emberbox.cli.database import as_dict, print_json, print_table, run, team_named
+from emberbox.cli.database import (
+    as_dict,
+    print_json,
+    print_table,
+    run,
+    team_named,
+    tell_servers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,10 +97,12 @@ def list_teams(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def set_limits(name: str, *, as_json: bool, **limits: int | None) -> None:
     """Change limits of a team and show them; they hold for the next create."""
+    from emberbox.api_server.notices import TEAM_CHANGED  # noqa: PLC0415 - not for `--help`
 
     async def work(store: Store) -> Team:
         found = await team_named(store, name)
         await store.teams.set_limits(found.team_id, _given(limits))
+        await tell_servers(TEAM_CHANGED, found.team_id)
         return await team_named(store, name)
 
     found = run(work)

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.services import Postgres
-
 from . import harness
 from .databases import PostgresDatabases, SqliteDatabases
 from .harness import World, running, settings_for
 from .standin import Standin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.conftest import FreePorts
+    from tests.services import Postgres
 
     from .databases import Databases
 
@@ -29,17 +27,9 @@ def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase
 
 
 @pytest.fixture(scope="session")
-def postgres_databases(
-    _session_leaves_nothing: None, free_ports: FreePorts
-) -> Iterator[PostgresDatabases]:
-    """A Postgres of this session's own."""
-    (port,) = free_ports(postgres=1)
-    server = Postgres(port)
-    try:
-        server.start()
-        yield PostgresDatabases(server)
-    finally:
-        server.remove()
+def postgres_databases(postgres: Postgres) -> PostgresDatabases:
+    """Databases of this session's Postgres."""
+    return PostgresDatabases(postgres)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

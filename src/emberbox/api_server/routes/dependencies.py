@@ -38,15 +38,21 @@ async def authenticate(request: Request) -> Principal:
 
 
 class AuthenticatedRoute(APIRoute):
-    """A route that looks at the key before it reads the body."""
+    """A route that looks at the key, and how often it was used, before it reads the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
-        """The framework's handler behind the check."""
+        """The framework's handler behind the checks."""
         handle = super().get_route_handler()
 
         async def authenticated(request: Request) -> Response:
-            request.state.principal = await authenticate(request)
-            return await handle(request)
+            principal = await authenticate(request)
+            request.state.principal = principal
+            route = f"{request.method} {self.path_format}"
+            limits = services_of(request).rate_limits
+            request.state.fields = await limits.check(principal.team.team_id, route)
+            response = await handle(request)
+            response.headers.update(request.state.fields)
+            return response
 
         return authenticated
 
