@@ -70,6 +70,7 @@ class Services:
         background = Background()
         authenticator = Authenticator(store.keys, background, clock)
         redis = _redis(settings, authenticator)
+        limiter = redis.limiter if redis else LocalLimiter()
         nodes = _nodes(settings, secret)
         keeper = Keeper(store.sandboxes, nodes, background, clock)
         templates = Templates(store.templates, store.builds, nodes, clock)
