@@ -97,9 +97,7 @@ class Services:
             nodes=nodes,
             background=background,
             authenticator=authenticator,
-            rate_limits=RateLimits(
-                settings.rate_limits, redis.limiter if redis else LocalLimiter()
-            ),
+            rate_limits=RateLimits(settings.rate_limits, limiter),
             redis=redis,
             templates=templates,
             creator=creator,

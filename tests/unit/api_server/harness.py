@@ -182,9 +182,6 @@ def settings_for(home: Path, *hosts: Standin, **changes: object) -> Settings:
 _idle_apps: list[FastAPI] = []
 """Applications of worlds that have ended: FastAPI takes half a second to get one ready."""
 
-_migrated: list[bytes] = []
-"""A database with the whole schema and no rows: migrations have tests of their own."""
-
 
 def _app(services: Services) -> FastAPI:
     if not _idle_apps or not _usual(services.settings):
@@ -199,20 +196,10 @@ def _usual(settings: Settings) -> bool:
     return settings.max_body_bytes == Settings().max_body_bytes
 
 
-async def _store(settings: Settings) -> Store:
-    file = Home(settings.home).database
-    if settings.database.endswith(str(file)) and not file.exists():
-        if not _migrated:
-            await (await Store.open(settings.database)).close()
-            _migrated.append(file.read_bytes())
-        file.write_bytes(_migrated[0])
-    return await Store.open(settings.database)
-
-
 @asynccontextmanager
 async def running(settings: Settings, host: Standin) -> AsyncIterator[World]:
     """Serve on a free port until the end of the block."""
-    store = await _store(settings)
+    store = await Store.open(settings.database)
     await ensure_default_key(store, Home(settings.home))
     services = await Services.wire(settings, store, SECRET)
     app = _app(services)
