@@ -19,6 +19,7 @@ ApiError
 ├── NodeUnavailableError       503  the host of a sandbox does not answer
 └── PlacementTimeoutError      504  the host did not answer in time; what was made is cleaned up
 NodeError                 a call to an orchestrator failed (no HTTP answer of its own)
+NodeFullError             a node's limits are reserved (no HTTP answer of its own)
 LimiterUnavailableError   rate limits cannot be looked up (no HTTP answer of its own)
 """
 
@@ -197,11 +198,14 @@ class NoCapacityError(ApiError):
 
     status = 503
 
-    def __init__(self, refusals: list[tuple[str, str]]) -> None:
+    def __init__(self, refusals: list[tuple[str, str]], *, compatible: bool = True) -> None:
+        """`compatible` False: none of them would do however empty it was."""
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals)
         super().__init__(
             f"Failed to place sandbox: {reasons or 'no host is configured'}",
-            error_code="sandbox_capacity_unavailable",
+            error_code=(
+                "sandbox_capacity_unavailable" if compatible else "sandbox_no_compatible_node"
+            ),
         )
         self.refusals = refusals
 
@@ -246,3 +250,7 @@ class NodeError(EmberboxError):
 
 class LimiterUnavailableError(EmberboxError):
     """Nobody knows how often a team has called: Redis does not answer."""
+
+
+class NodeFullError(EmberboxError):
+    """Reservations have taken what a node gives; another node may do."""

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 EVERY_ROUTE = "*"
 _KEY = "emberbox:rate:{team}:{route}"
 _MOST_REMEMBERED = 10_000
+_ROUNDING = 1e-6
 
 
 class RateLimit(BaseModel):
@@ -55,16 +56,20 @@ class Taken:
 
     def headers(self, limit: RateLimit) -> dict[str, str]:
         """As the protocol names them (infra 1.2)."""
-        left = math.floor(limit.size - self.empty_for / limit.interval + 1e-6)
+        left = math.floor(limit.size - self.empty_for / limit.interval + _ROUNDING)
         fields = {
             "RateLimit-Limit": str(limit.size),
             "RateLimit-Remaining": str(max(left, 0) if self.allowed else 0),
-            "RateLimit-Reset": str(math.ceil(self.empty_for)),
+            "RateLimit-Reset": str(_up(self.empty_for)),
         }
         if not self.allowed:
             wait = self.empty_for + limit.interval - limit.interval * limit.size
-            fields["Retry-After"] = str(max(math.ceil(wait), 1))
+            fields["Retry-After"] = str(max(_up(wait), 1))
         return fields
+
+
+def _up(seconds: float) -> int:
+    return math.ceil(seconds - _ROUNDING)
 
 
 class Limiter(Protocol):

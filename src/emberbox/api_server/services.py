@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from emberbox.api_server.auth import Authenticator
@@ -16,7 +17,7 @@ from emberbox.api_server.creating import Creator
 from emberbox.api_server.forking import Forker
 from emberbox.api_server.living import Living
 from emberbox.api_server.node import Node
-from emberbox.api_server.nodes import StaticNodes
+from emberbox.api_server.nodes import KnownNodes
 from emberbox.api_server.pausing import Pauser
 from emberbox.api_server.presenting import Presenter
 from emberbox.api_server.rate_limits import LocalLimiter, RateLimits
@@ -27,6 +28,7 @@ from emberbox.api_server.snapshotting import Snapshots
 from emberbox.api_server.telemetry import Telemetry
 from emberbox.api_server.template_names import Templates
 from emberbox.api_server.tokens import SandboxTokens
+from emberbox.api_server.watching import Watcher
 
 if TYPE_CHECKING:
     from emberbox.api_server.redis_parts import RedisParts
@@ -43,7 +45,7 @@ class Services:
 
     settings: Settings
     store: Store
-    nodes: StaticNodes
+    nodes: KnownNodes
     background: Background
     authenticator: Authenticator
     rate_limits: RateLimits
@@ -59,6 +61,7 @@ class Services:
     auto_resumer: AutoResumer
     presenter: Presenter
     reconciler: Reconciler
+    watcher: Watcher
 
     @classmethod
     async def wire(
@@ -71,7 +74,7 @@ class Services:
         authenticator = Authenticator(store.keys, background, clock)
         redis = _redis(settings, authenticator)
         limiter = redis.limiter if redis else LocalLimiter()
-        nodes = _nodes(settings, secret)
+        nodes = _nodes(settings, store, secret, clock)
         keeper = Keeper(store.sandboxes, nodes, background, clock)
         templates = Templates(store.templates, store.builds, nodes, clock)
         checkpoints = Checkpoints(store.builds, nodes, clock, settings.pause_timeout)
@@ -91,6 +94,7 @@ class Services:
         living = Living(store.sandboxes, nodes, keeper, clock)
         pauser = Pauser(nodes, keeper, shared.catch_up, settings.pause_timeout)
         resumer = shared.resumer(living, pauser)
+        reconciler = shared.reconciler(cluster_id)
         return cls(
             settings=settings,
             store=store,
@@ -108,19 +112,26 @@ class Services:
             snapshots=shared.snapshots(),
             forker=Forker(store.builds, creator, checkpoints, shared.catch_up),
             auto_resumer=AutoResumer(store, resumer, shared.catch_up, tokens),
-            presenter=Presenter(tokens, settings.domain),
-            reconciler=shared.reconciler(cluster_id),
+            presenter=Presenter(tokens, settings.domain, nodes.silent_since),
+            reconciler=reconciler,
+            watcher=Watcher(
+                reconciler=reconciler,
+                nodes=nodes,
+                store=store.nodes,
+                settings=settings,
+                clock=clock,
+            ),
         )
 
     def start(self) -> None:
         """Begin the loops."""
-        self.reconciler.start()
+        self.watcher.start()
         if self.redis is not None:
             self.redis.start()
 
     async def close(self) -> None:
         """End the loops, let writes that were promised be done, close connections."""
-        await self.reconciler.close()
+        await self.watcher.close()
         await self.pauser.close()
         await self.resumer.close()
         await self.background.close(_PATIENCE)
@@ -135,7 +146,7 @@ class _Shared:
     """What several parts stand on."""
 
     store: Store
-    nodes: StaticNodes
+    nodes: KnownNodes
     keeper: Keeper
     templates: Templates
     checkpoints: Checkpoints
@@ -199,13 +210,19 @@ def _redis(settings: Settings, authenticator: Authenticator) -> RedisParts | Non
     return RedisParts.open(settings.redis_url, authenticator)
 
 
-def _nodes(settings: Settings, secret: str) -> StaticNodes:
-    return StaticNodes(
-        Node(
+def _nodes(settings: Settings, store: Store, secret: str, clock: Clock) -> KnownNodes:
+    def connect(address: str) -> Node:
+        return Node(
             address,
             secret,
             connect_timeout=settings.connect_timeout,
             call_timeout=settings.call_timeout,
         )
-        for address in settings.orchestrator_addresses
+
+    return KnownNodes(
+        store,
+        connect,
+        settings.orchestrator_addresses,
+        clock=clock,
+        silent_after=timedelta(seconds=settings.node_silent_after),
     )

@@ -42,7 +42,8 @@ class Settings(BaseSettings):
     )
     orchestrators: str = Field(
         default=f"127.0.0.1:{ORCHESTRATOR_PORT}",
-        description="gRPC addresses of the hosts, separated by commas",
+        description="gRPC addresses of hosts, separated by commas; empty: those that say they are "
+        "there",
     )
     internal_secret_file: Path | None = None
     domain: str | None = Field(default=None, description="returned to clients; none: their own")
@@ -55,6 +56,14 @@ class Settings(BaseSettings):
     pause_timeout: float = Field(
         default=120.0, gt=0, description="writing one sandbox to disk, or a snapshot of it"
     )
+    node_silent_after: float = Field(
+        default=30.0, gt=0, description="nothing heard of a node until it is unreachable"
+    )
+    lease_grace: float = Field(
+        default=60.0,
+        ge=0,
+        description="after its deadline, until a sandbox of an unreachable node holds no quota",
+    )
     reconcile_interval: float = Field(default=5.0, gt=0)
     lost_grace: float = Field(default=10.0, ge=0, description="absent from its host until lost")
     orphan_grace: float = Field(default=60.0, ge=0, description="unknown on a host until ended")
@@ -63,10 +72,7 @@ class Settings(BaseSettings):
     @field_validator("orchestrators")
     @classmethod
     def _addresses_are_whole(cls, value: str) -> str:
-        addresses = _split(value)
-        if not addresses:
-            raise ValueError("EMBERBOX_ORCHESTRATORS is empty: give host:port of one at least")
-        for address in addresses:
+        for address in _split(value):
             if not address.rpartition(":")[2].isdigit():
                 raise ValueError(f"EMBERBOX_ORCHESTRATORS: {address!r} is not host:port")
         return value

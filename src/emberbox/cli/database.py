@@ -32,9 +32,16 @@ def run(work: Callable[[Store], Coroutine[None, None, Result]]) -> Result:
     return asyncio.run(with_store())
 
 
+def api_settings() -> Settings:
+    """The settings of the API server, as the environment gives them. Raises StartupError."""
+    from emberbox.api_server.settings import Settings  # noqa: PLC0415 - not for `--help`
+
+    return load_settings(Settings)
+
+
 async def tell_servers(kind: str, subject: str) -> None:
     """Let API servers that share a Redis know at once; without one they look within seconds."""
-    url = _settings().redis_url
+    url = api_settings().redis_url
     if not url:
         return
     from emberbox.api_server.notices import publish  # noqa: PLC0415 - only where there is Redis
@@ -77,17 +84,11 @@ def as_dict(item: Team | ApiKey) -> dict[str, object]:
 async def _open() -> AsyncIterator[Store]:
     from emberbox.api_server.store import Store  # noqa: PLC0415 - not for `--help`
 
-    store = await Store.open(_settings().database)
+    store = await Store.open(api_settings().database)
     try:
         yield store
     finally:
         await store.close()
-
-
-def _settings() -> Settings:
-    from emberbox.api_server.settings import Settings  # noqa: PLC0415 - not for `--help`
-
-    return load_settings(Settings)
 
 
 def _text(value: object) -> str:

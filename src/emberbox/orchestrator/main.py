@@ -22,11 +22,12 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.orchestrator.data_proxy.feed import RouteFeed
 from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataProxySupervisor
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
-from emberbox.orchestrator.grpc_support import RequireSecret
+from emberbox.orchestrator.heartbeat import Heartbeat
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.probe import select_driver
 from emberbox.orchestrator.network.pool import SlotPool
+from emberbox.orchestrator.node_info import NodeInfo
 from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.readiness import Readiness
 from emberbox.orchestrator.routes import FeedRoutes
@@ -52,6 +53,7 @@ from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateStore
 from emberbox.shared import internal_secret, logs
 from emberbox.shared.errors import StartupError
+from emberbox.shared.grpc_secret import RequireSecret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +101,7 @@ class Orchestrator:
     preparation: Preparation
     readiness: Readiness
     telemetry: Telemetry
+    info: NodeInfo
 
     @classmethod
     def of(cls, settings: Settings) -> Orchestrator:
@@ -154,6 +157,9 @@ class Orchestrator:
             preparation=preparation,
             readiness=readiness,
             telemetry=telemetry,
+            info=NodeInfo(
+                settings.identity, paths.orchestrator, driver.report, readiness, sandboxes
+            ),
         )
 
     async def serve(self) -> None:
@@ -168,8 +174,17 @@ class Orchestrator:
             await self._take_over(stack)
             stack.push_async_callback(server.stop, _GRACE_SECONDS)
             await server.start()
+            heartbeat = self._heartbeat()
+            heartbeat.start()
+            stack.push_async_callback(heartbeat.close)
             _log.info("serving", port=self.settings.port, driver=self.host.driver.report.name)
             await self._prepare_and_wait(stop)
+
+    def _heartbeat(self) -> Heartbeat:
+        settings = self.settings
+        return Heartbeat(
+            settings.api_internal_addresses, self.secret, self.info, settings.heartbeat_interval
+        )
 
     async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
         """VMs first, then their slots, then the data proxy, which must not see a table without
@@ -227,16 +242,7 @@ class Orchestrator:
         pb_grpc.add_SandboxServiceServicer_to_server(
             SandboxService(self.sandboxes, self.host.outbox, self.telemetry), server
         )
-        pb_grpc.add_InfoServiceServicer_to_server(
-            InfoService(
-                self.settings.node_id,
-                self.settings.paths.orchestrator,
-                self.host.driver.report,
-                self.readiness,
-                self.sandboxes,
-            ),
-            server,
-        )
+        pb_grpc.add_InfoServiceServicer_to_server(InfoService(self.info), server)
         pb_grpc.add_TemplateServiceServicer_to_server(
             TemplateService(self.templates, self.sandboxes), server
         )

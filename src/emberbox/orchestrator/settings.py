@@ -17,12 +17,15 @@ from emberbox.orchestrator.network.addresses import (
     DEFAULT_RANGE,
     NodeNetwork,
 )
+from emberbox.orchestrator.node_info import NodeIdentity
 from emberbox.shared.home import Home, default_home
-from emberbox.shared.protocol import DATA_PROXY_PORT, ORCHESTRATOR_PORT
+from emberbox.shared.labels import parse_labels
+from emberbox.shared.protocol import API_INTERNAL_PORT, DATA_PROXY_PORT, ORCHESTRATOR_PORT
 
 _FIRST_UID = 700_000
 _UIDS_OF_A_NODE = 1 << 15
 _UID_RANGES = 1 << 14
+_EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})
 
 
 class Settings(BaseSettings):
@@ -37,6 +40,14 @@ class Settings(BaseSettings):
     port: int = Field(
         ORCHESTRATOR_PORT, ge=1, le=65535, validation_alias="EMBERBOX_ORCHESTRATOR_PORT"
     )
+    # Where others reach this host, without a port; by default where it listens.
+    advertise_address: str = ""
+    # host:port of the API servers' internal gRPC, with commas: they are told that this host is
+    # there. Empty: they have it in a list of theirs.
+    api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
+    heartbeat_interval: float = Field(5.0, gt=0)
+    # name=value, with commas: what placement can ask for.
+    node_labels: str = ""
     data_host: str = "127.0.0.1"
     data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
     data_workers: int = Field(1, ge=1, le=64)
@@ -78,9 +89,41 @@ class Settings(BaseSettings):
     @field_validator("egress_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(_parts(value)) if isinstance(value, str) else value
+
+    @field_validator("node_labels")
+    @classmethod
+    def _labels_are_pairs(cls, value: str) -> str:
+        parse_labels(value)
         return value
+
+    @field_validator("api_internal_address")
+    @classmethod
+    def _addresses_are_whole(cls, value: str) -> str:
+        for address in _parts(value):
+            if not address.rpartition(":")[2].isdigit():
+                raise ValueError(f"{address!r} is not host:port")
+        return value
+
+    @property
+    def api_internal_addresses(self) -> list[str]:
+        """The API servers, in the order given."""
+        return _parts(self.api_internal_address)
+
+    @property
+    def identity(self) -> NodeIdentity:
+        """How this host introduces itself."""
+        return NodeIdentity(
+            node_id=self.node_id,
+            address=f"{self._reached(self.host)}:{self.port}",
+            data_address=f"{self._reached(self.data_host)}:{self.data_port}",
+            labels=parse_labels(self.node_labels),
+        )
+
+    def _reached(self, listens_on: str) -> str:
+        if self.advertise_address:
+            return self.advertise_address
+        return socket.gethostname() if listens_on in _EVERYWHERE else listens_on
 
     @property
     def network(self) -> NodeNetwork:
@@ -110,3 +153,7 @@ class Settings(BaseSettings):
     def secret_file(self) -> Path:
         """Where the secret between our programs is."""
         return self.internal_secret_file or self.paths.internal_secret
+
+
+def _parts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]

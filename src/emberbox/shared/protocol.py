@@ -21,6 +21,7 @@ GRPC_SECRET_KEY = "x-emberbox-secret"  # noqa: S105 - the name of a metadata key
 """gRPC metadata key that carries the secret shared by the programs."""
 
 API_PORT = 3000
+API_INTERNAL_PORT = 3001
 CLIENT_PROXY_PORT = 3002
 CLIENT_PROXY_HEALTH_PORT = 3003
 ORCHESTRATOR_PORT = 8080

@@ -265,7 +265,12 @@ async def test_snapshots_of_one_name_at_once(servers: list[Store]) -> None:
 
 async def test_templates_that_nodes_tell_of_at_once(servers: list[Store]) -> None:
     found = [Template("base-id", "b", ("base", "other"), 2, 512, 1024, "0.6.13")]
-    await asyncio.gather(*(server.templates.put_built_in(found, NOW) for server in servers * 3))
+    await asyncio.gather(
+        *(
+            server.templates.put_built_in(f"node-{n}", found, NOW)
+            for n, server in enumerate(servers * 3)
+        )
+    )
     owner = await team(servers[0])
     template = await servers[0].templates.find(["other"], owner.team_id)
     assert template is not None

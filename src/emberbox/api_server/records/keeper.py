@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from emberbox.api_server.background import Background
     from emberbox.api_server.clock import Clock
+    from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
     from emberbox.api_server.store.rows import Sandbox
     from emberbox.api_server.store.sandboxes import SandboxStore
@@ -115,6 +116,14 @@ class Keeper:
             self._background.retry(
                 lambda: self._store.note(row, notice), f"notice of {row.sandbox_id}"
             )
+
+    def clean_up(self, row: Sandbox, node: Node) -> None:
+        """Have a node remove what is left of a run that went on to another node."""
+
+        async def remove() -> None:
+            await node.delete(row.sandbox_id, "it failed here")
+
+        self._background.retry(remove, f"rest of {row.sandbox_id} on {node.name}")
 
     async def end(self, row: Sandbox) -> None:
         """Delete on the node and record it. Callers at once share one Delete and its result."""

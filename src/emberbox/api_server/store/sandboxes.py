@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from emberbox.api_server.errors import SandboxNotFoundError
 from emberbox.api_server.records.lifecycle import COUNTED, LIVE, State, Transition
 from emberbox.api_server.store.builds import refuse_deleted_build
-from emberbox.api_server.store.quota import check_quota
+from emberbox.api_server.store.quota import check_node, check_quota
 from emberbox.api_server.store.rows import Sandbox
 from emberbox.api_server.store.tables import sandboxes
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _REASON_LENGTH = 512
 
+_MOVED = ("node_id", "execution_id", "build_id", "vcpu", "ram_mb", "disk_mb", "envd_version")
+"""What differs between nodes: each has its own build of a template."""
+
 
 class SandboxStore:
     """Rows of `sandboxes`."""
@@ -38,7 +41,7 @@ class SandboxStore:
         """Check the quota and insert `wanted`, in one transaction.
 
         Answers None, or the row that already holds the same idempotency key; then nothing was
-        inserted. Raises QuotaExceededError and BadRequestError.
+        inserted. Raises QuotaExceededError, BadRequestError and NodeFullError.
         """
         try:
             return await self._reserve(wanted)
@@ -53,17 +56,20 @@ class SandboxStore:
                 if holder is not None:
                     return holder
             await check_quota(connection, wanted)
+            await check_node(connection, wanted)
             await refuse_deleted_build(connection, wanted)
             await connection.execute(insert(sandboxes).values(**asdict(wanted)))
             return None
 
     async def resume(self, wanted: Sandbox, transition: Transition, before: str) -> bool:
-        """Check the quota and begin `wanted`'s run, in one transaction, as `transition` says.
+        """Check the quota and begin `wanted`'s run on its node, in one transaction, as
+        `transition` says.
 
         False when the row is no longer in the run `before`, as the transition found it.
-        Raises QuotaExceededError and BadRequestError.
+        Raises QuotaExceededError, BadRequestError and NodeFullError.
         """
         values = {
+            "node_id": wanted.node_id,
             "state": transition.after,
             "execution_id": transition.new_execution_id,
             "started_at": wanted.started_at,
@@ -73,6 +79,7 @@ class SandboxStore:
         change = _change(wanted.sandbox_id, before, {transition.before}, values)
         async with self._database.write() as connection:
             await check_quota(connection, wanted)
+            await check_node(connection, wanted)
             return (await connection.execute(change)).rowcount == 1
 
     async def own(self, team_id: str, sandbox_id: str) -> Sandbox:
@@ -149,14 +156,16 @@ class SandboxStore:
             values["idempotency_key"] = None
         return await self._update(sandbox_id, execution_id, {transition.before}, values)
 
-    async def move(self, before: Sandbox, node_id: str, execution_id: str) -> bool:
-        """Point a reservation that its node refused at another node, as another run."""
-        return await self._update(
-            before.sandbox_id,
-            before.execution_id,
-            {State.CREATING},
-            {"node_id": node_id, "execution_id": execution_id},
-        )
+    async def move(self, before: Sandbox, after: Sandbox) -> bool:
+        """Point a reservation that its node refused at another node, as another run.
+
+        Raises NodeFullError.
+        """
+        values = {name: getattr(after, name) for name in _MOVED}
+        change = _change(before.sandbox_id, before.execution_id, {State.CREATING}, values)
+        async with self._database.write() as connection:
+            await check_node(connection, after)
+            return (await connection.execute(change)).rowcount == 1
 
     async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> bool:
         """Copy the deadline that the orchestrator accepted."""

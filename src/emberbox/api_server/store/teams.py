@@ -13,6 +13,7 @@ from emberbox.api_server.store.rows import Limits, Team
 from emberbox.api_server.store.tables import sandboxes, teams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -53,6 +54,12 @@ class TeamStore:
             await connection.execute(
                 update(teams).where(teams.c.team_id == team_id).values(**changes)
             )
+
+    async def set_node_labels(self, team_id: str, labels: Mapping[str, str]) -> None:
+        """What a node must have to be given its sandboxes from now on."""
+        change = update(teams).where(teams.c.team_id == team_id).values(node_labels=dict(labels))
+        async with self._database.write() as connection:
+            await connection.execute(change)
 
     async def delete(self, team_id: str) -> int:
         """Delete a team with its keys and history; when sandboxes live, only count them."""
@@ -106,4 +113,5 @@ def team_of(row: Row[tuple[object, ...]]) -> Team:
         name=values[teams.c.name],
         created_at=values[teams.c.created_at],
         limits=Limits(**{name: values[teams.c[name]] for name in Limits.names()}),
+        node_labels=values[teams.c.node_labels] or {},
     )

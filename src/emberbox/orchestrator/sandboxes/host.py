@@ -68,7 +68,7 @@ class Sandboxes:
         self._host = host
         self._checkpoints = checkpoints
         self._templates = templates
-        self._limits = limits
+        self.limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
         self._making: dict[str, asyncio.Lock] = {}
         self._closing = False
@@ -119,7 +119,7 @@ class Sandboxes:
     def _admit(self, record: SandboxRecord, beginning: Beginning) -> Sandbox:
         """Check and register in one go, with no await between: a burst cannot overfill the host."""
         asked = Hardware(record.vcpu, record.ram_mb)
-        admission.check(self._limits, self._usage(), asked)
+        admission.check(self.limits, self._usage(), asked)
         sandbox = self._register(Sandbox(self._host, record))
         sandbox.begin(beginning)
         return sandbox
