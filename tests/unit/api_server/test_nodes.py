@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -76,13 +77,8 @@ async def internal(world: World) -> AsyncIterator[Callable[[Standin], object]]:
 async def silence(world: World, host: Standin) -> None:
     """Let the last word of a host be 31 seconds old."""
     record = await world.services.nodes.heard(host.info())
-    old = {"seen_at": record.seen_at - timedelta(seconds=31)}
-    await world.store.nodes.put(type(record)(**{**_fields(record), **old}))
+    await world.store.nodes.put(replace(record, seen_at=record.seen_at - timedelta(seconds=31)))
     await world.services.nodes.refresh()
-
-
-def _fields(record: object) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
 
 
 async def test_hosts_that_say_they_are_there_are_used(cluster: World, hosts: list[Standin]) -> None:
