@@ -17,9 +17,9 @@ import grpc
 import structlog
 
 from emberbox.api_server.errors import BadRequestError, DatabaseUnavailableError, NodeError
-from emberbox.api_server.joining import Joint
 from emberbox.api_server.placement import Candidate, choose
 from emberbox.api_server.store.rows import NodeRecord, NodeUsage
+from emberbox.shared.joining import Joint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,7 +85,7 @@ class KnownNodes:
         self._read_at: datetime | None = None
         self._blind = False
         self._seeing_since = datetime.min.replace(tzinfo=UTC)
-        self._refreshing: Joint[None] = Joint()
+        self._refreshing: Joint[str, None] = Joint()
         self._draw = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def pick(self, request: PlacementRequest) -> Node:

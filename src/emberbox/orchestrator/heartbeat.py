@@ -11,6 +11,7 @@ import structlog
 
 from emberbox._gen.emberbox.api.v1 import api_pb2 as pb
 from emberbox._gen.emberbox.api.v1 import api_pb2_grpc as pb_grpc
+from emberbox.shared.channels import open_channel
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _ANSWER_SECONDS = 3.0
-
-_OPTIONS = (
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 
 
 class _Nodes(Protocol):
@@ -71,7 +66,7 @@ class Heartbeat:
         reason = ""
         for address in list(self._addresses):
             try:
-                async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+                async with open_channel(address) as channel:
                     stub = cast("_Nodes", pb_grpc.NodeServiceStub(channel))
                     await stub.Heartbeat(
                         pb.HeartbeatRequest(info=self._info.read()),

@@ -51,6 +51,7 @@ from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateStore
+from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared import internal_secret, logs
 from emberbox.shared.errors import StartupError
 from emberbox.shared.grpc_secret import RequireSecret
@@ -182,9 +183,8 @@ class Orchestrator:
 
     def _heartbeat(self) -> Heartbeat:
         settings = self.settings
-        return Heartbeat(
-            settings.api_internal_addresses, self.secret, self.info, settings.heartbeat_interval
-        )
+        addresses = parse_addresses(settings.api_internal_address)
+        return Heartbeat(addresses, self.secret, self.info, settings.heartbeat_interval)
 
     async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
         """VMs first, then their slots, then the data proxy, which must not see a table without
@@ -276,6 +276,7 @@ def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
             directory=paths.orchestrator / "data-proxy",
             feed_socket=paths.orchestrator / "routes.sock",
             secret_file=settings.secret_file,
+            api_address=settings.api_internal_address,
             host=settings.data_host,
             port=settings.data_port,
             workers=settings.data_workers,

@@ -18,6 +18,7 @@ from emberbox.orchestrator.network.addresses import (
     NodeNetwork,
 )
 from emberbox.orchestrator.node_info import NodeIdentity
+from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.labels import parse_labels
 from emberbox.shared.protocol import API_INTERNAL_PORT, DATA_PROXY_PORT, ORCHESTRATOR_PORT
@@ -42,8 +43,8 @@ class Settings(BaseSettings):
     )
     # Where others reach this host, without a port; by default where it listens.
     advertise_address: str = ""
-    # host:port of the API servers' internal gRPC, with commas: they are told that this host is
-    # there. Empty: they have it in a list of theirs.
+    # host:port of the API servers' internal gRPC, with commas. They are told that this host is
+    # there, and asked by its data proxy to resume a sandbox that traffic has come for.
     api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     heartbeat_interval: float = Field(5.0, gt=0)
     # name=value, with commas: what placement can ask for.
@@ -86,6 +87,12 @@ class Settings(BaseSettings):
         NodeNetwork("check", value)
         return value
 
+    @field_validator("api_internal_address")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        parse_addresses(value)
+        return value
+
     @field_validator("egress_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -96,19 +103,6 @@ class Settings(BaseSettings):
     def _labels_are_pairs(cls, value: str) -> str:
         parse_labels(value)
         return value
-
-    @field_validator("api_internal_address")
-    @classmethod
-    def _addresses_are_whole(cls, value: str) -> str:
-        for address in _parts(value):
-            if not address.rpartition(":")[2].isdigit():
-                raise ValueError(f"{address!r} is not host:port")
-        return value
-
-    @property
-    def api_internal_addresses(self) -> list[str]:
-        """The API servers, in the order given."""
-        return _parts(self.api_internal_address)
 
     @property
     def identity(self) -> NodeIdentity:
