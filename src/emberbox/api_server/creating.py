@@ -29,6 +29,7 @@ from emberbox.api_server.store.rows import Sandbox
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
 if TYPE_CHECKING:
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.node import Node
@@ -90,6 +91,7 @@ class Creator:
         keeper: Keeper,
         templates: Templates,
         configurer: Configurer,
+        catalog: Catalog,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -98,6 +100,7 @@ class Creator:
         self._keeper = keeper
         self._templates = templates
         self._configurer = configurer
+        self._catalog = catalog
         self._settings = settings
         self._clock = clock
 
@@ -194,6 +197,7 @@ class Creator:
             if not error.sent or error.code in _NOTHING_LEFT:
                 raise
             raise await self._give_up(row, error) from error
+        await self._catalog.put(row)
         self._keeper.settle_later(row, Started(row.execution_id))
         self._keeper.note(row, answer.notice)
         return row

@@ -17,7 +17,7 @@ from emberbox.shared.grpc_secret import RequireSecret
 
 if TYPE_CHECKING:
     from emberbox.api_server.auto_resuming import AutoResumer
-    from emberbox.api_server.nodes import KnownNodes, Nodes
+    from emberbox.api_server.nodes import KnownNodes
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -66,7 +66,7 @@ class InternalServer:
 
 
 class _Resumes(pb_grpc.ResumeServiceServicer):
-    def __init__(self, auto_resumer: AutoResumer, nodes: Nodes) -> None:
+    def __init__(self, auto_resumer: AutoResumer, nodes: KnownNodes) -> None:
         self._auto_resumer = auto_resumer
         self._nodes = nodes
 
@@ -100,6 +100,7 @@ class _Resumes(pb_grpc.ResumeServiceServicer):
             node_id=row.node_id,
             execution_id=row.execution_id,
             orchestrator_address=node.address,
+            data_address=self._nodes.data_address(row.node_id) or "",
         )
 
 

@@ -30,6 +30,7 @@ from emberbox.api_server.records.lifecycle import (
 )
 
 if TYPE_CHECKING:
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.checkpoints import Checkpoints
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.node import Node
@@ -61,6 +62,7 @@ class Reconciler:
         keeper: Keeper,
         templates: Templates,
         checkpoints: Checkpoints,
+        catalog: Catalog,
         settings: Settings,
         clock: Clock,
         cluster_id: str,
@@ -70,6 +72,7 @@ class Reconciler:
         self._keeper = keeper
         self._templates = templates
         self._checkpoints = checkpoints
+        self._catalog = catalog
         self._settings = settings
         self._clock = clock
         self._cluster_id = cluster_id
@@ -92,6 +95,7 @@ class Reconciler:
         found = await _inventory(node)
         findings = self._comparison(info.node_id).compare(rows, found, self._clock())
         await self._act(node, findings)
+        await self._catalog.rebuild(_that_run(rows, found))
         await self._templates.sync(node)
 
     async def tidy(self) -> None:
@@ -202,6 +206,11 @@ class Reconciler:
                 pause_timeout=timedelta(seconds=settings.pause_timeout + settings.connect_timeout),
             ),
         )
+
+
+def _that_run(rows: list[Sandbox], found: Inventory) -> list[Sandbox]:
+    running = {one.execution_id for one in found.running if one.running}
+    return [row for row in rows if row.state is State.RUNNING and row.execution_id in running]
 
 
 def _meaning(event: pb.SandboxEvent) -> Reported | Paused | None:

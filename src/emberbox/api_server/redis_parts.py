@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from emberbox.api_server import notices
 from emberbox.api_server.errors import LimiterUnavailableError
 from emberbox.api_server.rate_limits import Taken
+from emberbox.api_server.redis_catalog import RedisCatalog
 from emberbox.shared.redis_channel import Channel
 from emberbox.shared.redis_connection import REDIS_ERRORS, open_redis
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from emberbox.api_server.auth import Authenticator
+    from emberbox.api_server.nodes import KnownNodes
     from emberbox.api_server.rate_limits import RateLimit
+    from emberbox.api_server.store.sandboxes import SandboxStore
 
 _TAKE = """
 local time = redis.call('TIME')
@@ -36,13 +39,16 @@ class RedisParts:
     redis: Redis
     notices: Channel
     limiter: RedisLimiter
+    catalog: RedisCatalog
 
     @classmethod
-    def open(cls, url: str, authenticator: Authenticator) -> Self:
+    def open(
+        cls, url: str, authenticator: Authenticator, nodes: KnownNodes, store: SandboxStore
+    ) -> Self:
         """Connect lazily. Raises StartupError."""
         redis = open_redis(url)
         channel = Channel(redis, notices.CHANNEL, authenticator.noticed)
-        return cls(redis, channel, RedisLimiter(redis))
+        return cls(redis, channel, RedisLimiter(redis), RedisCatalog(redis, nodes, store))
 
     def start(self) -> None:
         """Begin to listen."""

@@ -30,6 +30,7 @@ from emberbox.api_server.records.lifecycle import (
 from emberbox.shared.joining import Joint
 
 if TYPE_CHECKING:
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.catching_up import CatchUp
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.living import Living
@@ -64,6 +65,7 @@ class Resumer:
         pauser: Pauser,
         catch_up: CatchUp,
         configurer: Configurer,
+        catalog: Catalog,
         timeout: float,
     ) -> None:
         self._store = store
@@ -73,6 +75,7 @@ class Resumer:
         self._pauser = pauser
         self._catch_up = catch_up
         self._configurer = configurer
+        self._catalog = catalog
         self._timeout = timeout
         self._resuming: Joint[str, Sandbox] = Joint()
 
@@ -166,6 +169,7 @@ class Resumer:
             answer = await node.create(config, row.end_at, self._timeout, boot=boot)
         except NodeError as error:
             raise await self._failed(row, error) from error
+        await self._catalog.put(row)
         transition = await self._keeper.settle(row, Started(row.execution_id))
         if transition.after not in VISIBLE:
             raise SandboxNotFoundError(row.sandbox_id)  # killed meanwhile

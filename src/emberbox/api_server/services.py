@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from emberbox.api_server.auth import Authenticator
 from emberbox.api_server.auto_resuming import AutoResumer
 from emberbox.api_server.background import Background
+from emberbox.api_server.catalog import Catalog, NoCatalog
 from emberbox.api_server.catching_up import CatchUp
 from emberbox.api_server.checkpoints import Checkpoints
 from emberbox.api_server.clock import Clock, utc_now
@@ -72,10 +73,11 @@ class Services:
         tokens = SandboxTokens(await store.cluster.token_seed())
         background = Background()
         authenticator = Authenticator(store.keys, background, clock)
-        redis = _redis(settings, authenticator)
-        limiter = redis.limiter if redis else LocalLimiter()
         nodes = _nodes(settings, store, secret, clock)
-        keeper = Keeper(store.sandboxes, nodes, background, clock)
+        redis = _redis(settings, authenticator, nodes, store)
+        limiter = redis.limiter if redis else LocalLimiter()
+        catalog = redis.catalog if redis else NoCatalog()
+        keeper = Keeper(store.sandboxes, nodes, background, catalog, clock)
         templates = Templates(store.templates, store.builds, nodes, clock)
         checkpoints = Checkpoints(store.builds, nodes, clock, settings.pause_timeout)
         shared = _Shared(
@@ -86,6 +88,7 @@ class Services:
             checkpoints=checkpoints,
             catch_up=CatchUp(store.sandboxes, nodes, keeper, settings.create_timeout),
             configurer=Configurer(tokens, cluster_id),
+            catalog=catalog,
             background=background,
             settings=settings,
             clock=clock,
@@ -152,6 +155,7 @@ class _Shared:
     checkpoints: Checkpoints
     catch_up: CatchUp
     configurer: Configurer
+    catalog: Catalog
     background: Background
     settings: Settings
     clock: Clock
@@ -163,6 +167,7 @@ class _Shared:
             keeper=self.keeper,
             templates=self.templates,
             configurer=self.configurer,
+            catalog=self.catalog,
             settings=self.settings,
             clock=self.clock,
         )
@@ -176,6 +181,7 @@ class _Shared:
             pauser=pauser,
             catch_up=self.catch_up,
             configurer=self.configurer,
+            catalog=self.catalog,
             timeout=self.settings.create_timeout,
         )
 
@@ -196,18 +202,21 @@ class _Shared:
             keeper=self.keeper,
             templates=self.templates,
             checkpoints=self.checkpoints,
+            catalog=self.catalog,
             settings=self.settings,
             clock=self.clock,
             cluster_id=cluster_id,
         )
 
 
-def _redis(settings: Settings, authenticator: Authenticator) -> RedisParts | None:
+def _redis(
+    settings: Settings, authenticator: Authenticator, nodes: KnownNodes, store: Store
+) -> RedisParts | None:
     if not settings.redis_url:
         return None
     from emberbox.api_server.redis_parts import RedisParts  # noqa: PLC0415 - 0.1 s and 10 MB
 
-    return RedisParts.open(settings.redis_url, authenticator)
+    return RedisParts.open(settings.redis_url, authenticator, nodes, store.sandboxes)
 
 
 def _nodes(settings: Settings, store: Store, secret: str, clock: Clock) -> KnownNodes:

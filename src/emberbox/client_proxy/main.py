@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +22,8 @@ from emberbox.proxying.sockets import open_listener
 from emberbox.shared import internal_secret, logs
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from emberbox.client_proxy.settings import Settings
     from emberbox.proxying.resolving import Resolver
 
@@ -37,9 +40,32 @@ def run(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     secret = internal_secret.load_or_create(settings.secret_path)
-    catalog = StaticCatalog(HostAddress(*parse_address(settings.data_proxy_address)))
+    async with _resolver(settings, secret) as resolver:
+        await _serve_with(settings, resolver)
+
+
+@asynccontextmanager
+async def _resolver(settings: Settings, secret: str) -> AsyncIterator[EdgeResolver]:
+    """For one host, or for those of a catalog. Raises StartupError."""
+    if not settings.redis_url:
+        host = HostAddress(*parse_address(settings.data_proxy_address))
+        yield EdgeResolver(StaticCatalog(host), secret)
+        return
+    from emberbox.client_proxy.redis_catalog import RedisCatalog  # noqa: PLC0415 - 0.1 s, 10 MB
+    from emberbox.proxying.auto_resume import ResumeClient  # noqa: PLC0415
+
+    catalog = RedisCatalog.open(settings.redis_url)
+    resumer = ResumeClient(settings.api_internal_address, secret)
+    try:
+        yield EdgeResolver(catalog, secret, resumer)
+    finally:
+        await resumer.close()
+        await catalog.close()
+
+
+async def _serve_with(settings: Settings, resolver: EdgeResolver) -> None:
     health = HealthResolver()
-    edge_engine = make_engine(EdgeResolver(catalog, secret), limits_of(settings))
+    edge_engine = make_engine(resolver, limits_of(settings))
     health_engine = make_engine(health, Limits())
     # Both sockets are taken before either is served: a port in use ends the start cleanly.
     edge_socket = open_listener(settings.host, settings.port)
@@ -78,7 +104,7 @@ def _say_where(settings: Settings) -> None:
         "client proxy serves",
         address=f"{settings.host}:{settings.port}",
         health=f"{settings.health_host}:{settings.health_port}",
-        data_proxy=settings.data_proxy_address,
+        hosts="of the catalog" if settings.redis_url else settings.data_proxy_address,
     )
     if settings.port == 443:
         _log.warning("port 443 carries plain HTTP: put something that ends TLS in front of it")

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import grpc.aio
@@ -23,12 +23,16 @@ from .harness import World, eventually, running, settings_for
 from .standin import SECRET, Standin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from .databases import Databases
 
-Beat = "Callable[[Standin], Awaitable[pb.HeartbeatResponse]]"
+
+class Beat(Protocol):
+    """Lets a host say that it is there."""
+
+    async def __call__(self, host: Standin, secret: str = SECRET) -> pb.HeartbeatResponse: ...
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ async def cluster(tmp_path: Path, hosts: list[Standin]) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def internal(world: World) -> AsyncIterator[Callable[[Standin], object]]:
+async def internal(world: World) -> AsyncIterator[Beat]:
     """The internal port of a server; what is given says that a host is there."""
     services = world.services
     server = InternalServer(services.auto_resumer, services.nodes, SECRET)
@@ -94,7 +98,7 @@ async def test_hosts_that_say_they_are_there_are_used(cluster: World, hosts: lis
 async def test_a_wrong_secret_is_no_host(cluster: World, hosts: list[Standin]) -> None:
     async with internal(cluster) as beat:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await beat(hosts[0], "wrong")  # type: ignore[call-arg,misc]
+            await beat(hosts[0], "wrong")
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -102,17 +106,17 @@ async def test_two_hosts_of_one_id(cluster: World, hosts: list[Standin]) -> None
     hosts[1].node_id = hosts[0].node_id
     async with internal(cluster) as beat:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await beat(hosts[1])  # type: ignore[misc]
+            await beat(hosts[1])
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "set EMBERBOX_NODE_ID" in (refused.value.details() or "")
         await silence(cluster, hosts[0])
-        await beat(hosts[1])  # type: ignore[misc]
+        await beat(hosts[1])
 
 
 async def test_draining_and_silent_hosts_are_left_out(cluster: World, hosts: list[Standin]) -> None:
     assert await cluster.store.nodes.set_draining("node-0", draining=True)
     async with internal(cluster) as beat:
-        assert (await beat(hosts[0])).draining  # type: ignore[misc]
+        assert (await beat(hosts[0])).draining
     await silence(cluster, hosts[1])
     for _ in range(4):
         await cluster.created()
@@ -152,7 +156,7 @@ async def test_a_vm_that_fails_is_tried_elsewhere(cluster: World, hosts: list[St
 async def test_labels_of_a_team(cluster: World, hosts: list[Standin]) -> None:
     hosts[1].labels = {"zone": "b", "disk": "nvme"}
     async with internal(cluster) as beat:
-        await beat(hosts[1])  # type: ignore[misc]
+        await beat(hosts[1])
     await cluster.services.nodes.refresh()
     team = await cluster.store.teams.find("default")
     assert team is not None

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.api_server.records.lifecycle import (
+    SHOWN_RUNNING,
     EndConfirmed,
     Event,
     Instruction,
     ResumeAsked,
+    State,
     Transition,
     handle,
 )
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from emberbox.api_server.background import Background
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
@@ -32,16 +35,25 @@ log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 10
 
+_REACHABLE = SHOWN_RUNNING | {State.PAUSING}
+"""States in which traffic goes to its host, which knows best."""
+
 
 class Keeper:
     """The shell around `records.lifecycle`."""
 
     def __init__(
-        self, store: SandboxStore, nodes: Nodes, background: Background, clock: Clock
+        self,
+        store: SandboxStore,
+        nodes: Nodes,
+        background: Background,
+        catalog: Catalog,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._nodes = nodes
         self._background = background
+        self._catalog = catalog
         self._clock = clock
         self._ending: Joint[str, None] = Joint()
 
@@ -135,6 +147,10 @@ class Keeper:
         )
         if written:
             _tell(row, event, transition)
+            if transition.after not in _REACHABLE:
+                self._background.start(
+                    self._catalog.remove(row), f"catalog entry of {row.sandbox_id}"
+                )
         return written
 
     async def _carry_out(self, row: Sandbox, transition: Transition, wait: bool) -> None:

@@ -19,14 +19,16 @@ class ResumeSandboxRequest(_message.Message):
     def __init__(self, sandbox_id: _Optional[str] = ..., port: _Optional[int] = ..., traffic_access_token: _Optional[str] = ..., envd_access_token: _Optional[str] = ...) -> None: ...
 
 class ResumeSandboxResponse(_message.Message):
-    __slots__ = ("node_id", "execution_id", "orchestrator_address")
+    __slots__ = ("node_id", "execution_id", "orchestrator_address", "data_address")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     ORCHESTRATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     execution_id: str
     orchestrator_address: str
-    def __init__(self, node_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., orchestrator_address: _Optional[str] = ...) -> None: ...
+    data_address: str
+    def __init__(self, node_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., data_address: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("info",)

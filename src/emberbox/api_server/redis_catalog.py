@@ -1,0 +1,111 @@
+"""The catalog in Redis, as an API server keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from emberbox.shared.catalog import CHANNEL, CatalogEntry, key_of
+from emberbox.shared.redis_connection import REDIS_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redis.asyncio import Redis
+
+    from emberbox.api_server.nodes import KnownNodes
+    from emberbox.api_server.store.rows import Sandbox
+    from emberbox.api_server.store.sandboxes import SandboxStore
+
+log = structlog.get_logger(__name__)
+
+_KEPT_SECONDS = 24 * 3600
+"""An entry that nobody removed goes then. One whose sandbox lives is written again before."""
+_RENEWED_BELOW = _KEPT_SECONDS // 2
+
+_REMOVE = """
+local found = redis.call('GET', KEYS[1])
+if found and string.sub(found, 1, #ARGV[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', ARGV[2], ARGV[3])
+end
+"""
+
+
+class RedisCatalog:
+    """One key a sandbox."""
+
+    def __init__(self, redis: Redis, nodes: KnownNodes, store: SandboxStore) -> None:
+        self._redis = redis
+        self._nodes = nodes
+        self._store = store
+        self._remove = redis.register_script(_REMOVE)
+        self._failed = False
+
+    async def put(self, row: Sandbox) -> None:
+        """Write it, and tell the proxies."""
+        await self._put([row])
+
+    async def remove(self, row: Sandbox) -> None:
+        """Delete the entry if it is this run's."""
+        try:
+            await self._remove(
+                keys=[key_of(row.sandbox_id)],
+                args=[f"{row.execution_id} ", CHANNEL, row.sandbox_id],
+            )
+        except REDIS_ERRORS as error:
+            self._tell(error)
+
+    async def rebuild(self, rows: Iterable[Sandbox]) -> None:
+        """Write those that are missing, that name another run, or that end soon."""
+        wanted = {row.sandbox_id: row for row in rows}
+        if not wanted:
+            return
+        try:
+            stale = await self._stale(wanted)
+        except REDIS_ERRORS as error:
+            self._tell(error)
+            return
+        if not stale:
+            self._failed = False
+            return
+        # What was read before the look into Redis may be out of date by now: only what the
+        # records still say is written.
+        now = await self._store.several(stale)
+        current = [row for row in now if row.execution_id == wanted[row.sandbox_id].execution_id]
+        log.info("catalog entries are written anew", count=len(current))
+        await self._put([row for row in current if row.state == wanted[row.sandbox_id].state])
+
+    async def _stale(self, wanted: dict[str, Sandbox]) -> list[str]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for sandbox_id in wanted:
+                pipe.get(key_of(sandbox_id))
+                pipe.ttl(key_of(sandbox_id))
+            answers = await pipe.execute()
+        found = zip(wanted.values(), answers[::2], answers[1::2], strict=True)
+        return [
+            row.sandbox_id
+            for row, entry, seconds in found
+            if entry is None or seconds < _RENEWED_BELOW or not entry.startswith(row.execution_id)
+        ]
+
+    async def _put(self, rows: Iterable[Sandbox]) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for row in rows:
+                    address = self._nodes.data_address(row.node_id)
+                    if address is None:
+                        continue
+                    entry = CatalogEntry(row.execution_id, address, row.node_id)
+                    pipe.set(key_of(row.sandbox_id), entry.encode(), ex=_KEPT_SECONDS)
+                    pipe.publish(CHANNEL, row.sandbox_id)
+                await pipe.execute()
+            self._failed = False
+        except REDIS_ERRORS as error:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._failed:  # once, not at every sandbox
+            self._failed = True
+            log.warning("the catalog is behind: Redis does not answer", error=repr(error))
