@@ -1,5 +1,5 @@
-"""Postgres and Redis for the tests: real servers of their own, on free ports, with their files in
-a temporary directory, as an unprivileged user. None is a service of the machine."""
+"""Postgres, Redis and nginx for the tests: real servers of their own, on free ports, their files in a
+temporary directory, as an unprivileged user. None is a service of the machine."""
 
 from __future__ import annotations
 
@@ -158,8 +158,7 @@ class Redis(Service):
 
     def answers(self) -> bool:
         """Whether it takes connections."""
-        with socket.socket() as probe:
-            return probe.connect_ex((self.host, self.port)) == 0
+        return _takes_connections(self.host, self.port)
 
     def command(self, *words: str) -> str:
         """What it answers to a command."""
@@ -170,6 +169,34 @@ class Redis(Service):
     def url(self) -> str:
         """For EMBERBOX_REDIS_URL."""
         return f"redis://:{_PASSWORD}@{self.host}:{self.port}/0"
+
+
+class Nginx(Service):
+    """A load balancer; `config` is what stands in its `http` block."""
+
+    def __init__(self, port: int, config: str, host: str = "127.0.0.1") -> None:
+        super().__init__("nginx", port, host)
+        places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n".join(f"{place}_temp_path {self.directory}/{place};" for place in places)
+        (self.directory / "nginx.conf").write_text(
+            f"daemon off; worker_processes 1; pid {self.directory}/pid; error_log stderr;\n"
+            f"events {{ worker_connections 1024; }}\n"
+            f"http {{ access_log off;\n{temporary}\n{config}\n}}\n"
+        )
+
+    def argv(self) -> Sequence[str]:
+        """In the foreground."""
+        config = str(self.directory / "nginx.conf")
+        return [_program("nginx"), "-p", str(self.directory), "-e", "stderr", "-c", config]
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        return _takes_connections(self.host, self.port)
+
+
+def _takes_connections(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def _run(argv: Sequence[str | Path], *more: str, text: str = "", cwd: Path | None = None) -> str:
