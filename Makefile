@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat soak
+.PHONY: help install demo test check lint types imports generated unit integration compat cluster soak
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,7 +45,10 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
-soak: compat    ## the long suites in full, then every benchmark
+cluster: install ## many programs on one machine, killed at random (EMBERBOX_CLUSTER_SECONDS=180)
+	$(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO tests/cluster
+
+soak: compat cluster    ## the long suites in full, then every benchmark
 	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 --dist loadfile tests/unit
 	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak

@@ -1,4 +1,4 @@
-"""Postgres, Redis and nginx for the tests: real servers of their own, on free ports, their files in a
+"""Postgres, Redis and nginx for the tests: real servers of their own, on free ports, with a
 temporary directory, as an unprivileged user. None is a service of the machine."""
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SETTINGS = {
     "EMBERBOX_TEMPLATE_VCPU": "1",
     "EMBERBOX_TEMPLATE_RAM_MB": "256",
+    "EMBERBOX_TEMPLATE_DISK_MB": "1024",
     # So that the tests need not wait for the minute that each of them is by default.
     "EMBERBOX_LEASE_GRACE": "15",
     "EMBERBOX_ORPHAN_GRACE": "15",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -93,7 +92,10 @@ class Host:
 
     def take_templates_of(self, other: Host) -> None:
         """Have its builds, so that what is paused on one can go on on the other."""
-        shutil.copytree(other.home.templates, self.home.templates)
+        self.home.orchestrator.mkdir(mode=0o700)
+        # Its disks are mostly holes.
+        places = [str(other.home.templates), str(self.home.templates)]
+        subprocess.run(["cp", "-a", "--sparse=always", *places], check=True)
 
     def ready(self) -> bool:
         """Whether it offers its template."""
