@@ -14,7 +14,7 @@ from typing import Any
 
 from emberbox.orchestrator.machines.kvm import missing_for_kvm
 
-NAMES = ("create", "envd")
+NAMES = ("create", "envd", "scale")
 
 
 def main() -> int:

@@ -49,10 +49,11 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def free_ports() -> FreePorts:
     """For programs that take several ports, some of them beside one another."""
-    return _free_ports
+    return find_free_ports
 
 
-def _free_ports(**lengths: int) -> list[int]:
+def find_free_ports(**lengths: int) -> list[int]:
+    """See `FreePorts`."""
     # All are held until the last is found, so that none is given twice.
     with ExitStack() as held:
         return [_hold_run(length, held) for length in lengths.values()]
