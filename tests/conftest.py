@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -89,7 +90,7 @@ def _session_leaves_nothing(
     place = tmp_path_factory.getbasetemp()
     before = leaks.Machine.now(place)
     # Unit tests make no VM and no network, so what appears meanwhile is not theirs.
-    integration = any("integration" in item.path.parts for item in request.session.items)
+    integration = any(_is_integration(item.path) for item in request.session.items)
     yield
 
     def look() -> list[str]:
@@ -104,6 +105,10 @@ def _session_leaves_nothing(
     assert not left, f"left by the tests: {left}"
 
 
+def _is_integration(path: Path) -> bool:
+    return path.is_relative_to(Path(__file__).parent / "integration")
+
+
 @pytest.fixture(autouse=True)
 def _integration_test_leaves_nothing(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -112,7 +117,7 @@ def _integration_test_leaves_nothing(
 
     Slots are left out: an orchestrator that serves several tests refills its pool meanwhile.
     """
-    if "integration" not in request.path.parts:
+    if not _is_integration(request.path):
         yield
         return
     place = tmp_path_factory.getbasetemp()

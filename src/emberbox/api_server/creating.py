@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from emberbox.api_server.store.sandboxes import SandboxStore
     from emberbox.api_server.template_names import Templates
     from emberbox.api_server.wanted import WantedSandbox
+    from emberbox.shared.steps import Steps
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,7 @@ class _Start:
     template: Template
     wanted: WantedSandbox
     request: PlacementRequest
+    steps: Steps
 
 
 class Creator:
@@ -104,16 +106,17 @@ class Creator:
         self._settings = settings
         self._clock = clock
 
-    async def create(self, team: Team, wanted: WantedSandbox) -> Sandbox:
-        """Answers when the sandbox runs. Raises ApiError."""
+    async def create(self, team: Team, wanted: WantedSandbox, steps: Steps) -> Sandbox:
+        """Answers when the sandbox runs; `steps` gets what took how long. Raises ApiError."""
         while True:
-            template = await self._templates.resolve(wanted.template, team)
-            made = await self.create_of(team, template, wanted)
+            with steps.measure("template"):
+                template = await self._templates.resolve(wanted.template, team)
+            made = await self.create_of(team, template, wanted, steps)
             if made is not None:
                 return made
 
     async def create_of(
-        self, team: Team, template: Template, wanted: WantedSandbox
+        self, team: Team, template: Template, wanted: WantedSandbox, steps: Steps
     ) -> Sandbox | None:
         """The same of a certain build; None when `wanted` must be resolved again, because
         the build is not there any more or the idempotency key was freed."""
@@ -127,18 +130,21 @@ class Creator:
             labels=team.node_labels,
         )
         while True:
-            node = await self._nodes.pick(request)
+            with steps.measure("place"):
+                node = await self._nodes.pick(request)
             of_node = self._templates.on_node(template, node)
             row = self._reservation(team, of_node, wanted, node)
             try:
-                holder = await self._store.reserve(row)
+                with steps.measure("reserve"):
+                    holder = await self._store.reserve(row)
             except NodeFullError as error:
                 request.refuse(node.name, str(error))
             else:
                 break
         if holder is not None:
-            return await self._join(holder, row)
-        return await self._start(_Start(row, team, of_node, wanted, request), node)
+            with steps.measure("join"):
+                return await self._join(holder, row)
+        return await self._start(_Start(row, team, of_node, wanted, request, steps), node)
 
     def _reservation(
         self, team: Team, template: Template, wanted: WantedSandbox, node: Node
@@ -184,7 +190,7 @@ class Creator:
                     row = start.row
                     await self._keeper.settle(row, Refused(row.execution_id, error.reason))
                     return None
-                start.request.refuse(node.name, _refusal(error))
+                start.request.refuse(node.name, _refusal(error), error.retry_after)
                 start, node = await self._elsewhere(start, node, error)
 
     async def _create_on(self, start: _Start, node: Node) -> Sandbox:
@@ -192,11 +198,13 @@ class Creator:
         row, boot = start.row, not start.template.memory
         config = self._configurer.created(row, start.wanted.env_vars)
         try:
-            answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
+            with start.steps.measure("host"):
+                answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
         except NodeError as error:
             if not error.sent or error.code in _NOTHING_LEFT:
                 raise
             raise await self._give_up(row, error) from error
+        start.steps.add("host", ((s.name, s.milliseconds) for s in answer.steps))
         await self._catalog.put(row)
         self._keeper.settle_later(row, Started(row.execution_id))
         self._keeper.note(row, answer.notice)

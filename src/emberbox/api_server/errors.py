@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import grpc
 
 _NO_RETRY = {"Should-Retry": "false"}
+_RETRY_AFTER = 1
+"""Seconds, where nobody knows when there will be room: sandboxes come and go."""
 
 
 class ApiError(EmberboxError):
@@ -194,11 +196,20 @@ class DatabaseUnavailableError(ApiError):
 
 
 class NoCapacityError(ApiError):
-    """No host would take the sandbox; nothing was made, so trying again is safe."""
+    """No host would take the sandbox; nothing was made, so trying again is safe.
+
+    `retry_after`: whole seconds after which there may be room.
+    """
 
     status = 503
 
-    def __init__(self, refusals: list[tuple[str, str]], *, compatible: bool = True) -> None:
+    def __init__(
+        self,
+        refusals: list[tuple[str, str]],
+        retry_after: int | None = None,
+        *,
+        compatible: bool = True,
+    ) -> None:
         """`compatible` False: none of them would do however empty it was."""
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals)
         super().__init__(
@@ -206,6 +217,7 @@ class NoCapacityError(ApiError):
             error_code=(
                 "sandbox_capacity_unavailable" if compatible else "sandbox_no_compatible_node"
             ),
+            headers={"Retry-After": str(retry_after or _RETRY_AFTER)},
         )
         self.refusals = refusals
 
@@ -237,11 +249,21 @@ class PlacementTimeoutError(ApiError):
 class NodeError(EmberboxError):
     """A call to an orchestrator failed.
 
-    `sent` is False when the request certainly never left this process.
+    `sent` is False when the request certainly never left this process. `retry_after`: seconds
+    after which a node that is full may have room, when it said so.
     """
 
-    def __init__(self, node: str, code: grpc.StatusCode, reason: str, *, sent: bool) -> None:
+    def __init__(
+        self,
+        node: str,
+        code: grpc.StatusCode,
+        reason: str,
+        *,
+        sent: bool,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(f"{node}: {code.name}: {reason}")
+        self.retry_after = retry_after
         self.node = node
         self.code = code
         self.reason = reason

@@ -12,7 +12,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.api_server.errors import NodeError
 from emberbox.shared.channels import connects_within, open_channel
-from emberbox.shared.protocol import GRPC_SECRET_KEY
+from emberbox.shared.protocol import GRPC_RETRY_AFTER_KEY, GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -204,4 +204,12 @@ class Node:
             raise self._failed(error) from error
 
     def _failed(self, error: grpc.aio.AioRpcError) -> NodeError:
-        return NodeError(self.name, error.code(), error.details() or "no reason given", sent=True)
+        metadata = dict(error.trailing_metadata() or ())
+        after = str(metadata.get(GRPC_RETRY_AFTER_KEY, ""))
+        return NodeError(
+            self.name,
+            error.code(),
+            error.details() or "no reason given",
+            sent=True,
+            retry_after=int(after) if after.isdecimal() else None,
+        )

@@ -48,15 +48,20 @@ class PlacementRequest:
     unfit: dict[str, str] = field(default_factory=dict)
     """Nodes that would not do however empty they were, of those that were looked at last."""
 
-    def refuse(self, name: str, reason: str) -> None:
+    retry_after: int | None = None
+    """Seconds after which the first of the nodes that said so may have room."""
+
+    def refuse(self, name: str, reason: str, retry_after: int | None = None) -> None:
         """Remember why a node will not do; it is not picked again for this request."""
         self.refusals[name] = reason
+        if retry_after is not None:
+            self.retry_after = min(retry_after, self.retry_after or retry_after)
 
     def no_capacity(self, full: Mapping[str, str]) -> NoCapacityError:
         """The error that names every reason. `full`: nodes that fit and have no room now."""
         reasons = {**self.unfit, **full, **self.refusals}
         compatible = not reasons or bool(full) or bool(self.refusals)
-        return NoCapacityError(sorted(reasons.items()), compatible=compatible)
+        return NoCapacityError(sorted(reasons.items()), self.retry_after, compatible=compatible)
 
 
 @dataclass(slots=True)

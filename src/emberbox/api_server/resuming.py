@@ -191,7 +191,7 @@ class Resumer:
             return SandboxNotFoundError(row.sandbox_id)
         if error.code in (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION):
             return ConflictError(f"Failed to {doing}: {error.node}: {error.reason}")
-        return NoCapacityError([(error.node, error.reason)])
+        return NoCapacityError([(error.node, error.reason)], error.retry_after)
 
     async def _is_as_it_was(self, row: Sandbox) -> None:
         with contextlib.suppress(NodeError):  # then its outbox or its lists will say so

@@ -22,6 +22,10 @@ class LazyGroup(click.Group):
         "nodes": ("emberbox.cli.nodes:nodes", "List the hosts."),
         "node": ("emberbox.cli.nodes:node", "Drain or forget a host."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
+        "sandboxes": (
+            "emberbox.cli.sandboxes:sandboxes",
+            "List this host's sandboxes and where their starts' time went.",
+        ),
         "snapshots": (
             "emberbox.cli.snapshots:snapshots",
             "List paused sandboxes and checkpoints with their sizes.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import sqlite3
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from emberbox.orchestrator.errors import (
 )
 from emberbox.orchestrator.network.errors import NoFreeSlotError
 from emberbox.shared.errors import EmberboxError
+from emberbox.shared.protocol import GRPC_RETRY_AFTER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,13 +62,19 @@ def answering(
             return await method(self, request, context)
         except OrchestratorError as error:
             message = error.explain() if isinstance(error, MachineError) else str(error)
-            await context.abort(_status_of(error), _bounded(message))
+            await context.abort(_status_of(error), _bounded(message), _more(error))
         except (EmberboxError, OSError, sqlite3.Error) as error:
             _log.exception("call failed", method=method.__name__)
             await context.abort(grpc.StatusCode.INTERNAL, _bounded(_told(error)))
         raise AssertionError("abort raises")
 
     return answer
+
+
+def _more(error: OrchestratorError) -> tuple[tuple[str, str], ...]:
+    """What is told besides, as trailing metadata."""
+    after = error.retry_after if isinstance(error, AdmissionRefused) else None
+    return () if after is None else ((GRPC_RETRY_AFTER_KEY, str(math.ceil(after))),)
 
 
 def _told(error: Exception) -> str:

@@ -66,7 +66,7 @@ class NodeInfo:
     def read(self) -> pb.ServiceInfoResponse:
         """As it is at this moment."""
         total, available = admission.memory_mb()
-        identity, limits = self._identity, self._sandboxes.limits
+        identity, limits, pool = self._identity, self._sandboxes.limits, self._sandboxes.pool
         return pb.ServiceInfoResponse(
             node_id=identity.node_id,
             address=identity.address,
@@ -87,6 +87,9 @@ class NodeInfo:
             max_ram_mb=int(total * limits.memory_overcommit),
             ready=self._readiness.ready,
             status=self._readiness.status,
+            pool_ready=pool.ready,
+            pool_making=pool.making,
+            pool_wanted=pool.wanted,
         )
 
 

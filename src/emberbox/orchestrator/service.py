@@ -52,9 +52,10 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
     ) -> pb.SandboxCreateResponse:
         """Start one sandbox."""
         sandbox = await self._sandboxes.create(_create_request(request))
-        steps = [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
         return pb.SandboxCreateResponse(
-            sandbox=_running_sandbox(sandbox), steps=steps, notice=sandbox.record.notice
+            sandbox=_running_sandbox(sandbox),
+            steps=_steps(sandbox),
+            notice=sandbox.record.notice,
         )
 
     @answering
@@ -251,6 +252,7 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
+        group=config.queue_group,
     )
 
 
@@ -270,7 +272,13 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         start_time=_time(record.start_time),
         end_time=_time(record.end_time),
         metadata=record.metadata,
+        way=sandbox.way,
+        steps=_steps(sandbox),
     )
+
+
+def _steps(sandbox: Sandbox) -> list[pb.Step]:
+    return [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
 
 
 def _paused_sandbox(snapshot: Snapshot) -> pb.PausedSandbox:

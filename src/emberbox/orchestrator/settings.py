@@ -65,7 +65,14 @@ class Settings(BaseSettings):
     memory_overcommit: float = Field(4.0, gt=0)
     memory_reserve_mb: int = Field(512, ge=0)
     disk_reserve_mb: int = Field(2048, ge=0)
-    concurrent_starts: int = Field(default_factory=lambda: 2 * (os.cpu_count() or 1), ge=1)
+    # Starts that go on at once, and seconds that one may wait for its turn.
+    concurrent_starts: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    start_wait: float = Field(30.0, gt=0)
+    # Warm clones of a template: at most, at least, and seconds in which one is not needed after
+    # which there is one fewer.
+    pool_size: int = Field(4, ge=0, le=256)
+    pool_least: int = Field(1, ge=0, le=256)
+    pool_idle: float = Field(300.0, gt=0)
     template_vcpu: int = Field(2, ge=1, le=32)
     template_ram_mb: int = Field(512, ge=256)
     template_disk_mb: int = Field(10240, ge=256)

@@ -19,6 +19,8 @@ HEADER_INTERNAL_SECRET = "X-Emberbox-Internal-Secret"  # noqa: S105 - the name o
 
 GRPC_SECRET_KEY = "x-emberbox-secret"  # noqa: S105 - the name of a metadata key
 """gRPC metadata key that carries the secret shared by the programs."""
+GRPC_RETRY_AFTER_KEY = "retry-after"
+"""gRPC trailing metadata: seconds after which a call that was refused may succeed."""
 
 API_PORT = 3000
 API_INTERNAL_PORT = 3001

@@ -16,6 +16,7 @@ from emberbox.api_server.models import ErrorBody
 from emberbox.api_server.routes.documenting import error_answers
 from emberbox.api_server.services import Services
 from emberbox.shared.ids import short_sandbox_id
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -45,7 +46,9 @@ class AuthenticatedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def authenticated(request: Request) -> Response:
-            principal = await authenticate(request)
+            request.state.steps = steps = Steps()
+            with steps.measure("auth"):
+                principal = await authenticate(request)
             request.state.principal = principal
             route = f"{request.method} {self.path_format}"
             limits = services_of(request).rate_limits

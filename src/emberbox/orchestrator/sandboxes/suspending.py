@@ -22,9 +22,9 @@ from emberbox.orchestrator.errors import (
 )
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
-from emberbox.orchestrator.sandboxes.steps import Steps
 from emberbox.orchestrator.snapshots.manifest import Snapshot
 from emberbox.orchestrator.snapshots.store import link_durably
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
