@@ -19,6 +19,9 @@ _SETTINGS = {
     "EMBERBOX_TEMPLATE_VCPU": "1",
     "EMBERBOX_TEMPLATE_RAM_MB": "256",
     "EMBERBOX_TEMPLATE_DISK_MB": "1024",
+    # Warm clones of three hosts would take the processors of this one machine.
+    "EMBERBOX_POOL_SIZE": "0",
+    "EMBERBOX_POOL_LEAST": "0",
     # So that the tests need not wait for the minute that each of them is by default.
     "EMBERBOX_LEASE_GRACE": "15",
     "EMBERBOX_ORPHAN_GRACE": "15",

@@ -102,6 +102,30 @@ def test_forgotten_for_good(cluster: Cluster, placed: tuple[Sandbox, Host]) -> N
     wait_until(lambda: host.running() == {}, 60)
 
 
+def test_paused_here_and_resumed_there(cluster: Cluster, placed: tuple[Sandbox, Host]) -> None:
+    sandbox, host = placed
+    sandbox.files.write("/home/user/kept", "before")
+    handle = sandbox.commands.run("sleep 1000", background=True)
+    sandbox.pause()
+    with host.cut():
+        began = time.monotonic()
+        while True:
+            try:
+                sandbox.connect(timeout=600)
+                break
+            except SandboxException:
+                assert time.monotonic() - began < SILENT_AFTER + 30
+                time.sleep(1)
+        other = cluster.host_of(sandbox.sandbox_id)
+        assert other is not host
+        assert sandbox.files.read("/home/user/kept") == "before"
+        # The very process: the hosts have the same build of the template.
+        assert handle.pid in [one.pid for one in sandbox.commands.list()]
+    wait_until(host.ready, BACK_SECONDS)
+    wait_until(lambda: cluster.records() == cluster.catalog() == cluster.on_hosts(), 60)
+    assert cluster.host_of(sandbox.sandbox_id) is other
+
+
 def make_on(cluster: Cluster, host: Host, **options: Any) -> Sandbox:
     """A sandbox on this host; those that land elsewhere are killed again."""
     for _ in range(12):

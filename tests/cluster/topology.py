@@ -51,6 +51,7 @@ class Cluster:
             "EMBERBOX_API_INTERNAL_ADDRESS": ",".join(
                 f"{BRIDGE_ADDRESS}:{port + 1}" for port in api_ports
             ),
+            "EMBERBOX_SHARED_DIRECTORY": str(root / "shared"),
             **settings,
         }
         self.api_servers = [

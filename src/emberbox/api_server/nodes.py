@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import structlog
 
-from emberbox.api_server.errors import BadRequestError, DatabaseUnavailableError, NodeError
-from emberbox.api_server.placement import Candidate, choose
+from emberbox.api_server.errors import (
+    BadRequestError,
+    DatabaseUnavailableError,
+    NoCapacityError,
+    NodeError,
+)
+from emberbox.api_server.placement import Candidate, PlacementRequest, choose
 from emberbox.api_server.store.rows import NodeRecord, NodeUsage
 from emberbox.shared.joining import Joint
 
@@ -27,9 +32,8 @@ if TYPE_CHECKING:
     from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.node import Node
-    from emberbox.api_server.placement import PlacementRequest
     from emberbox.api_server.store import Store
-    from emberbox.api_server.store.rows import NodeTemplate
+    from emberbox.api_server.store.rows import NodeTemplate, Sandbox
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +53,11 @@ class Nodes(Protocol):
 
     async def get(self, node_id: str) -> Node:
         """The same. Raises NodeError, with `sent` False, when there is none."""
+        ...
+
+    async def resume_on(self, row: Sandbox) -> Node:
+        """The node that has a paused sandbox, or one that reaches its files when that one does not
+        take it. Raises NodeError, with `sent` False."""
         ...
 
     def all(self) -> Sequence[Node]:
@@ -122,6 +131,25 @@ class KnownNodes:
             unavailable, reason = grpc.StatusCode.UNAVAILABLE, "the host is not connected"
             raise NodeError(node_id, unavailable, reason, sent=False)
         return node
+
+    async def resume_on(self, row: Sandbox) -> Node:
+        """Its own node has its memory in its page cache, so another one only takes it when that
+        one is silent or draining. Raises NodeError, with `sent` False."""
+        node = await self.get(row.node_id)
+        home = self._known[row.node_id]
+        if not (home.silent or home.record.draining) or not home.record.shared_directory:
+            return node
+        request = PlacementRequest(
+            row.template_id,
+            row.vcpu,
+            row.ram_mb,
+            row.disk_mb,
+            shared_with=home.record.shared_directory,
+        )
+        try:
+            return await self.pick(request)
+        except NoCapacityError:
+            return node
 
     def all(self) -> Sequence[Node]:
         """Every node, those of the list first."""

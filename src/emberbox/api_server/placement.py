@@ -42,6 +42,8 @@ class PlacementRequest:
     built_in: bool = False
     """Only nodes that have the template will do."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    shared_with: str = ""
+    """Only nodes that see these files will do; empty: any."""
     failed: int = 0
     """Nodes that have tried."""
     refusals: dict[str, str] = field(default_factory=dict)
@@ -108,6 +110,8 @@ def unfit_reason(candidate: Candidate, request: PlacementRequest) -> str | None:
     record = candidate.record
     if request.only_on not in (None, record.node_id):
         return f"the snapshot is on {request.only_on}"
+    if request.shared_with and record.shared_directory != request.shared_with:
+        return "it does not reach the files of the paused sandbox"
     missing = {
         name: value for name, value in request.labels.items() if record.labels.get(name) != value
     }

@@ -180,6 +180,7 @@ class Reconciler:
             return isinstance(one, Listed) and await self._pause_orphan(node, one)
         if isinstance(one, Kept) and row.state is State.CRASHED:
             await self._keeper.apply(row, Paused(row.execution_id, one.at, one.memory))
+            await self._store.sandboxes.relocate(row, node.name)
             return True
         if row.state in LIVE and (isinstance(one, Kept) or row.node_id == node.node_id):
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from emberbox.api_server.errors import (
     CreateFailedError,
     NoCapacityError,
     NodeError,
+    NodeFullError,
     NodeUnavailableError,
     PlacementTimeoutError,
     SandboxNotFoundError,
@@ -155,8 +156,31 @@ class Resumer:
             await self._start(row, memory)
             return await self._living.extend(team, row.sandbox_id, seconds)
         life = timedelta(seconds=seconds)
-        begun = await self._keeper.resume(row, life, auto_pause=auto_pause)
-        return None if begun is None else await self._start(begun, memory)
+        try:
+            node = await self._nodes.resume_on(row)
+            there = replace(row, node_id=node.name)
+            begun = await self._keeper.resume(there, life, auto_pause=auto_pause)
+        except NodeError as error:
+            raise NoCapacityError([(error.node, error.reason)]) from error
+        except NodeFullError as error:
+            raise NoCapacityError([(node.name, str(error))]) from error
+        if begun is None:
+            return None
+        try:
+            return await self._start(begun, memory)
+        except ApiError:
+            await self._send_back(begun, row)
+            raise
+
+    async def _send_back(self, begun: Sandbox, row: Sandbox) -> None:
+        """When another node was to resume it and never took its files, they are where they were."""
+        if begun.node_id == row.node_id:
+            return
+        with contextlib.suppress(NodeError):
+            node = await self._nodes.get(begun.node_id)
+            if any(one.sandbox_id == row.sandbox_id for one in await node.paused()):
+                return
+        await self._store.relocate(begun, row.node_id)
 
     async def _start(self, row: Sandbox, memory: bool) -> Sandbox:
         return await self._resuming.call(row.execution_id, lambda: self._call_node(row, memory))

@@ -30,6 +30,7 @@ from emberbox.orchestrator.machines.probe import select_driver
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.node_info import NodeInfo
 from emberbox.orchestrator.outbox import Outbox
+from emberbox.orchestrator.places import Places
 from emberbox.orchestrator.pool.demand import Sizes
 from emberbox.orchestrator.pool.pool import WarmPool
 from emberbox.orchestrator.readiness import Readiness
@@ -114,6 +115,7 @@ class Orchestrator:
     def of(cls, settings: Settings) -> Orchestrator:
         """Put the parts together; nothing is started. Raises StartupError."""
         paths = settings.paths
+        places = Places.of(paths, settings.shared_directory, settings.node_id)
         driver = select_driver(settings.driver)
         network = settings.network
         slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
@@ -127,9 +129,9 @@ class Orchestrator:
             driver=driver,
             slots=slots,
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
-            directories=RunDirectories(paths.run_directories),
+            directories=RunDirectories(places.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
-            snapshots=SnapshotStore(paths.snapshots),
+            snapshots=SnapshotStore(places.snapshots, places.others),
             builds=store,
             starts=StartQueue(settings.concurrent_starts, settings.start_wait),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
@@ -168,7 +170,11 @@ class Orchestrator:
             readiness=readiness,
             telemetry=telemetry,
             info=NodeInfo(
-                settings.identity, paths.orchestrator, driver.report, readiness, sandboxes
+                settings.identity(places.shared_id),
+                places.run_directories,
+                driver.report,
+                readiness,
+                sandboxes,
             ),
         )
 

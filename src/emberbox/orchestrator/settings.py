@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     # there, and asked by its data proxy to resume a sandbox that traffic has come for.
     api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     heartbeat_interval: float = Field(5.0, gt=0)
+    # A directory that other hosts see too: paused sandboxes are kept there, and run directories,
+    # so that another host can resume them.
+    shared_directory: Path | None = None
     # name=value, with commas: what placement can ask for.
     node_labels: str = ""
     data_host: str = "127.0.0.1"
@@ -111,14 +114,14 @@ class Settings(BaseSettings):
         parse_labels(value)
         return value
 
-    @property
-    def identity(self) -> NodeIdentity:
-        """How this host introduces itself."""
+    def identity(self, shared_id: str) -> NodeIdentity:
+        """How this host introduces itself. `shared_id` names what it shares with others."""
         return NodeIdentity(
             node_id=self.node_id,
             address=f"{self._reached(self.host)}:{self.port}",
             data_address=f"{self._reached(self.data_host)}:{self.data_port}",
             labels=parse_labels(self.node_labels),
+            shared_directory=shared_id,
         )
 
     def _reached(self, listens_on: str) -> str:

@@ -135,7 +135,7 @@ def client(url: str, key: str) -> httpx.AsyncClient:
     """A client that takes no answer that the application does not document."""
     hooks = {"response": [contract().check]}
     return httpx.AsyncClient(
-        base_url=url, headers={"X-API-KEY": key}, verify=False, event_hooks=hooks
+        base_url=url, headers={"X-API-KEY": key}, verify=False, event_hooks=hooks, timeout=30
     )
 
 

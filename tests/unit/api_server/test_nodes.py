@@ -19,7 +19,7 @@ from emberbox.api_server.forgetting import forget_node
 from emberbox.api_server.internal_service import InternalServer
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
-from .harness import World, eventually, running, settings_for
+from .harness import World, eventually, paused, running, settings_for
 from .standin import SECRET, Standin
 
 if TYPE_CHECKING:
@@ -276,3 +276,71 @@ async def test_a_forgotten_host(cluster: World, hosts: list[Standin]) -> None:
     cluster.services.reconciler._comparison(row.node_id).orphan_grace = timedelta(0)
     await cluster.services.reconciler.check(node)
     assert host.deleted == [running_id]
+
+
+@pytest.fixture
+async def shared(cluster: World, hosts: list[Standin]) -> tuple[str, Standin, Standin]:
+    """A paused sandbox, its host, which is silent, and another that reaches its files."""
+    for host in hosts[:2]:
+        host.shared_directory = "one file system"
+        await cluster.services.nodes.heard(host.info())
+    assert await cluster.store.nodes.set_draining("node-1", draining=True)
+    assert await cluster.store.nodes.set_draining("node-2", draining=True)
+    await cluster.services.nodes.refresh()
+    sandbox_id = await paused(cluster)
+    for node_id in ("node-1", "node-2"):
+        await cluster.store.nodes.set_draining(node_id, draining=False)
+    await silence(cluster, hosts[0])
+    return sandbox_id, hosts[0], hosts[1]
+
+
+async def test_a_paused_one_goes_on_where_its_files_are_reachable(
+    cluster: World, shared: tuple[str, Standin, Standin]
+) -> None:
+    sandbox_id, silent, other = shared
+    other.paused[sandbox_id] = silent.paused.pop(sandbox_id)  # as it would by a rename
+    answer = await cluster.http.post(f"/sandboxes/{sandbox_id}/connect", json={})
+    assert answer.status_code == 201, answer.text
+    row = await cluster.row(sandbox_id)
+    assert (row.node_id, row.state) == ("node-1", "running")
+    assert other.sandboxes[sandbox_id].execution_id == row.execution_id
+    await cluster.services.nodes.heard(silent.info())
+    await cluster.services.nodes.refresh()
+    for node_id in ("node-0", "node-1"):
+        await cluster.services.reconciler.check(await cluster.services.nodes.get(node_id))
+    assert (await cluster.row(sandbox_id)).state == "running"
+
+
+async def test_files_that_are_not_reached_stay_where_they_were(
+    cluster: World, shared: tuple[str, Standin, Standin]
+) -> None:
+    sandbox_id, _, _ = shared
+    answer = await cluster.http.post(f"/sandboxes/{sandbox_id}/connect", json={})
+    assert answer.status_code == 404
+    row = await cluster.row(sandbox_id)
+    assert (row.node_id, row.state) == ("node-0", "paused")
+
+
+async def test_only_hosts_that_share_the_files_are_asked(
+    cluster: World, hosts: list[Standin], shared: tuple[str, Standin, Standin]
+) -> None:
+    sandbox_id, _, other = shared
+    await silence(cluster, other)
+    answer = await cluster.http.post(f"/sandboxes/{sandbox_id}/connect", json={})
+    assert answer.status_code == 201  # by its own host, which answers though it was silent
+    assert hosts[2].creates == []
+
+
+async def test_a_paused_one_of_a_forgotten_host_comes_back_with_it(
+    cluster: World, hosts: list[Standin]
+) -> None:
+    sandbox_id = await paused(cluster)
+    row = await cluster.row(sandbox_id)
+    host = next(one for one in hosts if one.node_id == row.node_id)
+    await forget_node(cluster.store, row.node_id, cluster.now())
+    assert (await cluster.row(sandbox_id)).state == "crashed"
+    await cluster.services.nodes.heard(host.info())
+    await cluster.services.nodes.refresh()
+    cluster.services.reconciler._comparison(row.node_id).orphan_grace = timedelta(0)
+    await cluster.services.reconciler.check(await cluster.services.nodes.get(row.node_id))
+    assert (await cluster.row(sandbox_id)).state == "paused"

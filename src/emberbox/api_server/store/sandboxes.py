@@ -167,6 +167,12 @@ class SandboxStore:
             await check_node(connection, after)
             return (await connection.execute(change)).rowcount == 1
 
+    async def relocate(self, row: Sandbox, node_id: str) -> bool:
+        """A paused sandbox's files are on this node, wherever it was thought to be."""
+        return await self._update(
+            row.sandbox_id, row.execution_id, {State.PAUSED}, {"node_id": node_id}
+        )
+
     async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> bool:
         """Copy the deadline that the orchestrator accepted."""
         return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at})

@@ -110,7 +110,8 @@ class Sandboxes:
 
     def _resume(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
-        snapshot = self._host.snapshots.find(identity.sandbox_id)
+        snapshots = self._host.snapshots
+        snapshot = snapshots.find(identity.sandbox_id) or snapshots.adopt(identity.sandbox_id)
         if snapshot is None:
             raise SandboxMissing(f"sandbox {identity.sandbox_id} is not paused on this host")
         way = choose_way(self._host, snapshot, cold=request.cold)

@@ -30,7 +30,7 @@ from emberbox.orchestrator.snapshots.manifest import Snapshot
 from emberbox.shared.sidefile import sync_directory, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
 _log = structlog.get_logger(__name__)
@@ -68,15 +68,34 @@ class Place:
 
 
 class SnapshotStore:
-    """Snapshots by sandbox id. Methods block on the disk."""
+    """Snapshots by sandbox id. Methods block on the disk.
 
-    def __init__(self, root: Path) -> None:
+    `others`: directories like `root` of other hosts, on the same file system.
+    """
+
+    def __init__(self, root: Path, others: Callable[[], Iterable[Path]] = tuple) -> None:
         self._root = root
+        self._others = others
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def find(self, sandbox_id: str) -> Snapshot | None:
         """The snapshot of a sandbox that is paused."""
         return _read(self.place(sandbox_id).directory)
+
+    def adopt(self, sandbox_id: str) -> Snapshot | None:
+        """Make another host's snapshot of a sandbox our own; None when no other has one.
+
+        By one rename, so that of several hosts that resume it, its own among them, one has it.
+        """
+        for other in self._others():
+            try:
+                (other / sandbox_id).rename(self._root / sandbox_id)
+            except OSError:  # there is none, or another host was faster
+                continue
+            sync_directory(self._root)
+            _log.info("snapshot of another host adopted", sandbox_id=sandbox_id, of=str(other))
+            return self.find(sandbox_id)
+        return None
 
     def all(self) -> list[Snapshot]:
         """Every one, by sandbox id."""
