@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from emberbox.api_server.errors import NodeError
 from emberbox.api_server.records.lifecycle import (
     SHOWN_RUNNING,
     EndConfirmed,
@@ -130,12 +132,16 @@ class Keeper:
             )
 
     def clean_up(self, row: Sandbox, node: Node) -> None:
-        """Have a node remove what is left of a run that went on to another node."""
+        """Have a node remove what is left of a run that went on to another node.
+
+        Tried once: later the sandbox may be there again, and reconciling finds what is not.
+        """
 
         async def remove() -> None:
-            await node.delete(row.sandbox_id, "it failed here")
+            with contextlib.suppress(NodeError):
+                await node.delete(row.sandbox_id, "it failed here")
 
-        self._background.retry(remove, f"rest of {row.sandbox_id} on {node.name}")
+        self._background.start(remove(), f"rest of {row.sandbox_id} on {node.name}")
 
     async def end(self, row: Sandbox) -> None:
         """Delete on the node and record it. Callers at once share one Delete and its result."""
