@@ -184,7 +184,7 @@ class KnownNodes:
         """A node is there, and says this of itself. Raises BadRequestError and ApiError."""
         record = self._record(info)
         known = await self._store.nodes.get(record.node_id)
-        if known is not None and known.address != record.address and not self._is_silent(known):
+        if known is not None and self._contradicts(record, known):
             raise BadRequestError(
                 f"node id {record.node_id!r} is in use at {known.address}: set EMBERBOX_NODE_ID"
             )
@@ -247,6 +247,11 @@ class KnownNodes:
     def _is_silent(self, record: NodeRecord) -> bool:
         last = max(record.seen_at, self._seeing_since)
         return self._clock() - last > self._silent_after
+
+    def _contradicts(self, record: NodeRecord, known: NodeRecord) -> bool:
+        """Whether two hosts speak with one id. What the list of the settings says goes first."""
+        elsewhere = known.address != record.address and record.address not in self._listed
+        return elsewhere and not self._is_silent(known)
 
     def _unmet(self) -> dict[str, str]:
         """Nodes of the list that never answered."""

@@ -113,6 +113,21 @@ async def test_two_hosts_of_one_id(cluster: World, hosts: list[Standin]) -> None
         await beat(hosts[1])
 
 
+async def test_an_address_of_the_list_goes_before_what_a_host_says(
+    tmp_path: Path, hosts: list[Standin]
+) -> None:
+    async with running(settings_for(tmp_path, hosts[0]), hosts[0]) as world:
+        said = hosts[0].info()
+        said.address = "its-own-name:8080"
+        await world.services.nodes.heard(said)
+        await world.created()
+        (record,) = await world.store.nodes.all()
+        assert record.address == hosts[0].address
+        await world.services.nodes.heard(said)
+        (record,) = await world.store.nodes.all()
+        assert record.address == hosts[0].address
+
+
 async def test_draining_and_silent_hosts_are_left_out(cluster: World, hosts: list[Standin]) -> None:
     assert await cluster.store.nodes.set_draining("node-0", draining=True)
     async with internal(cluster) as beat:
