@@ -33,6 +33,16 @@ end
 """
 
 
+async def remove_entries(redis: Redis, rows: Iterable[Sandbox]) -> None:
+    """Delete the entries of runs that are over, unless a later run has written its own. Raises
+    what `redis_connection` names."""
+    remove = redis.register_script(_REMOVE)
+    for row in rows:
+        await remove(
+            keys=[key_of(row.sandbox_id)], args=[f"{row.execution_id} ", CHANNEL, row.sandbox_id]
+        )
+
+
 class RedisCatalog:
     """One key a sandbox."""
 
@@ -40,7 +50,6 @@ class RedisCatalog:
         self._redis = redis
         self._nodes = nodes
         self._store = store
-        self._remove = redis.register_script(_REMOVE)
         self._failed = False
 
     async def put(self, row: Sandbox) -> None:
@@ -50,10 +59,7 @@ class RedisCatalog:
     async def remove(self, row: Sandbox) -> None:
         """Delete the entry if it is this run's."""
         try:
-            await self._remove(
-                keys=[key_of(row.sandbox_id)],
-                args=[f"{row.execution_id} ", CHANNEL, row.sandbox_id],
-            )
+            await remove_entries(self._redis, [row])
         except REDIS_ERRORS as error:
             self._tell(error)
 

@@ -16,8 +16,10 @@ from emberbox.cli.servers import load_settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
+    from redis.asyncio import Redis
+
     from emberbox.api_server.settings import Settings
-    from emberbox.api_server.store import ApiKey, Store, Team
+    from emberbox.api_server.store import ApiKey, Sandbox, Store, Team
 
 Result = TypeVar("Result")
 
@@ -41,15 +43,38 @@ def api_settings() -> Settings:
 
 async def tell_servers(kind: str, subject: str) -> None:
     """Let API servers that share a Redis know at once; without one they look within seconds."""
+    from emberbox.api_server.notices import publish  # noqa: PLC0415 - not for `--help`
+
+    async with _redis() as redis:
+        if redis is not None:
+            await publish(redis, kind, subject)
+
+
+async def drop_from_catalog(rows: Sequence[Sandbox]) -> None:
+    """Let client proxies look for these no more. Without Redis there is no catalog."""
+    async with _redis() as redis:
+        if redis is None:
+            return
+        from emberbox.api_server.redis_catalog import remove_entries  # noqa: PLC0415
+        from emberbox.shared.redis_connection import REDIS_ERRORS  # noqa: PLC0415
+
+        try:
+            await remove_entries(redis, rows)
+        except REDIS_ERRORS as error:
+            click.echo(f"the catalog keeps them for up to a day: {error}", err=True)
+
+
+@asynccontextmanager
+async def _redis() -> AsyncIterator[Redis | None]:
     url = api_settings().redis_url
     if not url:
+        yield None
         return
-    from emberbox.api_server.notices import publish  # noqa: PLC0415 - only where there is Redis
-    from emberbox.shared.redis_connection import open_redis  # noqa: PLC0415
+    from emberbox.shared.redis_connection import open_redis  # noqa: PLC0415 - only where needed
 
     redis = open_redis(url)
     try:
-        await publish(redis, kind, subject)
+        yield redis
     finally:
         await redis.aclose()
 

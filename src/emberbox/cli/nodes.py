@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emberbox.cli.database import api_settings, print_json, print_table, run
+from emberbox.cli.database import (
+    api_settings,
+    drop_from_catalog,
+    print_json,
+    print_table,
+    run,
+)
 from emberbox.shared.labels import format_labels
 
 if TYPE_CHECKING:
@@ -71,7 +77,9 @@ def forget(node_id: str, *, force: bool) -> None:
                 f"node {node_id} was heard {_ago(record)} ago: stop its orchestrator and try again "
                 "in half a minute, or use --force"
             )
-        return len(await forget_node(store, node_id, datetime.now(UTC)))
+        lost = await forget_node(store, node_id, datetime.now(UTC))
+        await drop_from_catalog(lost)
+        return len(lost)
 
     click.echo(f"forgotten with {run(work)} sandboxes")
 
