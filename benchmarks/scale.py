@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from benchmarks.figures import at_least_one, percentiles, progress
 from benchmarks.simulated_host import BUILD_ID, TEMPLATE_ID, SimulatedHost
@@ -164,6 +164,8 @@ async def _grow(store: Store, hosts: list[SimulatedHost], records: int) -> None:
             )
         there += len(rows)
         progress("records", there, records)
+    async with store.database.write() as connection:
+        await connection.execute(text("ANALYZE"))  # as autovacuum, which is off here, would
     await asyncio.sleep(_SETTLE_SECONDS)
 
 

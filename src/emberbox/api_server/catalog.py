@@ -22,7 +22,7 @@ class Catalog(Protocol):
         ...
 
     async def rebuild(self, rows: Iterable[Sandbox]) -> None:
-        """Put back what is missing of these, which run. Never fails."""
+        """Put back what is missing of these, which run on one node. Never fails."""
         ...
 
 

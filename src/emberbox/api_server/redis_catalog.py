@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _KEPT_SECONDS = 24 * 3600
 """An entry that nobody removed goes then. One whose sandbox lives is written again before."""
-_RENEWED_BELOW = _KEPT_SECONDS // 2
+_RENEWED_AFTER = _KEPT_SECONDS / 4
 
 _REMOVE = """
 local found = redis.call('GET', KEYS[1])
@@ -50,6 +51,7 @@ class RedisCatalog:
         self._redis = redis
         self._nodes = nodes
         self._store = store
+        self._renewed: dict[str, float] = {}
         self._failed = False
 
     async def put(self, row: Sandbox) -> None:
@@ -64,7 +66,7 @@ class RedisCatalog:
             self._tell(error)
 
     async def rebuild(self, rows: Iterable[Sandbox]) -> None:
-        """Write those that are missing, that name another run, or that end soon."""
+        """Write those that are missing or say something else, and every few hours all."""
         wanted = {row.sandbox_id: row for row in rows}
         if not wanted:
             return
@@ -84,28 +86,30 @@ class RedisCatalog:
         await self._put([row for row in current if row.state == wanted[row.sandbox_id].state])
 
     async def _stale(self, wanted: dict[str, Sandbox]) -> list[str]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for sandbox_id in wanted:
-                pipe.get(key_of(sandbox_id))
-                pipe.ttl(key_of(sandbox_id))
-            answers = await pipe.execute()
-        found = zip(wanted.values(), answers[::2], answers[1::2], strict=True)
-        return [
-            row.sandbox_id
-            for row, entry, seconds in found
-            if entry is None or seconds < _RENEWED_BELOW or not entry.startswith(row.execution_id)
-        ]
+        node_id = next(iter(wanted.values())).node_id
+        now = time.monotonic()
+        if now - self._renewed.get(node_id, -_RENEWED_AFTER) >= _RENEWED_AFTER:
+            self._renewed[node_id] = now
+            return list(wanted)
+        found = await self._redis.mget([key_of(sandbox_id) for sandbox_id in wanted])
+        told = zip(wanted.values(), found, strict=True)
+        return [row.sandbox_id for row, entry in told if entry != self._entry(row)]
+
+    def _entry(self, row: Sandbox) -> str | None:
+        """None while its node is not known."""
+        address = self._nodes.data_address(row.node_id)
+        if address is None:
+            return None
+        return CatalogEntry(row.execution_id, address, row.node_id).encode()
 
     async def _put(self, rows: Iterable[Sandbox]) -> None:
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for row in rows:
-                    address = self._nodes.data_address(row.node_id)
-                    if address is None:
-                        continue
-                    entry = CatalogEntry(row.execution_id, address, row.node_id)
-                    pipe.set(key_of(row.sandbox_id), entry.encode(), ex=_KEPT_SECONDS)
-                    pipe.publish(CHANNEL, row.sandbox_id)
+                    entry = self._entry(row)
+                    if entry is not None:
+                        pipe.set(key_of(row.sandbox_id), entry, ex=_KEPT_SECONDS)
+                        pipe.publish(CHANNEL, row.sandbox_id)
                 await pipe.execute()
             self._failed = False
         except REDIS_ERRORS as error:
