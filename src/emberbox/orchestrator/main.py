@@ -169,13 +169,7 @@ class Orchestrator:
             preparation=preparation,
             readiness=readiness,
             telemetry=telemetry,
-            info=NodeInfo(
-                settings.identity(places.shared_id),
-                places.run_directories,
-                driver.report,
-                readiness,
-                sandboxes,
-            ),
+            info=_node_info(settings, places, host, readiness, sandboxes),
         )
 
     async def serve(self) -> None:
@@ -275,6 +269,13 @@ class Orchestrator:
                 " listens there or set EMBERBOX_ORCHESTRATOR_HOST and EMBERBOX_ORCHESTRATOR_PORT"
             ) from error
         return server
+
+
+def _node_info(
+    settings: Settings, places: Places, host: Host, readiness: Readiness, sandboxes: Sandboxes
+) -> NodeInfo:
+    identity = settings.identity(places.shared_id)
+    return NodeInfo(identity, places.run_directories, host.driver.report, readiness, sandboxes)
 
 
 def _limits(settings: Settings) -> Limits:

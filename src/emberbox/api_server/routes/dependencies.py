@@ -67,7 +67,7 @@ def authenticated_router(tag: str) -> APIRouter:
         dependencies=[Security(_SCHEME)],
         tags=[tag],
         responses={
-            **error_answers(401, 500),
+            **error_answers(401, 429, 500),
             # Without it the framework documents its own 422, which nobody gets.
             "default": {"model": ErrorBody, "description": "Any other error"},
         },
