@@ -3,7 +3,8 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat cluster soak
+.PHONY: help install demo test check lint types imports generated unit integration compat cluster
+.PHONY: soak pause
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +40,9 @@ unit: install   ## the fast tests
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration
 
+pause: install  ## pausing: every crash, every upgrade, all that goes on in a sandbox
+	$(BIN)/python -m pytest $(wildcard tests/integration/vm/test_*pause*.py) tests/integration/vm/test_checkpoint.py
+
 compat: export EMBERBOX_COMPAT_RESULTS := $(CURDIR)/.compat/results.jsonl
 compat: install ## the official SDKs against emberbox up, and the table of what works
 	@mkdir -p .compat && rm -f $(EMBERBOX_COMPAT_RESULTS)*
@@ -53,4 +57,7 @@ soak: compat cluster    ## the long suites in full, then every benchmark
 	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create
+	$(BIN)/python -m benchmarks density
 	$(BIN)/python -m benchmarks envd
+	$(BIN)/python -m benchmarks pause
+	$(BIN)/python -m benchmarks fork

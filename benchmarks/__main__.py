@@ -14,7 +14,7 @@ from typing import Any
 
 from emberbox.orchestrator.machines.kvm import missing_for_kvm
 
-NAMES = ("create", "envd", "scale")
+NAMES = ("create", "density", "envd", "fork", "pause", "proxy", "scale")
 
 
 def main() -> int:

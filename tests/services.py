@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _USER = "nobody"
+_UNPACKED = Path(__file__).parents[1] / ".tools" / "usr" / "sbin"
+"""Where scripts/install puts what it does not install."""
 _START_SECONDS = 60
 _PASSWORD = "of-the-tests"
 
@@ -225,7 +227,8 @@ def _gid() -> int:
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    places = (os.environ["PATH"], "/usr/sbin", "/sbin", str(_UNPACKED))
+    found = shutil.which(name, path=os.pathsep.join(places))
     assert found is not None, f"{name} is missing: run make install"
     return found
 

@@ -15,6 +15,7 @@ from emberbox.cli.options import LOOPBACK, Node
 from emberbox.cli.preflight import GIB, disk_needed
 from emberbox.cli.processes import how_to_call
 from emberbox.cli.upfile import UpFile
+from emberbox.orchestrator.cgroups import find as find_groups
 from emberbox.orchestrator.images import find_images
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.images.store import ImageStore
@@ -77,7 +78,7 @@ def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Findi
     yield virtualization(missing_for_kvm())
     yield driver(settings.driver)
     yield tools()
-    yield cgroups()
+    yield cgroups(settings.cgroup_parent)
     yield from network_findings(network)
     yield memory(settings.memory_reserve_mb, settings.template_ram_mb, memory_mb()[1])
     yield disk(home, node)
@@ -119,19 +120,22 @@ def tools() -> Finding:
     return Finding("tools", Level.MISSING, text)
 
 
-def cgroups(mountinfo: Path = Path("/proc/self/mountinfo")) -> Finding:
-    """What is there for limits; VMs are in no cgroups of their own yet."""
-    kinds = {
-        line.partition(" - ")[2].split(" ", 1)[0]
-        for line in mountinfo.read_text().splitlines()
-        if "/sys/fs/cgroup" in line
-    }
-    found = "none mounted"
-    if "cgroup" in kinds:
-        found = "version 1 found"
-    elif "cgroup2" in kinds:
-        found = "version 2 found"
-    return Finding("cgroups", Level.OK, f"{found}; limits for each VM are not used yet")
+def cgroups(parent: str) -> Finding:
+    """Whether each VM can be bounded; `parent` is EMBERBOX_CGROUP_PARENT."""
+    if parent == "none":
+        return Finding("cgroups", Level.WARNING, "VMs are not bounded: EMBERBOX_CGROUP_PARENT=none")
+    try:
+        found = find_groups(None if parent == "auto" else Path(parent))
+    except OSError as error:
+        remedy = "set EMBERBOX_CGROUP_PARENT to a group of cgroup v2"
+        return Finding("cgroups", Level.WARNING, f"VMs are not bounded: {error}; {remedy}")
+    if not found.version:
+        why = "no control groups can be written to: mount cgroup2 read-write"
+        return Finding("cgroups", Level.WARNING, f"VMs are not bounded: {why}")
+    text = f"version {found.version}: {', '.join(found.parents)}"
+    if not found.missing:
+        return Finding("cgroups", Level.OK, text)
+    return Finding("cgroups", Level.WARNING, f"{text}; not bounded: {', '.join(found.missing)}")
 
 
 def network_findings(network: NodeNetwork) -> Iterator[Finding]:

@@ -65,6 +65,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("--health-port", "EMBERBOX_PROXY_HEALTH_PORT", "Port of GET /health."),
         Flag("--data-proxy", "EMBERBOX_DATA_PROXY_ADDRESS", "host:port of the one host there is."),
         Flag("--redis-url", "EMBERBOX_REDIS_URL", "Redis with the catalog, for several hosts."),
+        Flag("--access-log", "EMBERBOX_PROXY_ACCESS_LOG", "File for a line for each request."),
         _HOME,
         _SECRET,
     ),

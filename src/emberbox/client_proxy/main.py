@@ -13,9 +13,11 @@ import uvloop
 from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
 from emberbox.client_proxy.health import HealthResolver
 from emberbox.client_proxy.resolver import EdgeResolver
+from emberbox.proxying.accesslog import AccessLog
 from emberbox.proxying.addresses import parse_address
 from emberbox.proxying.dialing import Dialer
 from emberbox.proxying.engine import Engine
+from emberbox.proxying.journal import Journal
 from emberbox.proxying.limits import Limits
 from emberbox.proxying.pool import Pool
 from emberbox.proxying.sockets import open_listener
@@ -65,7 +67,9 @@ async def _resolver(settings: Settings, secret: str) -> AsyncIterator[EdgeResolv
 
 async def _serve_with(settings: Settings, resolver: EdgeResolver) -> None:
     health = HealthResolver()
-    edge_engine = make_engine(resolver, limits_of(settings))
+    log = None if settings.access_log is None else AccessLog(settings.access_log)
+    journal = Journal(log=log)
+    edge_engine = make_engine(resolver, limits_of(settings), journal)
     health_engine = make_engine(health, Limits())
     # Both sockets are taken before either is served: a port in use ends the start cleanly.
     edge_socket = open_listener(settings.host, settings.port)
@@ -84,10 +88,10 @@ async def _serve_with(settings: Settings, resolver: EdgeResolver) -> None:
     _log.info("client proxy ended", connections_cut=cut)
 
 
-def make_engine(resolver: Resolver, limits: Limits) -> Engine:
+def make_engine(resolver: Resolver, limits: Limits, journal: Journal | None = None) -> Engine:
     """An engine that tries an upstream once and keeps its connections."""
-    clock = asyncio.get_running_loop().time
-    return Engine(resolver, limits=limits, dialer=Dialer(limits), pool=Pool(_KEPT_UPSTREAM, clock))
+    pool = Pool(_KEPT_UPSTREAM)
+    return Engine(resolver, limits=limits, dialer=Dialer(limits), pool=pool, journal=journal)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from emberbox.client_proxy.catalog import HostAddress
@@ -14,10 +15,9 @@ from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.proxying.routing import (
     SandboxAddress,
+    address_of,
     cleaned_path,
     is_control_route,
-    is_envd,
-    parse_route,
 )
 from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM, has_signed_url, refused_query
 from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET
@@ -50,14 +50,14 @@ class EdgeResolver:
     def resolve(self, request: RequestHead, peer: str) -> Decision | Awaitable[Decision]:
         """Decide at once when the sandbox's host is known."""
         try:
-            sandbox = parse_route(request)
+            sandbox = address_of(*request.fields.routing)
         except NoRouteError as error:
             if has_signed_url(request):
                 return self._signed(request, peer)
             return Reply(400, text=error.text)
         except BadRouteError as error:
             return Reply(400, text=error.text)
-        if is_envd(sandbox) and is_control_route(request.target):
+        if sandbox.port == ENVD_PORT and is_control_route(request.target):
             return replies.control_route_closed(cleaned_path(request.target))
         host = self._catalog.find(sandbox.sandbox_id)
         if host is None:
@@ -105,6 +105,7 @@ class EdgeResolver:
         return _target(host, _UNNAMED, self._extra + mark)
 
 
+@lru_cache(maxsize=4096)
 def _target(host: HostAddress, sandbox: SandboxAddress, extra: bytes) -> Target:
     return Target(
         address=host.address,

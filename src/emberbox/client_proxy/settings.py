@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     header_timeout: float = Field(
         default=30.0, gt=0, validation_alias="EMBERBOX_PROXY_HEADER_TIMEOUT"
     )
+    access_log: Path | None = Field(default=None, validation_alias="EMBERBOX_PROXY_ACCESS_LOG")
+    """One line for each request; None: no log."""
     idle_timeout: float = Field(default=620.0, gt=0, validation_alias="EMBERBOX_PROXY_IDLE_TIMEOUT")
 
     @field_validator("data_proxy_address")

@@ -1,4 +1,4 @@
-"""The orchestrator's own calls to envd: health and /init.
+"""The orchestrator's own calls to envd by HTTP: health and /init.
 
 They are made from inside the sandbox's network namespace, so that they come from the gateway's
 address, which no proxy and no other sandbox can use.
@@ -29,7 +29,7 @@ _ATTEMPT_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
 MAX_ANSWER = 65536
 """Bytes of the head of an answer, and of its body."""
-_SEED_BYTES = 64
+SEED_BYTES = 64
 _STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: |\Z)")
 _UNAUTHENTICATED = 401
 _NO_ANSWER = (
@@ -101,16 +101,6 @@ async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: f
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 
-async def sync(slot: Slot, seconds: float) -> None:
-    """Have the guest write to its disks what it keeps for them in memory.
-
-    Raises GuestUnreachable when it has not within `seconds`.
-    """
-    answer = await call(slot, "/sync", b"", "application/json", seconds)
-    if answer.status != 204:
-        raise GuestUnreachable(f"envd refused /sync: {answer.status}")
-
-
 def _init_body(identity: Identity) -> bytes:
     body: dict[str, object] = {
         "sandboxId": identity.sandbox_id,
@@ -120,7 +110,7 @@ def _init_body(identity: Identity) -> bytes:
         "defaultUser": "user",
         "defaultWorkdir": "/home/user",
         "hostname": identity.sandbox_id,
-        "randomSeed": base64.b64encode(secrets.token_bytes(_SEED_BYTES)).decode(),
+        "randomSeed": base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode(),
         # The guest sets its clock by it, so a body is made for each attempt.
         "timestamp": datetime.now(UTC).isoformat(),
     }

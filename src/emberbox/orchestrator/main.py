@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
-import socket
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.orchestrator.data_proxy.feed import RouteFeed
 from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataProxySupervisor
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
+from emberbox.orchestrator.exclusive import only_one_of_home, only_one_of_node
 from emberbox.orchestrator.heartbeat import Heartbeat
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
@@ -40,6 +39,7 @@ from emberbox.orchestrator.sandboxes.beginning import clonable
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
+from emberbox.orchestrator.sandboxes.share import open_shares
 from emberbox.orchestrator.sandboxes.starts import StartQueue
 from emberbox.orchestrator.service import (
     HostService,
@@ -47,7 +47,7 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.telemetry.guest import SlotGuest
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
 from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
@@ -63,9 +63,6 @@ from emberbox.shared.errors import StartupError
 from emberbox.shared.grpc_secret import RequireSecret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from emberbox.orchestrator.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -84,7 +81,7 @@ def run(settings: Settings) -> None:
         raise StartupError("the orchestrator needs root, for namespaces and uids: use sudo")
     settings.paths.orchestrator.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with _only_one_of_home(settings.paths.orchestrator), _only_one_of_node(settings):
+        with only_one_of_home(settings.paths.orchestrator), only_one_of_node(settings):
             asyncio.run(Orchestrator.of(settings).serve())
     except MachineError as error:
         raise StartupError(error.explain()) from error
@@ -131,9 +128,13 @@ class Orchestrator:
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(places.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
-            snapshots=SnapshotStore(places.snapshots, places.others),
+            snapshots=LocalSnapshotStore(places.snapshots, places.others),
             builds=store,
             starts=StartQueue(settings.concurrent_starts, settings.start_wait),
+            shares=open_shares(
+                settings.cgroup_parent, network.tag, paths.orchestrator, settings.vm_io_mb_s
+            ),
+            saves=asyncio.Semaphore(settings.concurrent_starts),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
@@ -150,7 +151,7 @@ class Orchestrator:
             images=images,
             templates=store,
             catalog=templates,
-            builder=Builder(network.tag, settings.first_uid, driver, slots, store),
+            builder=Builder(network.tag, settings.first_uid, driver, slots, store, host.shares),
             readiness=readiness,
             in_use=sandboxes.builds_in_use,
             own_kernel=settings.own_kernel,
@@ -208,6 +209,7 @@ class Orchestrator:
         self.telemetry.start()  # knowing who lives
         stack.push_async_callback(self.sandboxes.detach_all)
         await self.slots.reclaim(in_use)
+        self.host.shares.sweep(in_use)
         await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
         stack.push_async_callback(self.feed.close)
         await self.data_proxy.start()
@@ -240,6 +242,7 @@ class Orchestrator:
     async def _close_slots(self) -> None:
         in_use = {s.slot_index for s in self.sandboxes if s.slot_index is not None}
         await self.slots.close(keep=in_use)
+        self.host.shares.close()
 
     async def _shut_down(self, stop: asyncio.Event, *, keep: bool) -> int:
         ended = 0 if keep else await self.sandboxes.end_all("the host was shut down")
@@ -327,36 +330,3 @@ def _telemetry(settings: Settings) -> Telemetry:
         lambda record: SlotGuest(network.slot(record.slot)),
         Timing(interval=settings.metrics_interval),
     )
-
-
-@contextlib.contextmanager
-def _only_one_of_node(settings: Settings) -> Iterator[None]:
-    """Namespaces, links and VMs are named by the node: another home with the same node id would
-    take ours for garbage. An abstract socket is free again when its process ends."""
-    lock = socket.socket(socket.AF_UNIX)
-    try:
-        lock.bind(f"\0emberbox-orchestrator-{settings.network.tag}")
-    except OSError:
-        raise StartupError(
-            f"another orchestrator runs as node {settings.node_id} on this machine: stop it, or"
-            " set EMBERBOX_NODE_ID, EMBERBOX_NETWORK_RANGE and EMBERBOX_DNS_PORT"
-        ) from None
-    else:
-        yield
-    finally:
-        lock.close()
-
-
-@contextlib.contextmanager
-def _only_one_of_home(state: Path) -> Iterator[None]:
-    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StartupError(
-            f"another orchestrator serves {state}: stop it or set EMBERBOX_HOME"
-        ) from None
-    else:
-        yield
-    finally:
-        os.close(fd)

@@ -54,7 +54,7 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         sandbox = await self._sandboxes.create(_create_request(request))
         return pb.SandboxCreateResponse(
             sandbox=_running_sandbox(sandbox),
-            steps=_steps(sandbox),
+            steps=_steps(sandbox.steps.taken),
             notice=sandbox.record.notice,
         )
 
@@ -89,10 +89,12 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Write a sandbox to disk."""
         wanted = PauseRequested("asked", request.filesystem_only, request.require_healthy_guest)
         # It goes on when the caller has given up: the outbox tells how it ended.
-        snapshot = await asyncio.shield(
+        paused = await asyncio.shield(
             self._sandboxes.pause(request.sandbox_id, request.execution_id, wanted)
         )
-        return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
+        return pb.SandboxPauseResponse(
+            sandbox=_paused_sandbox(paused.snapshot), steps=_steps(paused.steps)
+        )
 
     @answering
     async def Checkpoint(
@@ -256,6 +258,10 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
     )
 
 
+def _steps(taken: list[tuple[str, float]]) -> list[pb.Step]:
+    return [pb.Step(name=name, milliseconds=milliseconds) for name, milliseconds in taken]
+
+
 def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
     record = sandbox.record
     return pb.RunningSandbox(
@@ -273,12 +279,9 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         end_time=_time(record.end_time),
         metadata=record.metadata,
         way=sandbox.way,
-        steps=_steps(sandbox),
+        steps=_steps(sandbox.steps.taken),
+        pid=record.process.pid if record.process else 0,
     )
-
-
-def _steps(sandbox: Sandbox) -> list[pb.Step]:
-    return [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
 
 
 def _paused_sandbox(snapshot: Snapshot) -> pb.PausedSandbox:

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     pool_size: int = Field(4, ge=0, le=256)
     pool_least: int = Field(1, ge=0, le=256)
     pool_idle: float = Field(300.0, gt=0)
+    # Where control groups are made: a group of cgroup v2, "auto" or "none".
+    cgroup_parent: str = "auto"
+    # What a VM may read from disk, and write, in a second; 0: as much as it likes.
+    vm_io_mb_s: int = Field(0, ge=0)
     template_vcpu: int = Field(2, ge=1, le=32)
     template_ram_mb: int = Field(512, ge=256)
     template_disk_mb: int = Field(10240, ge=256)

@@ -6,12 +6,9 @@ Readers hold no payload: what is fed comes back at once, without a copy where it
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from emberbox.proxying.errors import BadMessageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Piece = bytes | memoryview
 
@@ -19,7 +16,6 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)
 _TRAILER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*\r\n")
 _LONGEST_LINE = 4096
 _LONGEST_TRAILERS = 8192
-_MANY_PIECES = 16
 _UNSAFE_TRAILERS = frozenset(
     {
         b"authorization",
@@ -171,50 +167,11 @@ class ChunkedReader:
             self.trailers += line
 
 
-class MessageWriter:
-    """Writes a head and a body in a framing, with as few system calls as the data allows."""
-
-    __slots__ = ("_chunked", "_head", "_write", "body_begun")
-
-    def __init__(self, write: Callable[[list[Piece]], None], *, chunked: bool) -> None:
-        self._write = write
-        self._chunked = chunked
-        self._head = b""
-        self.body_begun = False
-        """Something of the body was written, be it its end."""
-
-    def begin(self, head: bytes, *, hold: bool) -> None:
-        """Write the head; with `hold` a call of `send` follows and takes it along."""
-        if hold:
-            self._head = head
-        else:
-            self._write([head])
-
-    def send(self, pieces: list[Piece], *, end: bytes | None = None) -> None:
-        """Write payload, if there is any; with `end`, its trailers, end the body."""
-        out: list[Piece] = [self._head] if self._head else []
-        self._head = b""
-        if pieces:
-            self.body_begun = True
-            pieces = joined_if_many(pieces)
-            out += as_chunk(pieces) if self._chunked else pieces
-        if end is not None and self._chunked:
-            self.body_begun = True
-            out.append(last_chunk(end))
-        if out:
-            self._write(out)
-
-
-def as_chunk(pieces: list[Piece]) -> list[Piece]:
-    """Frame some payload as one chunk. Nothing must not be framed: it would end the body."""
-    return [b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n"]
-
-
-def last_chunk(trailers: bytes) -> bytes:
-    """The end of a chunked body."""
-    return b"0\r\n%b\r\n" % trailers
-
-
-def joined_if_many(pieces: list[Piece]) -> list[Piece]:
-    """Many tiny pieces cost more to write one by one than to copy."""
-    return pieces if len(pieces) <= _MANY_PIECES else [b"".join(pieces)]
+def framed(pieces: list[Piece], trailers: bytes | None) -> list[Piece]:
+    """Frame payload as one chunk, and with `trailers` end the body behind it."""
+    out: list[Piece] = []
+    if pieces:
+        out += (b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n")
+    if trailers is not None:
+        out.append(b"0\r\n%b\r\n" % trailers)
+    return out

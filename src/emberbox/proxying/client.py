@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from typing import TYPE_CHECKING, cast
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from emberbox.proxying import sockets
+from emberbox.proxying.connection import Connection
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.exchange import Exchange
 from emberbox.proxying.heads import parse_request_head
 from emberbox.proxying.replies import Reply
 
 if TYPE_CHECKING:
-    from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
-
-_HEAD_END = b"\r\n\r\n"
+    from emberbox.proxying.sides import ClientUser
 
 
 class ClientState(enum.Enum):
@@ -33,31 +33,40 @@ class ClientState(enum.Enum):
     CLOSED = enum.auto()
 
 
-class ClientConnection(asyncio.Protocol):
+_IDLE, _HEAD, _BUSY = ClientState.IDLE, ClientState.HEAD, ClientState.BUSY
+_LINGERING, _CLOSED = ClientState.LINGERING, ClientState.CLOSED
+
+
+_TOO_LONG = BadMessageError("the request head is too long", 431)
+
+
+class ClientConnection(Connection):
     """Serialises pipelined requests: the next is looked at when the one before is answered."""
 
     __slots__ = (
         "_deadline",
         "_engine",
-        "_exchange",
         "_full",
         "_held",
         "_loop",
         "_pumping",
         "_timer",
-        "_transport",
+        "_user",
         "ahead",
         "closing",
         "finished",
+        "number",
         "peer",
+        "requests",
         "state",
     )
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.outbox)
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._exchange: Exchange | None = None
+        self._user: ClientUser | None = None
+        """The exchange or the tunnel that takes what comes."""
         self.ahead = b""
         """What was read and is not taken yet."""
         self._held = False
@@ -66,26 +75,34 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self.peer = ""
+        self.number = 0
+        """Of the connection, in this process."""
+        self.requests = 0
+        """How many heads came."""
         self.closing = False
         """The present answer is the last one on this connection."""
         self.finished = False
         """The client sends no more; it may still wait for answers."""
-        self.state = ClientState.IDLE
+        self.state = _IDLE
 
     # What the event loop does.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Expect the first request within the header time-out."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._engine.limits.write_high_water)
-        self.peer = sockets.peer_of(self._transport)
+        opened = self.attach(transport, self._engine.limits.write_high_water)
+        self.peer = sockets.peer_of(opened)
         self.closing = self._engine.draining
-        self._engine.connections.add(self)
+        self.number = self._engine.admit(self)
         self._expect_within(self._engine.limits.header_timeout)
 
     def data_received(self, data: bytes) -> None:
-        """Add to what is not yet taken, and go on."""
-        if self.state in (ClientState.LINGERING, ClientState.CLOSED):
+        """Begin an exchange, or add to what is not yet taken, and go on."""
+        if self.state is _IDLE and not self.ahead and not self._full:
+            end = data.find(b"\r\n\r\n") + 4
+            if end == len(data):  # one request without a body, as most come
+                self._begin(data)
+                return
+        elif self.state is _LINGERING or self.state is _CLOSED:
             return
         self.ahead = self.ahead + data if self.ahead else data
         self.pump()
@@ -93,11 +110,11 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep the connection for the answer if the client waits for one."""
         self.finished = True
-        exchange = self._exchange
-        if exchange is None:
+        user = self._user
+        if user is None:
             return False
-        if exchange.request_done:
-            exchange.client_finished()
+        if user.request_done:
+            user.client_finished()
         else:
             self._give_up_if_cut_short()
         return self._transport is not None and not self._transport.is_closing()
@@ -105,54 +122,38 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not keep up."""
         self._full = True
-        if self._exchange is not None:
-            self._exchange.client_full(True)
+        if self._user is not None:
+            self._user.client_full(True)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        if self._exchange is not None:
-            self._exchange.client_full(False)
+        if self._user is not None:
+            self._user.client_full(False)
         self._full = False
         self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, which ends its upstream."""
-        self.state = ClientState.CLOSED
-        self._transport = None
+        self.state = _CLOSED
+        self.detach()
         self.ahead = b""
         self._engine.forget(self)
         if self._timer is not None:
             self._timer.cancel()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.client_lost(exc)
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for the client to read."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        user, self._user = self._user, None
+        if user is not None:
+            user.client_lost(exc)
 
     # What the exchange does.
-
-    def write(self, data: bytes) -> None:
-        """Send; `pause_writing` follows when much is queued."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def write_pieces(self, pieces: list[Piece]) -> None:
-        """Send several pieces of data."""
-        if self._transport is not None:
-            self._transport.writelines(pieces)
-
-    def write_eof(self) -> None:
-        """Say that no more comes."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
 
     def hold(self, held: bool) -> None:
         """Stop or resume reading: what comes has nowhere to go for now."""
         self._held = held
         self._read_or_not()
+
+    def hand_over(self, user: ClientUser) -> None:
+        """The exchange has become a tunnel."""
+        self._user = user
 
     def await_upgrade(self) -> None:
         """Give up after a while unless the exchange has passed the end on by then."""
@@ -160,20 +161,18 @@ class ClientConnection(asyncio.Protocol):
 
     def reset(self) -> None:
         """Close with RST."""
-        self._exchange = None
-        self.state = ClientState.CLOSED
-        if self._transport is not None:
-            sockets.reset(self._transport)
+        self._user = None
+        self.state = _CLOSED
+        self.reset_transport()
 
     def close(self) -> None:
         """Close after what is queued is sent."""
-        self._exchange = None
-        self.state = ClientState.CLOSED
-        if self._transport is not None:
-            # A client that never reads its answer must not keep the connection for ever.
-            if self._transport.get_write_buffer_size():
-                self._expect_within(self._engine.limits.idle_timeout)
-            self._transport.close()
+        self._user = None
+        self.state = _CLOSED
+        # A client that never reads its answer must not keep the connection for ever.
+        if self.unsent:
+            self._expect_within(self._engine.limits.idle_timeout)
+        self.close_transport()
 
     def linger(self) -> None:
         """Say FIN and read away what comes for a while.
@@ -183,8 +182,8 @@ class ClientConnection(asyncio.Protocol):
         if self.finished:
             self.close()
             return
-        self._exchange = None
-        self.state = ClientState.LINGERING
+        self._user = None
+        self.state = _LINGERING
         self.ahead = b""
         self._held = False
         self._read_or_not()
@@ -193,20 +192,20 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_over(self, keep_alive: bool) -> None:
         """Go on with the next request, which may have come already."""
-        self._exchange = None
+        self._user = None
+        self._held = False
         if not keep_alive or self.closing:
             if self.ahead:
                 self.linger()
             else:
                 self.close()
-            return
-        self._held = False
-        if self.finished and not self.ahead:
+        elif self.finished and not self.ahead:
             self.close()
-            return
-        self.state = ClientState.IDLE
-        self._deadline = self._loop.time() + self._engine.limits.idle_timeout
-        self.pump()
+        else:
+            self.state = _IDLE
+            self._deadline = monotonic() + self._engine.limits.idle_timeout
+            if self.ahead or not self.reading:
+                self.pump()
 
     # Cutting out requests.
 
@@ -216,89 +215,86 @@ class ClientConnection(asyncio.Protocol):
             return
         self._pumping = True
         try:
-            while self.ahead and self._step():
-                pass
+            while self.ahead:
+                user = self._user
+                if user is None:
+                    if not self._take_head():
+                        break
+                elif not (user.takes_data and self._feed(user)):
+                    break
         finally:
             self._pumping = False
         if self.finished:
             self._give_up_if_cut_short()
-        self._read_or_not()
+        if self.ahead or not self.reading:
+            self._read_or_not()
 
     def _give_up_if_cut_short(self) -> None:
         """End what can never be whole: the client finished in the middle of a message."""
-        exchange = self._exchange
-        if exchange is None:
-            if self.state is ClientState.HEAD:
+        user = self._user
+        if user is None:
+            if self.state is _HEAD:
                 self.close()
-        elif exchange.takes_data and not self.ahead and not exchange.request_done:
-            (self.close if exchange.answer_done else self.reset)()
-            exchange.client_lost(None)
+        elif user.takes_data and not self.ahead and not user.request_done:
+            (self.close if user.answer_done else self.reset)()
+            user.client_lost(None)
 
-    def _step(self) -> bool:
-        """Take one request head, or what the exchange takes. False: nothing can go on now."""
-        exchange = self._exchange
-        if exchange is None:
-            return self._may_take_head() and self._take_head()
-        if not exchange.takes_data:
-            return False
+    def _feed(self, user: ClientUser) -> bool:
         data, self.ahead = self.ahead, b""
-        try:
-            rest = exchange.feed(data)
-        except BadMessageError as error:
-            exchange.broken_request(error)
+        rest = user.feed(data)
+        if rest is None:
             return False
-        if self.state is not ClientState.CLOSED:
+        if self.state is not _CLOSED:
             self.ahead = rest
         return True
 
-    def _may_take_head(self) -> bool:
-        """A client that does not read its answers gets no more of them to pile up."""
-        return self.state in (ClientState.IDLE, ClientState.HEAD) and not self._full
-
     def _take_head(self) -> bool:
-        # RFC 9112, 2.2: a client may send an empty line before its request.
-        data = self.ahead.removeprefix(b"\r\n")
-        end = data.find(_HEAD_END)
-        if (len(data) if end < 0 else end) > self._engine.limits.request_head:
-            self._refuse(BadMessageError("the request head is too long", 431))
+        """Begin the next exchange. False: nothing can go on now."""
+        # A client that does not read its answers gets no more of them to pile up.
+        if self._full or not (self.state is _IDLE or self.state is _HEAD):
             return False
-        if end < 0:
-            self._wait_for_head()
+        data = self.ahead
+        end = data.find(b"\r\n\r\n") + 4
+        if end > 3:
+            self.ahead = data[end:]
+            return self._begin(data[:end])
+        if len(data) > self._engine.limits.request_head:
+            self._refuse(_TOO_LONG)
+        elif self.state is _IDLE:
+            self.state = _HEAD
+            self._expect_within(self._engine.limits.header_timeout)
+        return False
+
+    def _begin(self, head: bytes) -> bool:
+        if len(head) > self._engine.limits.request_head + 4:
+            self._refuse(_TOO_LONG)
             return False
-        end += len(_HEAD_END)
-        self.ahead = data[end:]
         try:
-            request = parse_request_head(data[:end])
+            request = parse_request_head(head)
         except BadMessageError as error:
             self._refuse(error)
             return False
-        self.state = ClientState.BUSY
+        self.state = _BUSY
         self._deadline = math.inf
-        self._exchange = exchange = Exchange(self._engine, self, request)
+        self.requests += 1
+        self._user = exchange = Exchange(self._engine, self, request)
         exchange.start()
         return True
 
-    def _wait_for_head(self) -> None:
-        if self.state is ClientState.IDLE:
-            self.state = ClientState.HEAD
-            self._expect_within(self._engine.limits.header_timeout)
-
     def _refuse(self, error: BadMessageError) -> None:
+        self.requests += 1
+        self._engine.note_refusal(self, error.status)
         self.write(Reply(error.status, text=error.text).to_bytes(None, close=True))
         self.linger()
 
     def _read_or_not(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing() or self.finished:
-            return
-        wanted = not self._held and len(self.ahead) <= self._engine.limits.read_ahead
-        if wanted != transport.is_reading():
-            (transport.resume_reading if wanted else transport.pause_reading)()
+        if not self.finished:
+            self.read_on(not self._held and len(self.ahead) <= self._engine.limits.read_ahead)
 
     # Time.
 
     def _expect_within(self, seconds: float) -> None:
-        self._deadline = self._loop.time() + seconds
+        self._deadline = monotonic() + seconds
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._on_timer)
@@ -306,7 +302,7 @@ class ClientConnection(asyncio.Protocol):
     def _on_timer(self) -> None:
         """Deadlines move with every request, the timer only when it fires: that is cheaper."""
         self._timer = None
-        left = self._deadline - self._loop.time()
+        left = self._deadline - monotonic()
         if left <= 0:
             self._expire()
             return
@@ -315,12 +311,12 @@ class ClientConnection(asyncio.Protocol):
         )
 
     def _expire(self) -> None:
-        if self.state is ClientState.HEAD:
+        if self.state is _HEAD:
             self._refuse(BadMessageError("the request head took too long", 408))
-        elif self._exchange is not None and not self._exchange.holds_client_end:
+        elif self._user is not None and not self._user.holds_client_end:
             self._deadline = math.inf
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self.abort_transport()
 
     # Ends that the event loop does not tell.
 
@@ -330,31 +326,30 @@ class ClientConnection(asyncio.Protocol):
         An upstream that is not read needs no such look: what it sent before it ended is still to
         be forwarded. Nor does a client that finished before all it sent could be taken.
         """
-        exchange, transport = self._exchange, self._transport
-        if exchange is None or transport is None or transport.is_closing():
+        user, transport = self._user, self._transport
+        if user is None or transport is None or transport.is_closing():
             return
         if transport.is_reading() and not self.finished:
             return
         if sockets.has_failed(transport):
-            self._exchange = None
+            self._user = None
             transport.abort()
-            exchange.client_lost(ConnectionResetError())
-        elif self._holds_unseen_end(exchange, transport):
+            user.client_lost(ConnectionResetError())
+        elif self._holds_unseen_end(user, transport):
             self.await_upgrade()
 
-    def _holds_unseen_end(self, exchange: Exchange, transport: asyncio.Transport) -> bool:
-        waits = exchange.holds_client_end and self._deadline == math.inf
+    def _holds_unseen_end(self, user: ClientUser, transport: asyncio.Transport) -> bool:
+        waits = user.holds_client_end and self._deadline == math.inf
         return waits and sockets.has_finished(transport)
 
     # The end of the process.
 
     def cut(self) -> None:
         """Reset, whatever goes on; the exchange hears of it as of any lost client."""
-        if self._transport is not None:
-            sockets.reset(self._transport)
+        self.reset_transport()
 
     def finish_soon(self) -> None:
         """Take no further request; close when the present one is answered."""
         self.closing = True
-        if self.state is ClientState.IDLE and not self.ahead:
+        if self.state is _IDLE and not self.ahead:
             self.close()

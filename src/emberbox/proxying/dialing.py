@@ -12,6 +12,7 @@ from emberbox.proxying.upstream import UpstreamConnection
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from emberbox.proxying.connection import Outbox
     from emberbox.proxying.limits import Limits
     from emberbox.proxying.resolving import Target
 
@@ -48,14 +49,17 @@ class Dialer:
         self._connect_timeout = connect_timeout
         self._connect_refused = connect_refused
 
-    async def dial(self, target: Target) -> UpstreamConnection:
-        """Return a fresh connection. Raises DialError; cancelling leaves nothing open."""
+    async def dial(self, target: Target, outbox: Outbox) -> UpstreamConnection:
+        """Return a fresh connection that writes through `outbox`.
+
+        Raises DialError; cancelling leaves nothing open.
+        """
         verdict: WhenRefused | None = None
         waits = iter(self._waits)
         while True:
             wait: float | None = None
             try:
-                return await self._dial_once(target)
+                return await self._dial_once(target, outbox)
             except ConnectionRefusedError as error:
                 if verdict is None:
                     verdict = await self._connect_refused(target)
@@ -73,8 +77,8 @@ class Dialer:
                 raise DialError(target.address, target.port) from failure
             await asyncio.sleep(wait)
 
-    async def _dial_once(self, target: Target) -> UpstreamConnection:
-        connection = UpstreamConnection(self._limits)
+    async def _dial_once(self, target: Target, outbox: Outbox) -> UpstreamConnection:
+        connection = UpstreamConnection(self._limits, outbox)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):

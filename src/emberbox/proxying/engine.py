@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.proxying.client import ClientConnection
+from emberbox.proxying.connection import Outbox
+from emberbox.proxying.counts import Count
+from emberbox.proxying.journal import Journal, Refusal
 from emberbox.proxying.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,12 +29,23 @@ _SWEEP_EVERY = 1.0
 class Engine:
     """Forwards HTTP/1.1 from the sockets it is given to where the resolver says."""
 
-    def __init__(self, resolver: Resolver, *, limits: Limits, dialer: Dialer, pool: Pool) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        *,
+        limits: Limits,
+        dialer: Dialer,
+        pool: Pool,
+        journal: Journal | None = None,
+    ) -> None:
         self.resolver = resolver
+        self.journal = journal or Journal()
+        self.counts = self.journal.counts
         self.limits = limits
         self.dialer = dialer
         self.pool = pool
         self.registry = Registry()
+        self.outbox = Outbox()
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self._empty = asyncio.Event()
@@ -48,9 +62,21 @@ class Engine:
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
 
+    def admit(self, connection: ClientConnection) -> int:
+        """A client has connected; return the connection's number."""
+        self.connections.add(connection)
+        self.counts[Count.ACCEPTED] += 1
+        return self.counts[Count.ACCEPTED]
+
+    def note_refusal(self, client: ClientConnection, status: int) -> None:
+        """A request could not be read."""
+        self.counts[Count.BAD] += 1
+        self.journal.note(Refusal(client, client.requests, status))
+
     def forget(self, connection: ClientConnection) -> None:
         """A client's connection is closed."""
         self.connections.discard(connection)
+        self.counts[Count.CLOSED] += 1
         if not self.connections:
             self._empty.set()
 
@@ -81,10 +107,13 @@ class Engine:
             self._sweeper.cancel()
         self.pool.close()
         await self._empty.wait()
+        self.journal.close()
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_EVERY)
             self.pool.sweep()
+            self.registry.sweep()
+            self.journal.save()
             for connection in list(self.connections):
                 connection.notice_end()

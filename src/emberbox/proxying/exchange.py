@@ -1,4 +1,4 @@
-"""One request and its answer: from the head to the last byte, or to a tunnel's end.
+"""One request and its answer: from the head to the last byte, or to the beginning of a tunnel.
 
 ```
 ROUTING ──reply──────────────► DRAINING ──request read──► over
@@ -7,10 +7,9 @@ ROUTING ──reply──────────────► DRAINING ──
 DIALLING ──no connection───────────┤
    │ connected                     │ upstream fails before its head
 FORWARDING ──upstream fails in its answer──► client reset
-   │   │ answer complete, request complete ──────────────► over
-   │   │ answer complete, upstream gone or closing ───────► client lingers
-   │ 101
-TUNNELLING ──both ends finished────► both closed
+       │ answer complete, request complete ──────────────► over
+       │ answer complete, upstream gone or closing ───────► client lingers
+       │ 101 ────────────────────────────────────────────► a tunnel takes over
 ```
 The upstream's end is never turned into a clean end towards the client, nor the client's into a
 complete request towards the upstream. A client that finishes sending (FIN) after a whole request
@@ -22,25 +21,24 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
 from emberbox.proxying import replies, serialising
-from emberbox.proxying.bodies import (
-    BodyReader,
-    ChunkedReader,
-    LengthReader,
-    MessageWriter,
-)
+from emberbox.proxying.bodies import BodyReader, ChunkedReader, LengthReader, framed
+from emberbox.proxying.counts import Count
 from emberbox.proxying.errors import BadMessageError, DialError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
+from emberbox.proxying.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
     from emberbox.proxying.heads import RequestHead, ResponseHead
+    from emberbox.proxying.registry import Group
     from emberbox.proxying.resolving import Decision
     from emberbox.proxying.sides import ClientSide
     from emberbox.proxying.upstream import UpstreamConnection
@@ -56,207 +54,254 @@ class ExchangeState(enum.Enum):
     ROUTING = enum.auto()
     DIALLING = enum.auto()
     FORWARDING = enum.auto()
-    TUNNELLING = enum.auto()
     DRAINING = enum.auto()
     OVER = enum.auto()
+
+
+_ROUTING, _DIALLING = ExchangeState.ROUTING, ExchangeState.DIALLING
+_FORWARDING, _DRAINING = ExchangeState.FORWARDING, ExchangeState.DRAINING
+_OVER = ExchangeState.OVER
+_DIALLED, _DIALS_FAILED = int(Count.DIALLED), int(Count.DIALS_FAILED)
+_REUSED, _REPEATED, _TUNNELS = int(Count.REUSED), int(Count.REPEATED), int(Count.TUNNELS)
 
 
 class Exchange:
     """The state machine between one client connection and one upstream connection."""
 
-    __slots__ = (
-        "_client",
-        "_engine",
-        "_keep_alive",
-        "_reader",
-        "_repeated",
-        "_task",
-        "_to_client",
-        "_to_upstream",
-        "_upstream",
-        "_upstream_finished",
-        "_upstream_kept",
-        "answer_begun",
-        "answer_done",
-        "execution_id",
-        "request",
-        "request_done",
-        "state",
-        "target",
-    )
+    # What most exchanges never change stands in the class: there is one for each request.
+    state = _ROUTING
+    target: Target | None = None
+    ended = 0.0
+    status = 0
+    sent = 0
+    received = 0
+    cut = False
+    answer_begun = False
+    answer_done = False
+    _group: Group | None = None
+    _task: asyncio.Future[Decision] | asyncio.Future[None] | None = None
+    _reader: BodyReader | None = None
+    _upstream: UpstreamConnection | None = None
+    _upstream_kept = False
+    _repeated = False
+    _held_head = b""
+    _body_sent = False
+    _chunks_answer = False
 
     def __init__(self, engine: Engine, client: ClientSide, request: RequestHead) -> None:
         self._engine = engine
-        self._client = client
-        self._reader: BodyReader = (
-            ChunkedReader() if request.chunked else LengthReader(request.content_length)
-        )
-        self._task: asyncio.Future[Decision] | asyncio.Future[None] | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._upstream_kept = False
-        self._upstream_finished = False
-        self._keep_alive = request.keep_alive
-        self._repeated = False
-        self._to_upstream: MessageWriter | None = None
-        self._to_client: MessageWriter | None = None
+        self.client = client
         self.request = request
-        self.request_done = self._reader.done
-        self.answer_begun = False
-        self.answer_done = False
-        self.target: Target | None = None
-        self.execution_id = ""
-        self.state = ExchangeState.ROUTING
+        self.ordinal = client.requests
+        self.begun = monotonic()
+        fields = request.fields
+        self._keep_alive = fields.keep_alive
+        self.request_done = not fields.has_body
+        if fields.has_body:
+            self._reader = (
+                ChunkedReader() if fields.chunked else LengthReader(fields.content_length or 0)
+            )
+
+    @property
+    def execution_id(self) -> str:
+        """The run of the sandbox that it was routed to."""
+        return "" if self.target is None else self.target.execution_id
 
     # Routing and dialling.
 
     def start(self) -> None:
         """Ask the resolver, at once if it can say at once."""
         try:
-            decision = self._engine.resolver.resolve(self.request, self._client.peer)
+            decision = self._engine.resolver.resolve(self.request, self.client.peer)
         except Exception:  # noqa: BLE001 - a resolver's defect must not cost other clients
             _log.exception("resolver failed")
             decision = replies.internal_error()
-        if isinstance(decision, (Target, Reply)):
-            self._decided(decision)
+        if isinstance(decision, Target):
+            self._go_to(decision)
+        elif isinstance(decision, Reply):
+            self.reply(decision)
         else:
             # What the client sends has nowhere to go, for as long as it takes.
-            self._client.hold(True)
+            self.client.hold(True)
             waiting = asyncio.ensure_future(decision)
             waiting.add_done_callback(self._decided_later)
             self._task = waiting
 
     def _decided_later(self, waited: asyncio.Future[Decision]) -> None:
-        if waited.cancelled() or self.state is ExchangeState.OVER:
+        if waited.cancelled() or self.state is _OVER:
             return
         self._task = None
-        self._client.hold(False)
+        self.client.hold(False)
         error = waited.exception()
         if error is not None:
             _log.error("resolver failed", exc_info=error)
-        self._decided(waited.result() if error is None else replies.internal_error())
-
-    def _decided(self, decision: Decision) -> None:
+        decision = waited.result() if error is None else replies.internal_error()
         if isinstance(decision, Reply):
             self.reply(decision)
-            return
-        self.target = decision
-        self.execution_id = decision.execution_id
-        self.state = ExchangeState.DIALLING
-        self._engine.registry.add(decision.sandbox_id, self)
-        key = decision.pool_key
-        kept = self._engine.pool.take(key) if key is not None else None
-        if kept is not None:
-            self._upstream_kept = True
-            self._forward_to(kept)
         else:
-            self._dial(decision)
+            self._go_to(decision)
+
+    def _go_to(self, target: Target) -> None:
+        self.target = target
+        engine = self._engine
+        self._group = group = engine.registry[target.sandbox_id]
+        group.add(self)
+        kept = None if target.pool_key is None else engine.pool.take(target.pool_key)
+        if kept is None:
+            self._dial(target)
+        else:
+            engine.counts[_REUSED] += 1
+            self._upstream_kept = True
+            self._forward_to(kept, target)
 
     def _dial(self, target: Target) -> None:
+        self.state = _DIALLING
         self._upstream_kept = False
         self._task = asyncio.get_running_loop().create_task(self._dialled(target))
 
     async def _dialled(self, target: Target) -> None:
         try:
-            upstream = await self._engine.dialer.dial(target)
+            upstream = await self._engine.dialer.dial(target, self._engine.outbox)
         except DialError:
             self._task = None
+            self._engine.counts[_DIALS_FAILED] += 1
             self.reply(self._engine.resolver.unreachable(target))
         else:
             self._task = None
-            self._forward_to(upstream)
+            self._engine.counts[_DIALLED] += 1
+            self._forward_to(upstream, target)
 
     # The request's way.
 
     @property
     def takes_data(self) -> bool:
         """Whether what the client sends now belongs to this exchange and has somewhere to go."""
-        if self.state is ExchangeState.TUNNELLING:
-            return True
-        forwarding = self.state in (ExchangeState.FORWARDING, ExchangeState.DRAINING)
-        return forwarding and not self.request_done
+        return not self.request_done and (self.state is _FORWARDING or self.state is _DRAINING)
 
-    def _forward_to(self, upstream: UpstreamConnection) -> None:
-        target = self.target
-        assert target is not None  # noqa: S101 - set by the state before
-        self.state = ExchangeState.FORWARDING
+    def _forward_to(self, upstream: UpstreamConnection, target: Target) -> None:
+        self.state = _FORWARDING
         self._upstream = upstream
-        switch = target.allow_upgrade and self.request.upgrade is not None
-        upstream.begin(self, to_head=self.request.method == b"HEAD", may_switch=switch)
-        head = serialising.request_bytes(
-            self.request,
-            extra=target.extra,
-            upgrade=switch,
-            keep_alive=target.pool_key is not None,
-        )
-        self._to_upstream = MessageWriter(upstream.write_pieces, chunked=self.request.chunked)
-        self._to_upstream.begin(head, hold=bool(self._client.ahead) and not self.request_done)
-        self._client.pump()
-        self._pass_client_end()
+        request = self.request
+        fields, key = request.fields, target.pool_key
+        if fields.plain:
+            upstream.begin(self, to_head=request.method == b"HEAD", may_switch=False)
+            upstream.write(serialising.request_bytes(request, target.extra, key is not None))
+        else:
+            self._forward_more(upstream, target)
+        if self.client.finished:
+            self._pass_client_end()
 
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes of the client; return what follows the request. Raises BadMessageError."""
-        if self.state is ExchangeState.TUNNELLING:
-            if self._upstream is not None:
-                self._upstream.write(data)
-            return b""
+    def _forward_more(self, upstream: UpstreamConnection, target: Target) -> None:
+        """Begin a request with a body, or one that may become a tunnel."""
+        request, client = self.request, self.client
+        upgrade = request.fields.upgrade if target.allow_upgrade else None
+        upstream.begin(self, to_head=request.method == b"HEAD", may_switch=upgrade is not None)
+        head = serialising.request_bytes(
+            request, target.extra, target.pool_key is not None, upgrade=upgrade
+        )
+        if self.request_done:
+            upstream.write(head)
+        elif client.ahead:
+            self._held_head = head
+            client.pump()
+        else:
+            upstream.write(head)
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take bytes of the client; return what follows the request. None: nothing goes on."""
         reader = self._reader
-        pieces = reader.feed(data)
-        if self._upstream is not None and self._to_upstream is not None:
-            self._to_upstream.send(pieces, end=reader.trailers if reader.done else None)
+        assert reader is not None  # noqa: S101 - see takes_data
+        try:
+            pieces = reader.feed(data)
+        except BadMessageError as error:
+            self._break_off(error)
+            return None
+        for piece in pieces:
+            self.received += len(piece)
+        if self._upstream is not None:
+            self._send_on(pieces, reader.trailers if reader.done else None, self._upstream)
         if not reader.done:
             return b""
         self._request_complete()
         return reader.rest
 
+    def _send_on(
+        self, pieces: list[Piece], trailers: bytes | None, upstream: UpstreamConnection
+    ) -> None:
+        if self.request.fields.chunked:
+            pieces = framed(pieces, trailers)
+        self._body_sent = self._body_sent or bool(pieces)
+        if self._held_head:
+            pieces.insert(0, self._held_head)
+            self._held_head = b""
+        if pieces:
+            upstream.write_pieces(pieces)
+
     def _request_complete(self) -> None:
         self.request_done = True
-        self._pass_client_end()
+        if self.client.finished:
+            self._pass_client_end()
         if self.answer_done:
             self._finish()
 
     # The answer's way.
 
-    def on_response_head(self, head: ResponseHead, *, more: bool) -> None:
-        """Pass the head on, framed for this client."""
-        if head.status == 101:
-            self._begin_tunnel(head, more=more)
-            return
-        if head.status < 200:
-            if self.request.minor == 1:
-                self._client.write(serialising.interim_bytes(head))
-            return
-        bodiless = self.request.method == b"HEAD" or head.status in (204, 304)
-        unknown_length = not bodiless and (head.chunked or head.content_length is None)
-        chunk = unknown_length and self.request.minor == 1
-        if self._client.closing or (unknown_length and not chunk):
-            self._keep_alive = False
-        if not self.request_done and not self._upstream_stays:
-            self._keep_alive = False
-        self._begin_answer(
-            serialising.response_bytes(head, chunked=chunk, close=not self._keep_alive),
-            chunked=chunk,
-            hold=more,
-        )
-        self._pass_client_end()
+    def on_interim_head(self, head: ResponseHead) -> None:
+        """Pass it on to a client that knows such heads."""
+        if self.request.fields.minor == b"1":
+            self.client.write(serialising.interim_bytes(head))
 
-    def _begin_answer(self, head: bytes, *, chunked: bool, hold: bool) -> None:
+    def on_response_head(
+        self, head: ResponseHead, pieces: list[Piece], trailers: bytes | None
+    ) -> None:
+        """Pass the head on, framed for this client, and what came with it."""
         self.answer_begun = True
-        self._to_client = MessageWriter(self._client.write_pieces, chunked=chunked)
-        self._to_client.begin(head, hold=hold)
+        self.status = head.status
+        client = self.client
+        for piece in pieces:
+            self.sent += len(piece)
+        ends = client.closing or not (self._keep_alive and self.request_done)
+        if head.content_length is not None and not ends:
+            answer = head.plain
+        else:
+            answer = self._reframed(head)
+            if self._chunks_answer:
+                pieces = framed(pieces, trailers)
+        client.write_pieces([answer, *pieces])
+        if client.finished:
+            self._pass_client_end()
+        if trailers is not None:
+            self._answer_complete()
+
+    def _reframed(self, head: ResponseHead) -> bytes:
+        """The head where the body's end is told otherwise, or the connection ends with it."""
+        chunk = head.content_length is None and self._may_have_body(head)
+        if chunk and self.request.fields.minor == b"0":
+            chunk = self._keep_alive = False
+        if self.client.closing or not (self.request_done or self._upstream_stays):
+            self._keep_alive = False
+        self._chunks_answer = chunk
+        return serialising.response_bytes(head, chunked=chunk, close=not self._keep_alive)
+
+    def _may_have_body(self, head: ResponseHead) -> bool:
+        return self.request.method != b"HEAD" and head.status not in (204, 304)
 
     @property
     def _upstream_stays(self) -> bool:
         return self._upstream is not None and self._upstream.reusable
 
-    def on_response_data(self, pieces: list[Piece]) -> None:
-        """Pass payload on as it comes."""
-        if self._to_client is not None:
-            self._to_client.send(pieces)
+    def on_response_data(self, pieces: list[Piece], trailers: bytes | None) -> None:
+        """Pass payload on as it comes; the exchange ends with it unless the request goes on."""
+        for piece in pieces:
+            self.sent += len(piece)
+        if self._chunks_answer:
+            pieces = framed(pieces, trailers)
+        if pieces:
+            self.client.write_pieces(pieces)
+        if trailers is not None:
+            self._answer_complete()
 
-    def on_response_complete(self, trailers: bytes) -> None:
-        """End the answer; the exchange ends with it unless the request goes on."""
-        if self._to_client is not None:
-            self._to_client.send([], end=trailers)
+    def _answer_complete(self) -> None:
         self.answer_done = True
         if self.request_done:
             self._finish()
@@ -267,16 +312,14 @@ class Exchange:
     def on_upstream_lost(self, error: Exception | None) -> None:
         """Repeat, answer, or reset: whatever does not pretend."""
         self._upstream = None
-        if self.state is ExchangeState.TUNNELLING:
-            self._tunnel_lost(error)
-        elif self.answer_done:
+        if self.answer_done:
             self._end_with_linger()
         elif self.answer_begun:
             self._over()
-            self._client.reset()
+            self.client.reset()
         elif self._may_repeat and self.target is not None:
             self._repeated = True
-            self.state = ExchangeState.DIALLING
+            self._engine.counts[_REPEATED] += 1
             self._dial(self.target)
         elif self.target is not None:
             self.reply(self._engine.resolver.unreachable(self.target))
@@ -287,37 +330,22 @@ class Exchange:
 
     @property
     def _is_repeatable(self) -> bool:
-        begun = self._to_upstream is not None and self._to_upstream.body_begun
-        return not begun and self.request.method in _REPEATABLE
+        return not self._body_sent and self.request.method in _REPEATABLE
 
     def on_upstream_full(self, full: bool) -> None:
         """Hold the client."""
-        self._client.hold(full)
+        self.client.hold(full)
 
     def client_full(self, full: bool) -> None:
         """Hold the upstream."""
         if self._upstream is not None:
             self._upstream.pause(full)
 
-    # Tunnels.
-
-    def _begin_tunnel(self, head: ResponseHead, *, more: bool) -> None:
-        self.state = ExchangeState.TUNNELLING
-        self._begin_answer(serialising.interim_bytes(head), chunked=False, hold=more)
-        self._client.pump()
-        self._pass_client_end()
-
-    def on_upstream_eof(self) -> None:
-        """Pass a FIN of the upstream on."""
-        self._upstream_finished = True
-        self._client.write_eof()
-        self._close_finished_tunnel()
+    # The end of what the client sends.
 
     def client_finished(self) -> None:
-        """The client sends no more, after the whole request or in a tunnel."""
+        """It sends no more, after the whole request."""
         self._pass_client_end()
-        if self.state is ExchangeState.TUNNELLING:
-            self._close_finished_tunnel()
 
     def _pass_client_end(self) -> None:
         """Send the client's FIN on once nothing of the client can follow.
@@ -325,10 +353,10 @@ class Exchange:
         What it sent behind a request for an upgrade may turn out to be the tunnel's first bytes.
         """
         upstream = self._upstream
-        if not self._client.finished or not self.request_done or upstream is None:
+        if not self.request_done or upstream is None:
             return
         if self.holds_client_end:
-            self._client.await_upgrade()
+            self.client.await_upgrade()
         else:
             upstream.write_eof()
 
@@ -336,37 +364,48 @@ class Exchange:
     def holds_client_end(self) -> bool:
         """Whether data of a client that has finished waits for the answer to an upgrade."""
         may_switch = self._upstream is not None and self._upstream.may_switch
-        return may_switch and not self.answer_begun and bool(self._client.ahead)
+        return may_switch and not self.answer_begun and bool(self.client.ahead)
 
-    def _close_finished_tunnel(self) -> None:
-        if self._client.finished and self._upstream_finished:
-            self._tunnel_lost(None)
+    # Tunnels.
 
-    def _tunnel_lost(self, error: Exception | None) -> None:
-        upstream, self._upstream = self._upstream, None
+    def on_switch(self, head: ResponseHead, data: bytes) -> None:
+        """Pass the head on and let a tunnel take over both connections."""
+        upstream, group = self._upstream, self._group
+        assert upstream is not None  # noqa: S101 - it is the caller
+        assert group is not None  # noqa: S101 - it was routed
+        self._upstream = None
+        self._leave_sandbox()
+        self.client.write(serialising.interim_bytes(head))
+        self.status = 101
+        self._engine.counts[_TUNNELS] += 1
+        tunnel = Tunnel(self.client, upstream, self.execution_id, self._tunnel_over)
+        group.add(tunnel)
+        self._group = group
+        tunnel.begin(data)
+
+    def _tunnel_over(self, tunnel: Tunnel) -> None:
+        if self._group is not None:
+            self._group.discard(tunnel)
+        self.sent, self.received = tunnel.sent, tunnel.received
+        self.answer_done = True
         self._over()
-        if upstream is not None:
-            upstream.close()
-        if error is None:
-            self._client.close()
-        else:
-            self._client.reset()
 
     # Ends.
 
     def reply(self, reply: Reply) -> None:
         """Answer in place of an upstream, none of whose answer was passed on."""
         self._drop_upstream()
-        self._unregister()
+        self._leave_sandbox()
         self.answer_begun = self.answer_done = True
-        keep = self._keep_alive and not self._client.closing and self._worth_draining
+        self.status = reply.status
+        keep = self._keep_alive and not self.client.closing and self._worth_draining
         self._keep_alive = keep
-        self._client.write(reply.to_bytes(self.request, close=not keep))
+        self.client.write(reply.to_bytes(self.request, close=not keep))
         if self.request_done:
             self._finish()
         elif keep:
-            self.state = ExchangeState.DRAINING
-            self._client.pump()
+            self.state = _DRAINING
+            self.client.pump()
         else:
             self._end_with_linger()
 
@@ -375,24 +414,23 @@ class Exchange:
         """A client that waits for 100 may or may not send its body, so it cannot be drained."""
         if self.request_done:
             return True
-        small = self.request.content_length <= self._engine.limits.drained_body
-        return small and not self.request.chunked and not self.request.expects_continue
+        fields = self.request.fields
+        small = (fields.content_length or 0) <= self._engine.limits.drained_body
+        return small and not fields.chunked and not fields.expects_continue
 
-    def broken_request(self, error: BadMessageError) -> None:
+    def _break_off(self, error: BadMessageError) -> None:
         """The client's body is malformed: say so if that is still possible, and end."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.reset()
+        self._drop_upstream()
         if self.answer_begun:
             self._over()
-            self._client.reset()
-            return
-        self._keep_alive = False
-        self.reply(Reply(error.status, text=error.text))
+            self.client.reset()
+        else:
+            self._keep_alive = False
+            self.reply(Reply(error.status, text=error.text))
 
     def sandbox_ended(self, reply: Reply) -> None:
         """The execution this exchange belongs to is over."""
-        if self.state is ExchangeState.OVER:
+        if self.state is _OVER:
             return
         if self._may_go_elsewhere:
             self._route_again()
@@ -401,23 +439,23 @@ class Exchange:
         else:
             self._drop_upstream()
             self._over()
-            self._client.reset()
+            self.client.reset()
 
     @property
     def _may_go_elsewhere(self) -> bool:
         """Whether another execution of the sandbox may be given the request, or none was."""
-        if self.state is ExchangeState.FORWARDING:
+        if self.state is _FORWARDING:
             return not self.answer_begun and self._is_repeatable
-        return self.state is ExchangeState.DIALLING
+        return self.state is _DIALLING
 
     def _route_again(self) -> None:
         self._drop_upstream()
-        self._unregister()
+        self._leave_sandbox()
         if self._task is not None:
             self._task.cancel()
             self._task = None
         self.target = None
-        self.state = ExchangeState.ROUTING
+        self.state = _ROUTING
         self.start()
 
     def client_lost(self, error: Exception | None) -> None:
@@ -432,34 +470,40 @@ class Exchange:
             upstream.reset()
 
     def _finish(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        key = self.target.pool_key if self.target is not None else None
-        if upstream is not None:
-            if key is not None and upstream.reusable and not self._client.finished:
-                upstream.pause(False)
-                upstream.let_go()
+        upstream, target = self._upstream, self.target
+        if upstream is not None and target is not None:
+            self._upstream = None
+            key = target.pool_key
+            if key is not None and upstream.reusable and not self.client.finished:
                 self._engine.pool.put(key, upstream)
             else:
                 upstream.close()
         self._over()
-        self._client.exchange_over(self._keep_alive)
+        self.client.exchange_over(self._keep_alive)
 
     def _end_with_linger(self) -> None:
         self._over()
-        self._client.linger()
+        self.client.linger()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.reset()
 
-    def _unregister(self) -> None:
-        if self.target is not None:
-            self._engine.registry.remove(self.target.sandbox_id, self)
+    def _leave_sandbox(self) -> None:
+        if self._group is not None:
+            self._group.discard(self)
+            self._group = None
 
     def _over(self) -> None:
-        self.state = ExchangeState.OVER
-        self._unregister()
+        if self.state is _OVER:
+            return
+        self.state = _OVER
+        if self._group is not None:
+            self._group.discard(self)
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self.ended = monotonic()
+        self.cut = not self.answer_done
+        self._engine.journal.note(self)

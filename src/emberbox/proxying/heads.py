@@ -1,31 +1,57 @@
 """Request and response heads: strict parsing, and what their fields mean for us.
 
-llhttp (through httptools) does the syntax. Each call feeds it exactly one head, so it never sees
-a body or a second message. It refuses bare CR and LF, folded lines, white space before a colon,
-control characters, both Content-Length and Transfer-Encoding, and repeated or malformed lengths.
-What it accepts and we do not (other versions, absolute targets, stacked transfer codings, repeated
-routing fields, a missing Host) is refused here.
+What two servers could read differently goes no further: both Content-Length and Transfer-Encoding,
+repeated or malformed lengths, stacked transfer codings, absolute targets, repeated routing fields,
+a missing Host. `fields` has the syntax. `make fuzz` compares what is accepted here with llhttp.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from functools import lru_cache
 
-from httptools import (
-    HttpParserError,
-    HttpParserUpgrade,
-    HttpRequestParser,
-    HttpResponseParser,
-)
-
+from emberbox.proxying import fields
 from emberbox.proxying.errors import BadMessageError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+LONGEST_REQUEST_LINE = 24 * 1024
 
-Field = tuple[bytes, bytes, bytes]
-"""Name in lower case, name as it was written, value."""
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?([A-Z][A-Z0-9_-]*+) (/[!\"$-~]*+|\*) HTTP/1\.([01])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*+))?\r\n")
+_HOST = re.compile(rb"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
+_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Fields of one hop (RFC 9110, 7.6.1): ours to write."""
+_INTERNAL = b"x-emberbox-"
+"""What our own programs tell one another; no client and no sandbox may."""
+_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b""})
+_NEVER_NOMINATED = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"e2b-sandbox-id",
+        b"e2b-sandbox-port",
+        b"e2b-traffic-access-token",
+        b"expect",
+        b"host",
+        b"x-access-token",
+    }
+)
+"""A client must not be able to have these removed by naming them in Connection."""
 _SINGLE = frozenset(
     {
         b"host",
@@ -40,193 +66,205 @@ _SINGLE = frozenset(
         b"x-emberbox-internal-secret",
     }
 )
-"""Two of these in one head could be read differently by us and by the next hop."""
+_DECISIVE = fields.searcher(*_HOP | _SINGLE, b"x-emberbox-[^:]*+")
+_REMEMBERED = 2048
+_LONGEST_REMEMBERED = 2048
+"""Clients send the same fields again and again, and servers answer with the same heads. Their bytes
+decide all that is read from them, so they are read once: at most so many of at most so many bytes
+are remembered of either kind."""
 
-_NO_TOKENS: frozenset[bytes] = frozenset()
 
+class _Fields:
+    """What a block of fields says. Shared by all heads that have the same: never changed."""
 
-class RequestHead:
-    """One request's head. Every field is as the client wrote it, values without outer blanks."""
+    __slots__ = ("_lower", "chunked", "connection", "content_length", "found", "passed", "text")
 
-    __slots__ = (
-        "_index",
-        "chunked",
-        "connection",
-        "content_length",
-        "expects_continue",
-        "fields",
-        "host",
-        "keep_alive",
-        "method",
-        "minor",
-        "target",
-        "upgrade",
-    )
-
-    def __init__(self, method: bytes, target: bytes, minor: int, fields: list[Field]) -> None:
+    def __init__(self, block: bytes, minor: bytes) -> None:
         """Raises BadMessageError for what the fields together make impossible."""
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.fields = fields
-        self._index = index = _index_fields(fields)
-        self.host = index.get(b"host", b"")
-        if b"host" not in index:
-            raise BadMessageError("Host header is missing")
-        self.connection = _tokens(index.get(b"connection"))
-        self.keep_alive = minor == 1 and b"close" not in self.connection
-        self.content_length = _content_length(index)
-        self.chunked = _chunked(index, minor)
-        self.expects_continue = _expects_continue(index, minor)
-        self.upgrade = self._wanted_upgrade()
+        self.text = text = fields.canonical(block)
+        self._lower = text.lower()
+        self.found = found = fields.index(_DECISIVE.findall(self._lower), _SINGLE)
+        self.connection = fields.tokens(found.get(b"connection"))
+        self.content_length = _content_length(found)
+        """None when there is none."""
+        self.chunked = _chunked(found, minor)
+        self.passed = self._end_to_end()
+        """The fields for the next hop, each with its CRLF and one before them all."""
 
     def get(self, lower_name: bytes) -> bytes | None:
         """The value of a field, several of one name joined by commas."""
-        return self._index.get(lower_name)
+        return fields.value_of(self.text, self._lower, lower_name)
 
-    @property
-    def has_body(self) -> bool:
-        """Whether bytes of a body follow the head."""
-        return self.chunked or self.content_length > 0
+    def _end_to_end(self) -> bytes:
+        text = self.text
+        for name in self.found:
+            if name in _HOP:
+                text = fields.without(text, name + b":")
+            elif name.startswith(_INTERNAL):
+                text = fields.without(text, _INTERNAL)
+        if not self.connection <= _PLAIN_CONNECTION:
+            for name in self.connection - _NEVER_NOMINATED:
+                text = fields.without(text, name + b":")
+        return text
+
+
+class RequestFields(_Fields):
+    """What the fields of a request say.
+
+    `routing` are Host, in lower case, and the two E2b-Sandbox headers; `upgrade` is the protocol
+    that the client wants to switch to.
+    """
+
+    __slots__ = (
+        "expects_continue",
+        "has_body",
+        "keep_alive",
+        "minor",
+        "plain",
+        "routing",
+        "upgrade",
+    )
+
+    def __init__(self, block: bytes, minor: bytes) -> None:
+        super().__init__(block, minor)
+        self.minor = minor
+        self.has_body = self.chunked or bool(self.content_length)
+        self.keep_alive = minor == b"1" and b"close" not in self.connection
+        self.expects_continue = _expects_continue(self.found, minor)
+        self.routing = (
+            _host(self.found),
+            self.get(b"e2b-sandbox-id"),
+            self.get(b"e2b-sandbox-port"),
+        )
+        self.upgrade = self._wanted_upgrade()
+        self.plain = not self.has_body and self.upgrade is None
+        """Nothing but these fields goes to the next hop."""
 
     def _wanted_upgrade(self) -> bytes | None:
-        """The protocol asked for. h2c is ignored: its requests would escape our routing."""
-        value = self._index.get(b"upgrade")
-        if value is None or self.minor == 0 or b"upgrade" not in self.connection:
+        """h2c is ignored: its requests would escape our routing."""
+        value = self.found.get(b"upgrade")
+        if value is None or b"upgrade" not in self.connection or b"h2c" in value:
             return None
-        return None if b"h2c" in value.lower() else value
+        return None if self.minor == b"0" else self.get(b"upgrade")
 
 
-class ResponseHead:
-    """One response's head."""
+class RequestHead:
+    """One request's head."""
 
-    __slots__ = ("chunked", "close", "connection", "content_length", "fields", "reason", "status")
+    __slots__ = ("fields", "method", "target")
 
-    def __init__(self, status: int, reason: bytes, minor: int, fields: list[Field]) -> None:
-        """Raises BadMessageError when its framing cannot be trusted."""
-        self.status = status
-        self.reason = reason
+    def __init__(self, method: bytes, target: bytes, fields: RequestFields) -> None:
+        self.method = method
+        self.target = target
         self.fields = fields
-        index = _index_fields(fields)
-        self.connection = _tokens(index.get(b"connection"))
-        self.close = b"close" in self.connection or (
-            minor == 0 and b"keep-alive" not in self.connection
-        )
-        self.content_length = int(index[b"content-length"]) if b"content-length" in index else None
-        self.chunked = _chunked(index, minor)
+
+    def get(self, lower_name: bytes) -> bytes | None:
+        """The value of a field, several of one name joined by commas."""
+        return self.fields.get(lower_name)
 
 
-class _Collector:
-    __slots__ = ("complete", "fields", "reason", "target")
+class ResponseHead(_Fields):
+    """One response's head. Shared like the fields of requests.
 
-    def __init__(self) -> None:
-        self.target = b""
-        self.reason = b""
-        self.fields: list[Field] = []
-        self.complete = False
+    `line` is without its CRLF; `plain` is the whole head with nothing of ours added.
+    """
 
-    def on_url(self, part: bytes) -> None:
-        self.target += part
+    __slots__ = ("close", "line", "plain", "status")
 
-    def on_status(self, part: bytes) -> None:
-        self.reason += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name.lower(), name, value.rstrip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
+    def __init__(self, status: bytes, reason: bytes, minor: bytes, block: bytes) -> None:
+        super().__init__(block, minor)
+        self.status = int(status)
+        self.line = b"HTTP/1.1 %b %b" % (status, reason)
+        if self.status == 204 and self.content_length is not None:
+            self.passed = fields.without(self.passed, b"content-length:")
+        self.plain = b"%b%b\r\n" % (self.line, self.passed)
+        asked = self.connection
+        self.close = b"close" in asked if minor == b"1" else b"keep-alive" not in asked
 
 
 def parse_request_head(data: bytes) -> RequestHead:
-    """Parse one head, blank line included. Raises BadMessageError."""
-    collector = _Collector()
-    parser = HttpRequestParser(collector)
-    _feed(parser, collector, data)
-    method, target = parser.get_method(), collector.target
-    # The request line is compared with what was read from it: this leaves no room for doubled
-    # spaces, other protocols and versions.
-    line = data[: data.index(b"\r\n")]
-    if line == b"%b %b HTTP/1.1" % (method, target):
-        minor = 1
-    elif line == b"%b %b HTTP/1.0" % (method, target):
-        minor = 0
-    else:
-        raise BadMessageError("malformed request line")
-    if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
+    """Parse one head, its empty line included, and perhaps one before it (RFC 9112, 2.2).
+
+    Raises BadMessageError.
+    """
+    line = _REQUEST_LINE.match(data)
+    if line is None:
+        raise _bad_request_line(data)
+    end = line.end()
+    method, target, minor = line.groups()
+    if end > LONGEST_REQUEST_LINE:
+        raise BadMessageError("the request line is too long", 414)
+    if method == b"CONNECT" or (target == b"*" and method != b"OPTIONS"):
         raise BadMessageError("the request target must be a path")
-    if b"#" in target:
-        raise BadMessageError("the request target has a fragment")
-    return RequestHead(method, target, minor, collector.fields)
+    block = data[end - 2 : -2]
+    read = _remembered_fields if len(block) <= _LONGEST_REMEMBERED else RequestFields
+    return RequestHead(method, target, read(block, minor))
+
+
+_remembered_fields = lru_cache(maxsize=_REMEMBERED)(RequestFields)
+
+
+def _bad_request_line(data: bytes) -> BadMessageError:
+    """Say what most often is the matter."""
+    words = data.partition(b"\r\n")[0].split(b" ")
+    if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return BadMessageError("malformed request line")
+    return BadMessageError("the request target must be a path without a fragment")
 
 
 def parse_response_head(data: bytes) -> ResponseHead:
-    """Parse one head, blank line included. Raises BadMessageError (502)."""
-    collector = _Collector()
-    parser = HttpResponseParser(collector)
+    """Parse one head, its empty line included. Raises BadMessageError (502)."""
+    read = _remembered_response if len(data) <= _LONGEST_REMEMBERED else _read_response
+    return read(data)
+
+
+def _read_response(data: bytes) -> ResponseHead:
+    line = _STATUS_LINE.match(data)
+    if line is None:
+        raise BadMessageError("malformed response: its first line", 502)
+    minor, status, reason = line.groups(b"")
     try:
-        _feed(parser, collector, data)
-        status, minor = parser.get_status_code(), _minor(data)
-        return ResponseHead(status, collector.reason, minor, collector.fields)
+        return ResponseHead(status, reason, minor, data[line.end() - 2 : -2])
     except BadMessageError as error:
         raise BadMessageError(f"malformed response: {error.text}", 502) from error
 
 
-def _minor(response: bytes) -> int:
-    version = response[:9]
-    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
-        raise BadMessageError("unknown HTTP version")
-    return 1 if version == b"HTTP/1.1 " else 0
+_remembered_response = lru_cache(maxsize=_REMEMBERED)(_read_response)
 
 
-def _feed(
-    parser: HttpRequestParser | HttpResponseParser, collector: _Collector, data: bytes
-) -> None:
-    try:
-        parser.feed_data(data)
-    except HttpParserUpgrade:
-        pass  # a head without a body that asks for (or grants) an upgrade
-    except HttpParserError as error:
-        raise BadMessageError(str(error) or "malformed head") from error
-    if not collector.complete:
-        raise BadMessageError("malformed head")
+def _host(found: dict[bytes, bytes]) -> bytes:
+    host = found.get(b"host")
+    if host is None:
+        raise BadMessageError("Host header is missing")
+    if _HOST.fullmatch(host) is None:
+        raise BadMessageError("malformed Host header")
+    return host
 
 
-def _index_fields(fields: Iterable[Field]) -> dict[bytes, bytes]:
-    index: dict[bytes, bytes] = {}
-    for lower, name, value in fields:
-        if lower not in index:
-            index[lower] = value
-        elif lower in _SINGLE:
-            raise BadMessageError(f"several {name.decode('latin-1')} headers")
-        else:
-            index[lower] = index[lower] + b", " + value
-    return index
+def _content_length(found: dict[bytes, bytes]) -> int | None:
+    text = found.get(b"content-length")
+    if text is None:
+        return None
+    if _LENGTH.fullmatch(text) is None:
+        raise BadMessageError("malformed Content-Length")
+    return int(text)
 
 
-def _tokens(value: bytes | None) -> frozenset[bytes]:
-    if value is None:
-        return _NO_TOKENS
-    return frozenset(token.strip(b" \t") for token in value.lower().split(b","))
-
-
-def _content_length(index: dict[bytes, bytes]) -> int:
-    return int(index.get(b"content-length", b"0"))
-
-
-def _chunked(index: dict[bytes, bytes], minor: int) -> bool:
-    coding = index.get(b"transfer-encoding")
+def _chunked(found: dict[bytes, bytes], minor: bytes) -> bool:
+    coding = found.get(b"transfer-encoding")
     if coding is None:
         return False
-    if coding.lower() != b"chunked" or minor == 0:
+    if coding != b"chunked" or minor == b"0":
         raise BadMessageError("the only Transfer-Encoding is chunked, with HTTP/1.1")
+    if b"content-length" in found:
+        raise BadMessageError("both Content-Length and Transfer-Encoding")
     return True
 
 
-def _expects_continue(index: dict[bytes, bytes], minor: int) -> bool:
-    value = index.get(b"expect")
-    if value is None or minor == 0:
+def _expects_continue(found: dict[bytes, bytes], minor: bytes) -> bool:
+    value = found.get(b"expect")
+    if value is None or minor == b"0":
         return False
-    if value.lower() != b"100-continue":
+    if value != b"100-continue":
         raise BadMessageError("the only known expectation is 100-continue", 417)
     return True

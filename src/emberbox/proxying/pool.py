@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emberbox.proxying.resolving import PoolKey
     from emberbox.proxying.upstream import UpstreamConnection
 
@@ -21,11 +20,8 @@ class Pool:
     close: a request that crosses its close on the way can only be repeated when it is safe to.
     """
 
-    def __init__(
-        self, idle_timeout: float, clock: Callable[[], float], *, per_key: int = 256
-    ) -> None:
+    def __init__(self, idle_timeout: float, *, per_key: int = 256) -> None:
         self._idle_timeout = idle_timeout
-        self._clock = clock
         self._per_key = per_key
         self._idle: dict[PoolKey, list[UpstreamConnection]] = {}
 
@@ -35,55 +31,50 @@ class Pool:
     def take(self, key: PoolKey) -> UpstreamConnection | None:
         """The connection used last that is still good."""
         idle = self._idle.get(key)
-        oldest = self._clock() - self._idle_timeout
         while idle:
             connection = idle.pop()
-            connection.on_idle_end = None
-            if connection.idle_since > oldest and self._is_alive(connection):
+            connection.shelf = None
+            age = monotonic() - connection.idle_since
+            # Asking the kernel about one just used would be a system call for each request.
+            if age < _TRUSTED or (age < self._idle_timeout and connection.is_quiet()):
                 return connection
             connection.abort()
-        self._idle.pop(key, None)
         return None
 
-    def _is_alive(self, connection: UpstreamConnection) -> bool:
-        """Ask the kernel, but not about one just used: a system call each would be too many."""
-        recent = self._clock() - connection.idle_since < _TRUSTED
-        return recent or connection.is_quiet()
-
     def put(self, key: PoolKey, connection: UpstreamConnection) -> None:
-        """Keep a connection that nobody uses."""
-        idle = self._idle.setdefault(key, [])
+        """Keep a connection whose last answer is complete."""
+        idle = self._idle.get(key)
+        if idle is None:
+            idle = self._idle[key] = []
         if len(idle) >= self._per_key:
             connection.close()
             return
-        connection.idle_since = self._clock()
-        connection.on_idle_end = lambda ended: self._forget(key, ended)
+        connection.answered = None
+        connection.idle_since = monotonic()
+        connection.shelf = idle
         idle.append(connection)
+        if not connection.reading:
+            connection.read_on(True)
 
     def sweep(self) -> None:
-        """Close what has been idle for too long."""
-        oldest = self._clock() - self._idle_timeout
-        for key in list(self._idle):
-            for connection in [c for c in self._idle[key] if c.idle_since <= oldest]:
-                self._forget(key, connection)
+        """Close what has been idle for too long, and forget keys that have nothing."""
+        oldest = monotonic() - self._idle_timeout
+        for key, idle in list(self._idle.items()):
+            for connection in [c for c in idle if c.idle_since <= oldest]:
+                idle.remove(connection)
+                connection.shelf = None
                 connection.close()
+            if not idle:
+                del self._idle[key]
 
     def drop(self, first: str) -> None:
         """Close the connections of every key that begins with `first`."""
         for key in [key for key in self._idle if key[0] == first]:
             for connection in self._idle.pop(key):
-                connection.on_idle_end = None
+                connection.shelf = None
                 connection.abort()
 
     def close(self) -> None:
         """Close everything."""
         for first in {key[0] for key in self._idle}:
             self.drop(first)
-
-    def _forget(self, key: PoolKey, connection: UpstreamConnection) -> None:
-        connection.on_idle_end = None
-        idle = self._idle.get(key, [])
-        if connection in idle:
-            idle.remove(connection)
-        if not idle:
-            self._idle.pop(key, None)

@@ -1,4 +1,4 @@
-"""Which exchanges each sandbox has, so that they can be ended with it."""
+"""Which exchanges each sandbox has, so that they can be counted, and ended with it."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ if TYPE_CHECKING:
 class Ends(Protocol):
     """Something that lives no longer than its sandbox."""
 
-    execution_id: str
+    @property
+    def execution_id(self) -> str:
+        """The run of the sandbox that it belongs to."""
+        ...
 
     def sandbox_ended(self, reply: Reply) -> None:
         """Reset the client; `reply` is for one whose answer has not begun."""
         ...
 
 
-class Registry:
-    """Live exchanges by sandbox. A connection between two requests belongs to none."""
+Group = set[Ends]
 
-    def __init__(self) -> None:
-        self._live: dict[str, set[Ends]] = {}
 
-    def add(self, sandbox_id: str, exchange: Ends) -> None:
-        """Remember an exchange until `remove`."""
-        self._live.setdefault(sandbox_id, set()).add(exchange)
+class Registry(dict[str, Group]):
+    """Live exchanges by sandbox, which add and discard themselves. A connection between two
+    requests belongs to none."""
 
-    def remove(self, sandbox_id: str, exchange: Ends) -> None:
-        """Forget an exchange; it may have been forgotten before."""
-        live = self._live.get(sandbox_id)
-        if live is None:
-            return
-        live.discard(exchange)
-        if not live:
-            del self._live[sandbox_id]
+    def __missing__(self, sandbox_id: str) -> Group:
+        """A sandbox that had none so far."""
+        group = self[sandbox_id] = set()
+        return group
 
     def count(self, sandbox_id: str) -> int:
         """How many exchanges the sandbox has."""
-        return len(self._live.get(sandbox_id, ()))
+        return len(self.get(sandbox_id, ()))
+
+    def sweep(self) -> None:
+        """Forget the sandboxes that have none."""
+        for sandbox_id in [key for key, group in self.items() if not group]:
+            del self[sandbox_id]
 
     def end(self, sandbox_id: str, execution_id: str, reply: Reply) -> int:
         """End the exchanges of one execution of a sandbox; return how many there were."""
-        live = self._live.get(sandbox_id, ())
-        ended = [exchange for exchange in live if exchange.execution_id == execution_id]
+        group = self.get(sandbox_id, ())
+        ended = [exchange for exchange in group if exchange.execution_id == execution_id]
         for exchange in ended:
             exchange.sandbox_ended(reply)
         return len(ended)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from emberbox.proxying.replies import Reply
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 PoolKey = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a request goes.
 
     `pool_key` is None for a fresh connection; else a connection may be shared by all requests

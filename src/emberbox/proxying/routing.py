@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from emberbox.proxying.errors import BadRouteError, NoRouteError
 from emberbox.shared.ids import short_sandbox_id
 from emberbox.shared.protocol import ENVD_PORT
-
-if TYPE_CHECKING:
-    from emberbox.proxying.heads import RequestHead
 
 _SANDBOX_LABEL = re.compile(rb"(\d+)-([a-z0-9]+)(?:-[^.]*)?\Z")
 _LIKE_A_SANDBOX = re.compile(rb"\d+-")
@@ -21,7 +18,7 @@ _PORT = re.compile(rb"\d{1,5}\Z")
 _CONTROL_ROUTES = frozenset(
     {
         *(b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade"),
-        *(b"bridge", b"telemetry", b"sync"),
+        *(b"bridge", b"telemetry"),
     }
 )
 _PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z")
@@ -30,34 +27,33 @@ _DECODINGS = 8
 """Layers of percent-encoding that are taken off; what still holds some is not served by envd."""
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxAddress:
+class SandboxAddress(NamedTuple):
     """A port of a sandbox as a request names it."""
 
     sandbox_id: str
     port: int
 
 
-def parse_route(request: RequestHead) -> SandboxAddress:
-    """Read `<port>-<id>[-suffix].<domain>` from Host, else the two E2b-Sandbox headers.
+@lru_cache(maxsize=4096)
+def address_of(host: bytes, sandbox_id: bytes | None, port: bytes | None) -> SandboxAddress:
+    """Read `<port>-<id>[-suffix].<domain>` from Host (in lower case), else the two E2b-Sandbox
+    headers: `address_of(*request.fields.routing)`.
 
     Official proxies read the headers for a few hosts only; here any host whose first label does
     not name a sandbox will do, so that a proxy works under whatever name it is reached by.
     Raises BadRouteError, or NoRouteError when nothing is named, with one of the protocol's texts.
     """
-    host = _HOST_PORT.sub(b"", request.host.lower())
-    label, dot, _ = host.partition(b".")
+    label, dot, _ = _HOST_PORT.sub(b"", host).partition(b".")
     match = _SANDBOX_LABEL.match(label)
     if match is not None and dot:
         return SandboxAddress(match.group(2).decode(), _port(match.group(1)))
-    sandbox_id = request.get(b"e2b-sandbox-id")
-    port = request.get(b"e2b-sandbox-port")
     if match is None and (sandbox_id is not None or port is not None):
         return _from_headers(sandbox_id, port)
     text = _why_not(label, dot)
     raise BadRouteError(text) if _LIKE_A_SANDBOX.match(label) else NoRouteError(text)
 
 
+@lru_cache(maxsize=512)
 def is_control_route(target: bytes) -> bool:
     """Whether envd might take the path of `target` for a route of the host's, however spelled."""
     return _cleaned(target).strip(b"/").lower() in _CONTROL_ROUTES

@@ -1,101 +1,55 @@
 """Heads as we write them: one canonical form, whatever form they came in.
 
 End-to-end fields keep their order, their spelling and their values, Host included. Fields of one
-hop (RFC 9110, 7.6.1) are ours to write.
+hop are ours to write.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from emberbox.proxying.heads import Field, RequestHead, ResponseHead
+from emberbox.proxying.fields import without
 
-_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-_NEVER_NOMINATED = frozenset(
-    {
-        b"authorization",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"e2b-sandbox-id",
-        b"e2b-sandbox-port",
-        b"e2b-traffic-access-token",
-        b"expect",
-        b"host",
-        b"x-access-token",
-    }
-)
-"""A client must not be able to have these removed by naming them in Connection."""
-_INTERNAL = b"x-emberbox-"
-_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b""})
+if TYPE_CHECKING:
+    from emberbox.proxying.heads import RequestHead, ResponseHead
+
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_CLOSE = b"Connection: close\r\n"
 
 
 def request_bytes(
-    head: RequestHead, *, extra: bytes = b"", upgrade: bool = False, keep_alive: bool = False
+    head: RequestHead, extra: bytes, keep_alive: bool, *, upgrade: bytes | None = None
 ) -> bytes:
-    """The head for the upstream. `extra` are whole lines that we add, each with its CRLF."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target)]
-    lines += _end_to_end(head.fields, head.connection)
-    if head.chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    if upgrade and head.upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade)
+    """The head for the upstream. `extra` are whole lines that we add, each with its CRLF;
+    `upgrade` is the protocol that it may switch to."""
+    fields = head.fields
+    framing = _CHUNKED if fields.chunked else b""
+    if upgrade is not None:
+        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
     elif not keep_alive:
-        lines.append(b"Connection: close\r\n")
-    lines += (extra, b"\r\n")
-    return b"".join(lines)
+        framing += _CLOSE
+    rest = (fields.passed, framing, extra, b"\r\n")
+    return b"".join((head.method, b" ", head.target, b" HTTP/1.1", *rest))
 
 
 def response_bytes(head: ResponseHead, *, chunked: bool, close: bool) -> bytes:
     """The head for the client."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += _end_to_end(head.fields, head.connection, no_length=chunked or head.status == 204)
-    if chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+    passed = head.passed
+    if chunked and head.content_length is not None:
+        passed = without(passed, b"content-length:")
+    framing = _CHUNKED if chunked else b""
     if close:
-        lines.append(b"Connection: close\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        framing += _CLOSE
+    return b"".join((head.line, passed, framing, b"\r\n"))
 
 
 def interim_bytes(head: ResponseHead) -> bytes:
     """A 1xx head for the client; for 101 with the protocol that was switched to."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += _end_to_end(head.fields, head.connection, no_length=True)
+    passed = without(head.passed, b"content-length:")
+    switch = b""
     if head.status == 101:
-        lines.append(b"Connection: Upgrade\r\n")
-        lines += [_line(name, value) for lower, name, value in head.fields if lower == b"upgrade"]
-    lines.append(b"\r\n")
-    return b"".join(lines)
-
-
-def _end_to_end(
-    fields: list[Field], connection: frozenset[bytes], *, no_length: bool = False
-) -> list[bytes]:
-    dropped = _HOP
-    if not connection <= _PLAIN_CONNECTION:
-        dropped = _HOP | (connection - _NEVER_NOMINATED)
-    if no_length:
-        dropped = dropped | {b"content-length"}
-    return [
-        _line(name, value)
-        for lower, name, value in fields
-        if lower not in dropped and not lower.startswith(_INTERNAL)
-    ]
-
-
-def _line(name: bytes, value: bytes) -> bytes:
-    return b"%b: %b\r\n" % (name, value)
+        upgrade = head.get(b"upgrade")
+        switch = b"Connection: Upgrade\r\n"
+        if upgrade is not None:
+            switch += b"Upgrade: %b\r\n" % upgrade
+    return b"".join((head.line, passed, switch, b"\r\n"))

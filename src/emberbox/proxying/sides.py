@@ -1,4 +1,4 @@
-"""What the connections and the exchange between them ask of one another."""
+"""What the connections and what runs between them ask of one another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 
 class ClientSide(Protocol):
-    """What an exchange does to its client."""
+    """What an exchange or a tunnel does to its client."""
 
     peer: str
+    number: int
+    requests: int
     closing: bool
     finished: bool
     ahead: bytes
@@ -34,11 +36,15 @@ class ClientSide(Protocol):
         ...
 
     def pump(self) -> None:
-        """Hand over what was read ahead: the exchange takes data again."""
+        """Hand over what was read ahead: its user takes data again."""
         ...
 
     def await_upgrade(self) -> None:
         """Its end is held until an upgrade is decided: give the client up if that takes long."""
+        ...
+
+    def hand_over(self, user: ClientUser) -> None:
+        """From now on another takes what the client sends."""
         ...
 
     def reset(self) -> None:
@@ -58,27 +64,48 @@ class ClientSide(Protocol):
         ...
 
 
+class ClientUser(Protocol):
+    """Who takes what the client sends now."""
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether what the client sends now is for it and has somewhere to go."""
+        ...
+
+    @property
+    def request_done(self) -> bool:
+        """Whether the client may end without cutting anything short."""
+        ...
+
+    @property
+    def answer_done(self) -> bool:
+        """Whether all of the answer was written."""
+        ...
+
+    @property
+    def holds_client_end(self) -> bool:
+        """Whether the end of a client that has finished cannot be passed on yet."""
+        ...
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take bytes of the client; return what is for another, or None: nothing goes on."""
+        ...
+
+    def client_finished(self) -> None:
+        """The client sends no more, after a whole request or in a tunnel."""
+        ...
+
+    def client_full(self, full: bool) -> None:
+        """The client takes no more data for now, or takes it again."""
+        ...
+
+    def client_lost(self, error: Exception | None) -> None:
+        """The client's connection is gone."""
+        ...
+
+
 class UpstreamUser(Protocol):
-    """Who uses the connection now. No call follows `on_upstream_lost`."""
-
-    def on_response_head(self, head: ResponseHead, *, more: bool) -> None:
-        """A head came: 1xx ones first, then the final one or 101.
-
-        With `more`, data or the end of the response follow at once.
-        """
-        ...
-
-    def on_response_data(self, pieces: list[Piece]) -> None:
-        """Payload of the body, perhaps none of it yet, or bytes of the tunnel after 101."""
-        ...
-
-    def on_response_complete(self, trailers: bytes) -> None:
-        """The body ended as its framing says."""
-        ...
-
-    def on_upstream_eof(self) -> None:
-        """In a tunnel: the upstream writes no more."""
-        ...
+    """Who uses the connection to an upstream now. No call follows `on_upstream_lost`."""
 
     def on_upstream_lost(self, error: Exception | None) -> None:
         """The connection ended, or answered what we do not forward, before its response did."""
@@ -86,4 +113,39 @@ class UpstreamUser(Protocol):
 
     def on_upstream_full(self, full: bool) -> None:
         """The upstream takes no more data for now, or takes it again."""
+        ...
+
+
+class Answered(UpstreamUser, Protocol):
+    """Gets a response in parts."""
+
+    def on_interim_head(self, head: ResponseHead) -> None:
+        """A head with a status below 200 came, other than 101."""
+        ...
+
+    def on_switch(self, head: ResponseHead, data: bytes) -> None:
+        """101 came, as it was asked for, and `data` behind it: a tunnel is to take over."""
+        ...
+
+    def on_response_head(
+        self, head: ResponseHead, pieces: list[Piece], trailers: bytes | None
+    ) -> None:
+        """The final head came, and with it what `on_response_data` would be told."""
+        ...
+
+    def on_response_data(self, pieces: list[Piece], trailers: bytes | None) -> None:
+        """Payload of the body, perhaps none of it yet. With `trailers` it ended, as its framing
+        says."""
+        ...
+
+
+class TunnelEnd(UpstreamUser, Protocol):
+    """Gets bytes."""
+
+    def on_upstream_data(self, data: bytes) -> None:
+        """The upstream wrote."""
+        ...
+
+    def on_upstream_eof(self) -> None:
+        """The upstream writes no more."""
         ...

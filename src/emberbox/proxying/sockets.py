@@ -1,10 +1,9 @@
-"""What both sides of the engine do with their transports."""
+"""What the kernel knows of connections, and listening."""
 
 from __future__ import annotations
 
 import select
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 from emberbox.shared.errors import StartupError
@@ -12,18 +11,9 @@ from emberbox.shared.errors import StartupError
 if TYPE_CHECKING:
     import asyncio
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _BACKLOG = 4096
 _KEEPALIVE_IDLE = 60
 """Seconds after which a silent client is probed: one that vanished is found in minutes."""
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """Close with RST, dropping what is unsent: the peer must not take this for a clean end."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
 
 
 def has_failed(transport: asyncio.Transport) -> bool:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import select
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from emberbox.proxying import sockets
 from emberbox.proxying.bodies import BodyReader, ChunkedReader, LengthReader, UntilCloseReader
+from emberbox.proxying.connection import Connection
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.heads import parse_response_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
 
-    from emberbox.proxying.bodies import Piece
+    from emberbox.proxying.connection import Outbox
     from emberbox.proxying.heads import ResponseHead
     from emberbox.proxying.limits import Limits
-    from emberbox.proxying.sides import UpstreamUser
-
-_HEAD_END = b"\r\n\r\n"
+    from emberbox.proxying.sides import Answered, TunnelEnd, UpstreamUser
 
 
 class UpstreamState(enum.Enum):
@@ -33,103 +30,82 @@ class UpstreamState(enum.Enum):
     CLOSED = enum.auto()
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """Parses responses for its user; knows nothing of clients and pools."""
+# Looking a member up in its class costs more than a global, and this is done for every read.
+_IDLE, _HEAD, _BODY = UpstreamState.IDLE, UpstreamState.HEAD, UpstreamState.BODY
+_TUNNEL, _CLOSED = UpstreamState.TUNNEL, UpstreamState.CLOSED
+
+
+class UpstreamConnection(Connection):
+    """Parses responses for its user; knows nothing of clients."""
 
     __slots__ = (
         "_buffer",
         "_ended",
-        "_finished",
         "_limits",
         "_reader",
         "_to_head",
-        "_transport",
-        "_user",
+        "_tunnel",
         "answered",
         "idle_since",
         "may_switch",
-        "on_idle_end",
         "reusable",
+        "shelf",
         "state",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, outbox: Outbox) -> None:
+        super().__init__(outbox)
         self._limits = limits
-        self._transport: asyncio.Transport | None = None
-        self._user: UpstreamUser | None = None
+        self.answered: Answered | None = None
+        """Who gets the response."""
+        self._tunnel: TunnelEnd | None = None
         self._reader: BodyReader = LengthReader(0)
         self._buffer = b""
         self._to_head = False
+        self._ended = False
         self.may_switch = False
         """The present request asked for a tunnel."""
-        self._ended = False
-        self._finished = False
-        self.state = UpstreamState.IDLE
-        self.answered = False
-        """A byte of the answer to the present request came."""
+        self.state = _IDLE
         self.reusable = False
         """The last response left the connection fit for another request."""
         self.idle_since = 0.0
-        self.on_idle_end: Callable[[UpstreamConnection], None] | None = None
-        """Told when the connection ends, or speaks out of turn, while nobody uses it."""
+        self.shelf: list[UpstreamConnection] | None = None
+        """Where it waits for its next user; it takes itself out when it ends meanwhile."""
 
     # What its user does.
 
-    def begin(self, user: UpstreamUser, *, to_head: bool, may_switch: bool) -> None:
+    def begin(self, answered: Answered, *, to_head: bool, may_switch: bool) -> None:
         """Take the connection for one request, whose bytes the user writes next."""
-        self._user = user
+        self.answered = answered
         self._to_head = to_head
         self.may_switch = may_switch
-        self.state = UpstreamState.HEAD
-        self.answered = False
+        self.state = _HEAD
         self.reusable = False
 
-    def let_go(self) -> None:
-        """Leave the connection idle after a complete response."""
-        self._user = None
-        self.state = UpstreamState.IDLE
-
-    def write(self, data: bytes) -> None:
-        """Send; what cannot go at once is queued and `on_upstream_full` says when it is much."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def write_pieces(self, pieces: list[Piece]) -> None:
-        """Send several pieces of data."""
-        if self._transport is not None:
-            self._transport.writelines(pieces)
-
-    def write_eof(self) -> None:
-        """Say that no more comes; the other direction stays open."""
-        if self._transport is None or self._transport.is_closing() or self._finished:
-            return
-        self._finished = True
-        self._transport.write_eof()
+    def hand_over(self, tunnel: TunnelEnd) -> None:
+        """After 101: from now on another has the connection, for bytes."""
+        self.answered = None
+        self._tunnel = tunnel
 
     def pause(self, paused: bool) -> None:
         """Stop or resume reading, for a client that does not keep up."""
-        if self._transport is None or self._transport.is_closing() or self._ended:
-            return
-        if paused == self._transport.is_reading():
-            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+        if not self._ended:
+            self.read_on(not paused)
 
     def close(self) -> None:
         """Close after what is queued is sent; the user hears no more."""
-        self._user = None
-        if self._transport is not None:
-            self._transport.close()
+        self.answered = self._tunnel = None
+        self.close_transport()
 
     def abort(self) -> None:
         """Close at once; the user hears no more."""
-        self._user = None
-        if self._transport is not None:
-            self._transport.abort()
+        self.answered = self._tunnel = None
+        self.abort_transport()
 
     def reset(self) -> None:
         """Close at once with RST; the user hears no more."""
-        self._user = None
-        if self._transport is not None:
-            sockets.reset(self._transport)
+        self.answered = self._tunnel = None
+        self.reset_transport()
 
     def is_quiet(self) -> bool:
         """Whether an idle connection has neither ended nor spoken, as far as the kernel knows."""
@@ -143,139 +119,142 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the level at which the client is held."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._limits.write_high_water)
+        self.attach(transport, self._limits.write_high_water)
 
     def data_received(self, data: bytes) -> None:
         """Parse on from the present state."""
-        self.answered = True
+        answered = self.answered
+        if answered is None or self.state is _IDLE:
+            self._pass_or_refuse(data)
+            return
         try:
-            self._parse(data)
+            if self.state is _HEAD:
+                self._read_heads(data, answered)
+            else:
+                self._read_body(data, answered)
         except BadMessageError as error:
             self._fail(error)
+
+    def _pass_or_refuse(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.on_upstream_data(data)
+            return
+        # It speaks out of turn.
+        self.reusable = False
+        if self.answered is None:
+            self.abort()
+            self._leave_shelf()
 
     def eof_received(self) -> bool:
         """Keep a tunnel open for the other direction; anything else ends."""
         self._ended = True
-        if self.state is UpstreamState.TUNNEL and self._user is not None:
-            self._user.on_upstream_eof()
-            return True
-        return False
+        if self._tunnel is None:
+            return False
+        self._tunnel.on_upstream_eof()
+        return True
 
     def pause_writing(self) -> None:
         """The queue is above its high-water mark."""
-        if self._user is not None:
-            self._user.on_upstream_full(True)
+        if (user := self._user) is not None:
+            user.on_upstream_full(True)
 
     def resume_writing(self) -> None:
         """The queue is short again."""
-        if self._user is not None:
-            self._user.on_upstream_full(False)
+        if (user := self._user) is not None:
+            user.on_upstream_full(False)
+
+    @property
+    def _user(self) -> UpstreamUser | None:
+        return self.answered or self._tunnel
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a body that lasts until the close; report any other end."""
-        state, self.state = self.state, UpstreamState.CLOSED
-        user, self._user = self._user, None
-        self._transport = None
+        state, self.state = self.state, _CLOSED
+        answered, tunnel = self.answered, self._tunnel
+        self.answered = self._tunnel = None
+        self.detach()
         self.reusable = False
-        if state is UpstreamState.IDLE and self.on_idle_end is not None:
-            self.on_idle_end(self)
-        if user is None:
+        self._leave_shelf()
+        if tunnel is not None:
+            tunnel.on_upstream_lost(exc)
+        elif answered is None:
             return
-        if state is UpstreamState.BODY and isinstance(self._reader, UntilCloseReader) and not exc:
-            user.on_response_complete(b"")
+        elif state is _BODY and isinstance(self._reader, UntilCloseReader) and not exc:
+            answered.on_response_data([], b"")
         else:
-            user.on_upstream_lost(exc)
+            answered.on_upstream_lost(exc)
 
-    def _parse(self, data: bytes) -> None:
-        while True:
-            if self.state is UpstreamState.HEAD:
-                rest = self._read_head(data)
-                if rest is None:
-                    return
-                data = rest
-                if self._is_bodiless():
-                    self._complete(data)
-                    return
-                if not data:
-                    return
-            elif self.state is UpstreamState.BODY:
-                self._read_body(data)
+    def _read_heads(self, data: bytes, answered: Answered) -> None:
+        """Hand over interim heads and the final one, and what follows it."""
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while self.answered is answered:
+            end = data.find(b"\r\n\r\n")
+            if (len(data) if end < 0 else end) > self._limits.response_head:
+                raise BadMessageError("the response head is too long", 502)
+            if end < 0:
+                self._buffer = data
                 return
-            elif self.state is UpstreamState.TUNNEL:
-                if self._user is not None:
-                    self._user.on_response_data([data])
+            end += 4
+            head = parse_response_head(data[:end])
+            data = data[end:]
+            if head.status >= 200:
+                self._begin_body(head, data, answered)
                 return
-            else:
-                self._speaks_out_of_turn()
+            if head.status == 101:
+                self._switch(head, data, answered)
                 return
+            answered.on_interim_head(head)
 
-    def _read_head(self, data: bytes) -> bytes | None:
-        """Handle one head; return what follows it, or None when it is not whole yet."""
-        data = self._buffer + data if self._buffer else data
-        end = data.find(_HEAD_END)
-        if (len(data) if end < 0 else end) > self._limits.response_head:
-            raise BadMessageError("the response head is too long", 502)
-        if end < 0:
-            self._buffer = data
-            return None
-        self._buffer = b""
-        end += len(_HEAD_END)
-        head = parse_response_head(data[:end])
-        rest = data[end:]
-        self._enter(head)
-        if self._user is not None:
-            self._user.on_response_head(head, more=bool(rest) or self._is_bodiless())
-        return rest
+    def _switch(self, head: ResponseHead, data: bytes, answered: Answered) -> None:
+        if not self.may_switch:
+            raise BadMessageError("a switch of protocols that was not asked for", 502)
+        self.state = _TUNNEL
+        answered.on_switch(head, data)
 
-    def _is_bodiless(self) -> bool:
-        return self.state is UpstreamState.BODY and self._reader.done
+    def _begin_body(self, head: ResponseHead, data: bytes, answered: Answered) -> None:
+        bodiless = self._to_head or head.status in (204, 304)
+        length = 0 if bodiless else head.content_length
+        if length == len(data):  # all of it is here, as is most often so
+            self.reusable = not head.close
+            self.state = _IDLE
+            answered.on_response_head(head, [data] if data else [], b"")
+            return
+        self._reader = reader = _reader_of(head, length)
+        self.reusable = not head.close and not isinstance(reader, UntilCloseReader)
+        self.state = _BODY
+        pieces = reader.feed(data) if data else []
+        answered.on_response_head(head, pieces, self._trailers_of(reader))
 
-    def _enter(self, head: ResponseHead) -> None:
-        """Choose the state after a head."""
-        if head.status == 101:
-            if not self.may_switch:
-                raise BadMessageError("a switch of protocols that was not asked for", 502)
-            self.state = UpstreamState.TUNNEL
-        elif head.status >= 200:
-            self._reader = self._body_of(head)
-            self.reusable = not head.close and not isinstance(self._reader, UntilCloseReader)
-            self.state = UpstreamState.BODY
-
-    def _body_of(self, head: ResponseHead) -> BodyReader:
-        if self._to_head or head.status in (204, 304):
-            return LengthReader(0)
-        if head.chunked:
-            return ChunkedReader()
-        if head.content_length is not None:
-            return LengthReader(head.content_length)
-        return UntilCloseReader()
-
-    def _read_body(self, data: bytes) -> None:
+    def _read_body(self, data: bytes, answered: Answered) -> None:
         reader = self._reader
         pieces = reader.feed(data)
-        if self._user is not None:
-            self._user.on_response_data(pieces)
-        if reader.done:
-            self._complete(reader.rest)
+        answered.on_response_data(pieces, self._trailers_of(reader))
 
-    def _complete(self, rest: bytes) -> None:
-        if rest:
+    def _trailers_of(self, reader: BodyReader) -> bytes | None:
+        """Those of a body that is whole now."""
+        if not reader.done:
+            return None
+        if reader.rest:
             self.reusable = False
-        self.state = UpstreamState.IDLE
-        if self._user is not None:
-            self._user.on_response_complete(self._reader.trailers)
+        self.state = _IDLE
+        return reader.trailers
 
-    def _speaks_out_of_turn(self) -> None:
-        self.reusable = False
-        if self._user is None:
-            self.abort()
-            if self.on_idle_end is not None:
-                self.on_idle_end(self)
+    def _leave_shelf(self) -> None:
+        if self.shelf is not None:
+            self.shelf.remove(self)
+            self.shelf = None
 
     def _fail(self, error: BadMessageError) -> None:
-        user = self._user
+        answered = self.answered
         self.reset()
-        self.state = UpstreamState.CLOSED
-        if user is not None:
-            user.on_upstream_lost(error)
+        self.state = _CLOSED
+        if answered is not None:
+            answered.on_upstream_lost(error)
+
+
+def _reader_of(head: ResponseHead, length: int | None) -> BodyReader:
+    if length is not None:
+        return LengthReader(length)
+    return ChunkedReader() if head.chunked else UntilCloseReader()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.shared.protocol import CLIENT_ID, ENVD_VERSION
 
-from .harness import eventually
+from .harness import eventually, spied
 from .standin import BASE_ID, BUILD_ID, template
 
 if TYPE_CHECKING:
@@ -285,6 +286,19 @@ async def test_hosts_can_tell_teams_apart_and_no_more(world: World) -> None:
     group = configs[first].queue_group
     assert group == configs[second].queue_group != configs[answer.json()["sandboxID"]].queue_group
     assert group not in ((await world.row(first)).team_id, "")
+
+
+async def test_a_built_in_template_is_looked_up_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emberbox.api_server.template_names._REMEMBERED", timedelta(hours=1))
+    await world.created()
+    looked_up = spied(world.store.templates, "find")
+    await world.created()
+    assert looked_up.made == 0
+    await world.services.templates.sync(world.services.nodes.all()[0])  # nothing new
+    await world.created()
+    assert looked_up.made == 0
 
 
 async def test_a_template_that_was_built_anew_is_found_at_once(world: World) -> None:

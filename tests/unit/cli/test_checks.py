@@ -13,6 +13,7 @@ from emberbox.cli.checks import Level
 from emberbox.cli.doctor import doctor
 from emberbox.cli.options import Node, Options
 from emberbox.cli.preflight import check_disk, disk_needed
+from emberbox.orchestrator.cgroups import Hierarchy
 from emberbox.orchestrator.images.tools import BUILD_SPACE
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
@@ -36,20 +37,31 @@ def test_a_driver_that_is_set_and_cannot_be_used_is_missing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mounts", "text"),
+    ("controllers", "level", "text"),
     [
-        (["cgroup2"], "version 2 found"),
-        (["cgroup", "cgroup2"], "version 1 found"),
-        ([], "none mounted"),
+        ("cpu memory pids io", Level.OK, "version 2: cpu, memory, pids, io"),
+        ("memory", Level.WARNING, "version 2: memory; not bounded: cpu, pids, io"),
+        ("", Level.WARNING, "VMs are not bounded: no control groups can be written to"),
     ],
 )
-def test_cgroups_are_named_and_not_said_to_be_used(
-    tmp_path: Path, mounts: list[str], text: str
+def test_doctor_says_what_bounds_vms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controllers: str, level: Level, text: str
 ) -> None:
-    lines = [f"30 23 0:26 / /sys/fs/cgroup rw - {kind} {kind} rw" for kind in mounts]
-    (tmp_path / "mountinfo").write_text("\n".join(lines))
-    finding = checks.cgroups(tmp_path / "mountinfo")
-    assert finding.text == f"{text}; limits for each VM are not used yet"
+    def found(parent: Path | None) -> Hierarchy:
+        assert parent is None
+        return Hierarchy(2 if controllers else 0, dict.fromkeys(controllers.split(), tmp_path))
+
+    monkeypatch.setattr(checks, "find_groups", found)
+    finding = checks.cgroups("auto")
+    assert finding.level is level
+    assert finding.text.startswith(text)
+
+
+def test_doctor_says_when_vms_are_not_to_be_bounded(tmp_path: Path) -> None:
+    assert "EMBERBOX_CGROUP_PARENT=none" in checks.cgroups("none").text
+    finding = checks.cgroups(str(tmp_path))
+    assert finding.level is Level.WARNING
+    assert "set EMBERBOX_CGROUP_PARENT" in finding.text
 
 
 def test_memory_below_the_reserve_and_one_vm_is_missing() -> None:

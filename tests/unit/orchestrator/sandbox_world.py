@@ -25,7 +25,7 @@ from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
 from emberbox.orchestrator.sandboxes.starts import StartQueue
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.store import Manifest, Template, TemplateSpec, TemplateStore
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from emberbox.orchestrator.machines.driver import BeforeRunning
+    from emberbox.orchestrator.machines.driver import BeforeRunning, MachineSnapshot
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.policy import EgressPolicy
 
@@ -60,6 +60,9 @@ class StandInMachine:
     async def resume(self) -> None:
         self._world.did("resume machine")
         self.running = True
+
+    def most_saved_mb(self, ram_mb: int) -> int:
+        return ram_mb
 
     async def save(self, directory: Path) -> Saved:
         assert not self.running
@@ -95,11 +98,13 @@ class World:
 
     def __init__(self) -> None:
         self.fails_at: str | None = None
+        self.then_fails_at: str | None = None
         self.failure: Exception = MachineError("broken")
         self.done: list[str] = []
         self.taken: list[str] = []
         self.machine: StandInMachine | None = None
         self.made_with = "vmm"
+        self.layers = True
         self.pinned: set[tuple[str, str]] = set()
         self.report = DriverReport("stand-in", True, "none", "1", "")
         self.presented: list[tuple[str, Identity]] = []
@@ -117,7 +122,7 @@ class World:
     def did(self, what: str) -> None:
         self.done.append(what)
         if what == self.fails_at:
-            self.fails_at = None
+            self.fails_at, self.then_fails_at = self.then_fails_at, None
             raise self.failure
 
     # SlotPool
@@ -127,6 +132,7 @@ class World:
         return NETWORK.slot(3)
 
     async def release(self, _slot: Slot) -> None:
+        await self.wait_at("release")
         self.taken.remove("slot")
         self.did("release")
 
@@ -163,13 +169,23 @@ class World:
         self.did("boot")
         return self._new_machine()
 
-    async def materialise(self, _snapshot: object, saved: Path, directory: Path) -> None:
+    async def materialise(
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool
+    ) -> MachineSnapshot:
         await self.wait_at("materialise")
         self.did("materialise")
         (directory / "ram").write_bytes((saved / "memory").read_bytes())
+        base = snapshot.base or snapshot.directory
+        return dataclasses.replace(
+            snapshot, directory=directory, base=base if layered and self.layers else None
+        )
 
     def forget(self, _snapshot: object) -> None:
         self.did("forget")
+
+    async def tidy(self, names: str) -> None:
+        assert names == f"emberbox-{NETWORK.tag}-"
+        self.did("tidy")
 
     # ImageStore
     def pin(self, image: str, by: str) -> None:
@@ -202,6 +218,7 @@ class Setting:
     outbox: Outbox
     pool: WarmPool
     """Not started: a test that wants warm clones does that."""
+    snapshots: Path
 
     def outcomes(self) -> list[tuple[str, str]]:
         return [(entry.outcome, entry.reason) for entry in self.outbox.after(0)]
@@ -230,11 +247,17 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     async def wait_healthy(*_arguments: object) -> None:
         world.did("health")
 
+    async def resume(_slot: object, identity: Identity, _seconds: float, present: str) -> str:
+        world.did("resume")
+        world.presented.append((present, identity))
+        return "0.6.13"
+
     async def run(*_arguments: object, **_options: object) -> None:
         world.did("run")
 
     monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
-    monkeypatch.setattr("emberbox.orchestrator.envd_client.sync", sync)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.resume", resume)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.sync", sync)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.wait_healthy", wait_healthy)
     monkeypatch.setattr("emberbox.orchestrator.rehearsing.run", run)
     outbox = Outbox(tmp_path / "outbox.db")
@@ -246,9 +269,10 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
         routes=world,
         directories=RunDirectories(tmp_path / "sandboxes"),
         outbox=outbox,
-        snapshots=SnapshotStore(tmp_path / "snapshots"),
+        snapshots=LocalSnapshotStore(tmp_path / "snapshots"),
         builds=TemplateStore(tmp_path / "templates"),
         starts=StartQueue(at_once=2, longest_wait=30.0),
+        saves=asyncio.Semaphore(2),
     )
     templates = TemplateCatalog()
     templates.offer(template(host.builds))
@@ -257,7 +281,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     warm = dataclasses.replace(host, directories=RunDirectories(tmp_path / "pool"))
     pool = WarmPool(warm, SIZES, partial(clonable, host, templates))
     sandboxes = Sandboxes(host, templates, checkpoints, limits, pool)
-    yield Setting(world, host, sandboxes, outbox, pool)
+    yield Setting(world, host, sandboxes, outbox, pool, tmp_path / "snapshots")
     outbox.close()
 
 

@@ -59,6 +59,46 @@ async def test_a_child_begins_with_the_memory_and_is_told_a_token_of_its_own(
     await setting.sandboxes.end_all("test")
 
 
+@pytest.mark.parametrize("layers", [True, False])
+async def test_what_its_memory_lies_over_stays(setting: Setting, *, layers: bool) -> None:
+    setting.world.layers = layers
+    await setting.sandboxes.create(request())
+    kept = await checkpoint(setting)
+    below = ("t", "b-1") if layers else None
+    assert kept.template.manifest.base == below
+    found = setting.host.builds.get("copy", "c-1")
+    assert found is not None
+    assert found.manifest == kept.template.manifest
+    root = setting.host.builds.get("t", "b-1")
+    assert root is not None
+    assert found.snapshot.base == (root.snapshot.directory if layers else None)
+    await setting.sandboxes.delete("iabc", "asked")
+    assert setting.sandboxes.builds_in_use() == ({"b-1"} if layers else set())
+
+    # A checkpoint of its child lies over the same, and never over a checkpoint that is whole.
+    await setting.sandboxes.create(of_checkpoint())
+    setting.world.layers = True
+    second = await setting.sandboxes.checkpoint("ichild", "e-9", Wanted("again", "c-2"))
+    assert second.template.manifest.base == below
+    await setting.sandboxes.delete("ichild", "asked")
+    await setting.sandboxes.remove_checkpoint("copy", "c-1")
+    assert setting.sandboxes.builds_in_use() == ({"b-1"} if layers else set())
+    await setting.sandboxes.remove_checkpoint("again", "c-2")
+    assert setting.sandboxes.builds_in_use() == set()
+
+
+async def test_what_is_copied_stays_until_the_copy_is_kept(setting: Setting) -> None:
+    await setting.sandboxes.create(request())
+    go = setting.world.hold("materialise")
+    copying = asyncio.ensure_future(checkpoint(setting))
+    while "save" not in setting.world.done:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await setting.sandboxes.delete("iabc", "asked")
+    assert setting.sandboxes.builds_in_use() == {"b-1"}
+    go.set()
+    await copying
+
+
 async def test_the_same_checkpoint_twice_is_one(setting: Setting) -> None:
     await setting.sandboxes.create(request())
     first, second = await asyncio.gather(checkpoint(setting), checkpoint(setting))
@@ -139,7 +179,8 @@ async def test_a_kill_while_copying_waits_and_a_pause_follows(setting: Setting) 
     await asyncio.sleep(0)
     go.set()
     await copying
-    assert not (await pausing).memory
+    assert not (await pausing).snapshot.memory
+    await ended(setting)
     assert setting.outcomes() == [("paused", "asked")]
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.places import Places
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.snapshots.manifest import Snapshot
-from emberbox.orchestrator.snapshots.store import SnapshotStore
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -46,14 +46,15 @@ def places(tmp_path: Path, node_id: str) -> Places:
     return Places.of(Home(tmp_path / "home" / node_id), tmp_path / "shared", node_id)
 
 
-def store(tmp_path: Path, node_id: str) -> SnapshotStore:
+def store(tmp_path: Path, node_id: str) -> LocalSnapshotStore:
     own = places(tmp_path, node_id)
-    return SnapshotStore(own.snapshots, own.others)
+    return LocalSnapshotStore(own.snapshots, own.others)
 
 
-def pause(on: SnapshotStore, snapshot: Snapshot) -> None:
+def pause(on: LocalSnapshotStore, snapshot: Snapshot, disk: Path) -> None:
+    disk.write_bytes(b"disk")
     draft = on.begin(snapshot.sandbox_id)
-    draft.scratch.write_bytes(b"disk")
+    on.take_disk(draft, disk)
     on.commit(draft, snapshot)
 
 
@@ -82,10 +83,11 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_a_snapshot_of_another_host_is_adopted_once(tmp_path: Path, snapshot: Snapshot) -> None:
     first, second = store(tmp_path, "a"), store(tmp_path, "b")
-    pause(first, snapshot)
+    pause(first, snapshot, tmp_path / "disk")
     assert second.adopt("iunknown") is None
     assert second.adopt(snapshot.sandbox_id) == snapshot
-    assert second.place(snapshot.sandbox_id).scratch.read_bytes() == b"disk"
+    second.give_disk(snapshot.sandbox_id, tmp_path / "given")
+    assert (tmp_path / "given").read_bytes() == b"disk"
     assert first.find(snapshot.sandbox_id) is None
     assert first.adopt(snapshot.sandbox_id) == snapshot
 
@@ -93,7 +95,7 @@ def test_a_snapshot_of_another_host_is_adopted_once(tmp_path: Path, snapshot: Sn
 def test_of_hosts_that_want_it_at_once_one_has_it(tmp_path: Path, snapshot: Snapshot) -> None:
     home, rivals = store(tmp_path, "home"), [store(tmp_path, f"rival-{n}") for n in range(4)]
     for _ in range(20):
-        pause(home, snapshot)
+        pause(home, snapshot, tmp_path / "disk")
         with ThreadPoolExecutor(5) as pool:
             consumed = pool.submit(consume, home, snapshot)
             for rival in rivals:
@@ -104,7 +106,7 @@ def test_of_hosts_that_want_it_at_once_one_has_it(tmp_path: Path, snapshot: Snap
             one.discard(snapshot.sandbox_id)
 
 
-def consume(store: SnapshotStore, snapshot: Snapshot) -> bool:
+def consume(store: LocalSnapshotStore, snapshot: Snapshot) -> bool:
     """Whether its own host could begin to resume it."""
     try:
         store.consume(snapshot.sandbox_id, "run")

@@ -211,9 +211,7 @@ class Bench:
 
     async def serve(self, resolver: Resolver, limits: Limits | None = None) -> tuple[Engine, int]:
         limits = limits or Limits()
-        clock = asyncio.get_running_loop().time
-        pool = Pool(60.0, clock)
-        engine = Engine(resolver, limits=limits, dialer=Dialer(limits), pool=pool)
+        engine = Engine(resolver, limits=limits, dialer=Dialer(limits), pool=Pool(60.0))
         return engine, await self.listen(engine)
 
     async def listen(self, engine: Engine) -> int:

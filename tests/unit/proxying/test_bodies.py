@@ -11,9 +11,7 @@ from emberbox.proxying.bodies import (
     BodyReader,
     ChunkedReader,
     LengthReader,
-    as_chunk,
-    joined_if_many,
-    last_chunk,
+    framed,
 )
 
 
@@ -35,9 +33,9 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=20)
 def test_chunked_payload_survives_any_cut(
     chunks: list[bytes], cuts: list[int], after: bytes
 ) -> None:
-    framed = b"".join(b"".join(as_chunk([chunk])) for chunk in chunks)
+    pieces = [piece for chunk in chunks for piece in framed([chunk], None)]
     reader = ChunkedReader()
-    data = framed + last_chunk(b"X-A: 1\r\n") + after
+    data = b"".join([*pieces, *framed([], b"X-A: 1\r\n"), after])
     assert read_in_pieces(reader, data, cuts) == (b"".join(chunks), after)
     assert reader.done
     assert reader.trailers == b"X-A: 1\r\n"
@@ -50,8 +48,3 @@ def test_payload_of_known_length_survives_any_cut(
     reader = LengthReader(len(body))
     assert read_in_pieces(reader, body + after, cuts) == (body, after)
     assert reader.done
-
-
-def test_many_pieces_become_one() -> None:
-    assert joined_if_many([b"a"] * 100) == [b"a" * 100]
-    assert joined_if_many([b"a", b"b"]) == [b"a", b"b"]

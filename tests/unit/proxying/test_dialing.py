@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from emberbox.proxying.connection import Outbox
 from emberbox.proxying.dialing import Dialer, WhenRefused
 from emberbox.proxying.errors import DialError
 from emberbox.proxying.limits import Limits
@@ -43,14 +44,14 @@ class Scripted:
 async def test_connects() -> None:
     backend = Backend(_hold)
     await backend.start()
-    connection = await Dialer(Limits()).dial(target(backend.port))
+    connection = await Dialer(Limits()).dial(target(backend.port), Outbox())
     connection.abort()
     await backend.stop()
 
 
 async def test_dials_again_after_the_hook_opened_the_port(free_port: int) -> None:
     opening = Scripted(WhenRefused.DIAL_AGAIN, free_port)
-    connection = await Dialer(Limits(), connect_refused=opening).dial(target(free_port))
+    connection = await Dialer(Limits(), connect_refused=opening).dial(target(free_port), Outbox())
     connection.abort()
     assert opening.server is not None
     opening.server.close()
@@ -61,14 +62,14 @@ async def test_gives_up_when_the_hook_says_so(free_port: int) -> None:
     hook = Scripted(WhenRefused.GIVE_UP)
     dialer = Dialer(Limits(), waits=(60.0,), connect_refused=hook)
     with pytest.raises(DialError):
-        await dialer.dial(target(free_port))
+        await dialer.dial(target(free_port), Outbox())
 
 
 async def test_gives_up_when_the_port_stays_closed_after_the_hook(free_port: int) -> None:
     hook = Scripted(WhenRefused.DIAL_AGAIN)
     dialer = Dialer(Limits(), waits=(60.0,), connect_refused=hook)
     with pytest.raises(DialError):
-        await dialer.dial(target(free_port))
+        await dialer.dial(target(free_port), Outbox())
     assert hook.asked == 1
 
 
@@ -82,6 +83,6 @@ async def test_waits_between_tries(free_port: int, monkeypatch: pytest.MonkeyPat
     dialer = Dialer(Limits(), waits=(0.01, 0.02), connect_refused=hook)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(DialError):
-        await dialer.dial(target(free_port))
+        await dialer.dial(target(free_port), Outbox())
     assert waited == [0.01, 0.02]
     assert hook.asked == 1

@@ -130,9 +130,19 @@ async def test_answer_that_breaks_off_resets_the_client(
 
 
 async def test_malformed_chunk_of_the_answer_resets_the_client(bench: Bench) -> None:
-    broken = HEAD_OF_CHUNKS + b"zz\r\n"
-    client = await bench.connect(await bench.proxied(await bench.backend(answering(broken))))
+    go_on = asyncio.Event()
+
+    async def break_later(connection: Connection) -> None:
+        await connection.read_message()
+        await connection.send(HEAD_OF_CHUNKS)
+        await go_on.wait()
+        await connection.send(b"zz\r\n")
+
+    client = await bench.connect(await bench.proxied(await bench.backend(break_later)))
     await client.send(GET)
+    await client.read_head()
+    assert await client.read_chunk() == b"half"
+    go_on.set()
     assert await client.ended() == "reset"
 
 
@@ -145,6 +155,7 @@ async def test_malformed_chunk_of_the_answer_resets_the_client(bench: Bench) -> 
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+        HEAD_OF_CHUNKS + b"zz\r\n",
     ],
 )
 async def test_backend_that_never_answers_properly_is_a_closed_port(

@@ -30,7 +30,7 @@ class Waiting:
         self.cancelled = asyncio.Event()
 
     async def resolve(self, request: RequestHead, peer: str) -> Decision:
-        assert (request.host, peer) == (b"a", "127.0.0.1")
+        assert (request.fields.routing[0], peer) == (b"a", "127.0.0.1")
         self.asked.set()
         try:
             await self.go_on.wait()

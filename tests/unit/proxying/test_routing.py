@@ -6,7 +6,7 @@ import pytest
 
 from emberbox.proxying.errors import BadRouteError
 from emberbox.proxying.heads import RequestHead, parse_request_head
-from emberbox.proxying.routing import SandboxAddress, cleaned_path, is_control_route, parse_route
+from emberbox.proxying.routing import SandboxAddress, address_of, cleaned_path, is_control_route
 
 CONTROL = [
     "/init",
@@ -18,7 +18,6 @@ CONTROL = [
     "/upgrade",
     "/bridge",
     "/telemetry",
-    "/sync",
 ]
 
 
@@ -55,7 +54,7 @@ def head(host: str, sandbox_id: str | None = None, port: str | None = None) -> R
 def test_route(
     host: str, sandbox_id: str | None, port: str | None, expected: tuple[str, int]
 ) -> None:
-    assert parse_route(head(host, sandbox_id, port)) == SandboxAddress(*expected)
+    assert address_of(*head(host, sandbox_id, port).fields.routing) == SandboxAddress(*expected)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ def test_route(
 )
 def test_no_route(host: str, sandbox_id: str | None, port: str | None, text: str) -> None:
     with pytest.raises(BadRouteError) as caught:
-        parse_route(head(host, sandbox_id, port))
+        address_of(*head(host, sandbox_id, port).fields.routing)
     assert caught.value.text == text
 
 

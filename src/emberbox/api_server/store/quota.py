@@ -39,6 +39,8 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
         raise UnauthorizedError("Cannot get the team for the given API key")
     limits = team.limits
     _check_one(limits, wanted)
+    if not limits.of_all:
+        return
     used = await connection.execute(
         select(
             func.coalesce(func.sum(case((_COUNTS, 1), else_=0)), 0),

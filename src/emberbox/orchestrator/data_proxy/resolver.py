@@ -15,10 +15,10 @@ from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.proxying.routing import (
     SandboxAddress,
+    address_of,
     cleaned_path,
     is_control_route,
     is_envd,
-    parse_route,
 )
 from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM
 from emberbox.shared import internal_secret
@@ -99,7 +99,7 @@ class HostResolver:
         if client is not None:
             return self._find_signer(request, client.decode("latin-1"))
         try:
-            sandbox = parse_route(request)
+            sandbox = address_of(*request.fields.routing)
         except BadRouteError as error:
             return Reply(400, text=error.text)
         if is_envd(sandbox) and is_control_route(request.target):

@@ -86,7 +86,7 @@ class Worker:
             HostResolver(self.table, secret, self._follower, resumer),
             limits=limits,
             dialer=Dialer(limits, waits=_DIAL_WAITS, connect_refused=bridges.connect_refused),
-            pool=Pool(_KEPT_ENVD, asyncio.get_running_loop().time),
+            pool=Pool(_KEPT_ENVD),
         )
 
     async def follow(self) -> None:

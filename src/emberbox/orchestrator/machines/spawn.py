@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from emberbox.orchestrator.machines.driver import Joinable
+
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
     """Where and as whom a VMM runs. `output` takes what it prints, which is a few lines.
 
     groups: the only further groups it has, such as that of /dev/kvm.
+    share: what it may take of the host.
     """
 
     uid: int
     groups: tuple[int, ...]
     netns: Path
     output: Path
+    share: Joinable | None = None
 
 
 async def spawn(
@@ -65,6 +69,13 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             cwd="/",
             env={},
         )
+    if where.share is not None:
+        try:
+            where.share.add(child.pid)
+        except OSError:
+            child.kill()
+            child.wait()
+            raise
     identity = identify(child.pid)
     # The process is watched by pidfd and may outlive us: this object must not claim it.
     child.returncode = 0

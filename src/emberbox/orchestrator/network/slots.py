@@ -69,7 +69,7 @@ async def tcp_socket(slot: Slot) -> socket.socket:
 
     Raises KernelRefusedError when the slot is gone.
     """
-    made = await netns.call_in(slot.netns_path, _new_socket)
+    made = await netns.call_in(slot.netns_path, lambda: _new_socket(socket.SOCK_STREAM))
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
@@ -89,8 +89,24 @@ async def connect(slot: Slot, port: int) -> socket.socket:
     return made
 
 
-def _new_socket() -> socket.socket:
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+async def datagram_socket(slot: Slot, port: int) -> socket.socket:
+    """A non-blocking UDP socket from a port of the gateway to the same port of the guest.
+
+    What is sent before the guest runs waits for it. Raises OSError, KernelRefusedError when the
+    slot is gone.
+    """
+    made = await netns.call_in(slot.netns_path, lambda: _new_socket(socket.SOCK_DGRAM))
+    try:
+        made.bind((GATEWAY_ADDRESS, port))
+        made.connect((GUEST_ADDRESS, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _new_socket(kind: socket.SocketKind) -> socket.socket:
+    return socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
 
 
 def _build(network: NodeNetwork, slot: Slot) -> None:

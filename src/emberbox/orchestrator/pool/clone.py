@@ -11,7 +11,8 @@ import structlog
 
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.pool.rehearsal import nobody, rehearse
-from emberbox.orchestrator.sandboxes.holdings import Beginning, Holdings
+from emberbox.orchestrator.sandboxes.beginning import Beginning
+from emberbox.orchestrator.sandboxes.holdings import Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
 from emberbox.shared.steps import Steps

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.processes import ProcessIdentity
 from emberbox.shared.sidefile import write_atomically
 
@@ -110,6 +111,7 @@ class RunDirectories:
         The record first: wherever this is cut off, the directory says whose it was to be.
         """
         _write(directory, record)
+        failpoints.reach("claim-written")
         return directory.rename(self.path(record.sandbox_id))
 
     def save(self, record: SandboxRecord) -> None:

@@ -294,6 +294,7 @@ class Sandbox(SandboxControl):
     def is_running(self, request_timeout: float | None = None) -> bool:
         """Whether the sandbox answers; False once it is killed, paused or past its timeout.
 
+        One that is paused and resumes when it is used is resumed by the question.
         Raises AuthenticationException, and TimeoutException when nobody answers in time.
         """
         return self._envd.is_healthy(request_timeout)

@@ -96,7 +96,7 @@ class SandboxCreateResponse(_message.Message):
     def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class RunningSandbox(_message.Message):
-    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata", "way", "steps")
+    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata", "way", "steps", "pid")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,7 @@ class RunningSandbox(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     WAY_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     execution_id: str
     template_id: str
@@ -132,7 +133,8 @@ class RunningSandbox(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     way: str
     steps: _containers.RepeatedCompositeFieldContainer[Step]
-    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., way: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+    pid: int
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., way: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class SandboxGetRequest(_message.Message):
     __slots__ = ("sandbox_id",)
@@ -197,10 +199,12 @@ class SandboxPauseRequest(_message.Message):
     def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ..., require_healthy_guest: _Optional[bool] = ...) -> None: ...
 
 class SandboxPauseResponse(_message.Message):
-    __slots__ = ("sandbox",)
+    __slots__ = ("sandbox", "steps")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     sandbox: PausedSandbox
-    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
 
 class PausedSandbox(_message.Message):
     __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "vcpu", "ram_mb", "disk_mb", "envd_version", "metadata", "paused_at", "memory", "memory_bytes", "disk_bytes")

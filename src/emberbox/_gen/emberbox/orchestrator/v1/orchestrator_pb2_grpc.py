@@ -139,7 +139,7 @@ class SandboxServiceServicer:
 
     def Pause(self, request, context):
         """Writes a running sandbox to disk and ends its VM; answers when the snapshot is whole and
-        durable. Repeating the call for the same execution joins the first, or gets its result.
+        durable and its connections are reset. Repeating the call for the same execution joins the first, or gets its result.
         NOT_FOUND            it does not run here
         ALREADY_EXISTS       another execution of it runs here
         RESOURCE_EXHAUSTED   the disk would not hold it; the sandbox runs on untouched
