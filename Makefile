@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint types imports generated unit firecracker integration
-.PHONY: hostile compat soak pause
+.PHONY: hostile compat cluster soak pause
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,7 +35,7 @@ generated: install ## code generated from proto/ and from the async SDK
 	$(BIN)/python scripts/unasync.py --check
 
 unit: install   ## the fast tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
+	$(BIN)/python -m pytest -m "not exhaustive" -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
 
 firecracker: install ## the Firecracker driver against a stand-in, as root; its coverage
 	$(BIN)/python -m pytest -n auto --maxprocesses 2 --cov=emberbox.orchestrator.machines.firecracker \
@@ -56,7 +56,11 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
-soak: compat    ## the long suites in full, then every benchmark
+cluster: install ## many programs on one machine, killed at random (EMBERBOX_CLUSTER_SECONDS=180)
+	$(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO tests/cluster
+
+soak: compat cluster    ## the long suites in full, then every benchmark
+	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 --dist loadfile tests/unit
 	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create

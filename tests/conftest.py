@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests import leaks
+from tests.service_fixtures import _redis, postgres, redis_server
 from tests.stack_fixtures import create, images, stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["create", "images", "stack"]  # fixtures for every suite below
+__all__ = [
+    "_redis",
+    "create",
+    "images",
+    "postgres",
+    "redis_server",
+    "stack",
+]  # fixtures for every suite below
 
 RUN_MARK = "EMBERBOX_TEST_RUN"
 """In the environment of every process that the tests start, and so of what those start."""
@@ -42,10 +50,11 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def free_ports() -> FreePorts:
     """For programs that take several ports, some of them beside one another."""
-    return _free_ports
+    return find_free_ports
 
 
-def _free_ports(**lengths: int) -> list[int]:
+def find_free_ports(**lengths: int) -> list[int]:
+    """See `FreePorts`."""
     # All are held until the last is found, so that none is given twice.
     with ExitStack() as held:
         return [_hold_run(length, held) for length in lengths.values()]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from emberbox.api_server import notices
 from emberbox.api_server.errors import UnauthorizedError
 from emberbox.api_server.tokens import hash_api_key
 
@@ -31,7 +32,8 @@ class Principal:
 
 
 class Authenticator:
-    """Keys to principals. A revoked key is refused after 3 seconds at the latest."""
+    """Keys to principals. A revoked key is refused after 3 seconds at the latest; sooner when a
+    notice of that comes."""
 
     def __init__(self, keys: KeyStore, background: Background, clock: Clock) -> None:
         self._keys = keys
@@ -56,6 +58,16 @@ class Authenticator:
             self._remember(key_hash, principal)
         self._touch(principal.key_id)
         return principal
+
+    def noticed(self, message: str) -> None:
+        """Forget what another program says it changed."""
+        kind, subject = notices.parse(message)
+        self._remembered = {
+            key_hash: (until, one)
+            for key_hash, (until, one) in self._remembered.items()
+            if (kind, subject)
+            not in ((notices.KEY_REVOKED, one.key_id), (notices.TEAM_CHANGED, one.team.team_id))
+        }
 
     def _recall(self, key_hash: str) -> Principal | None:
         entry = self._remembered.get(key_hash)

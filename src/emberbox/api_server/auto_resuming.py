@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emberbox.api_server.errors import ApiError, SandboxNotFoundError
+from emberbox.api_server.errors import ApiError, NodeError, SandboxNotFoundError
 from emberbox.api_server.records.lifecycle import VISIBLE, State
 from emberbox.shared.internal_secret import matches
 from emberbox.shared.protocol import ENVD_PORT
@@ -57,7 +57,7 @@ class AutoResumer:
     async def resume(self, traffic: Traffic) -> Sandbox:
         """The sandbox, running. A proxy that asks for one that runs has not heard of that yet.
 
-        Raises SandboxNotFoundError, TrafficRefusedError, NodeError, and what `Resumer.connect`
+        Raises SandboxNotFoundError, TrafficRefusedError, and what `Resumer.connect`
         raises.
         """
         row = await self._store.sandboxes.get(traffic.sandbox_id)
@@ -66,7 +66,7 @@ class AutoResumer:
         if row.state is State.RESUMING:
             row = await self._catch_up.started(row.team_id, row.sandbox_id)
         if row.state in (State.CREATING, State.RUNNING):
-            if not await self._catch_up.paused_meanwhile(row):
+            if not await self._paused_meanwhile(row):
                 return row
             row = await self._store.sandboxes.own(row.team_id, row.sandbox_id)
         if not _may_be_resumed(row):
@@ -78,6 +78,13 @@ class AutoResumer:
             raise SandboxNotFoundError(row.sandbox_id)
         seconds = _life(row, team.limits)
         return (await self._resumer.connect(team, row.sandbox_id, seconds)).sandbox
+
+    async def _paused_meanwhile(self, row: Sandbox) -> bool:
+        try:
+            return await self._catch_up.paused_meanwhile(row)
+        except NodeError:
+            # The proxy may reach its host where we do not.
+            return False
 
     def _is_let_in(self, row: Sandbox, traffic: Traffic) -> bool:
         if row.public_traffic:

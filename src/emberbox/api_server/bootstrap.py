@@ -38,9 +38,9 @@ async def ensure_default_key(store: Store, home: Home, clock: Clock = utc_now) -
     that team was deleted nothing is made: somebody gives out keys by hand.
     The file is written before the transaction commits: a crash between leaves a file that is
     taken next time, never a key that nobody has.
-    Raises StartupError when the file holds something else.
+    Raises StartupError when the file holds something else, or cannot be read or written.
     """
-    async with store.database.write() as connection:
+    async with store.database.write(alone="teams") as connection:
         key = _key_of_file(home.api_key)
         revoked = await is_revoked(connection, key) if key else None
         if revoked is False:
@@ -72,9 +72,12 @@ async def _default_team(connection: AsyncConnection, now: datetime) -> Team | No
 
 
 def _key_of_file(path: Path) -> str | None:
-    if not path.exists():
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
         return None
-    key = path.read_text().strip()
+    except OSError as error:
+        raise StartupError(f"{path} cannot be read: {error.strerror}") from error
     if hash_api_key(key) is None:
         raise StartupError(f"{path} does not hold an API key: delete it and start again")
     return key
@@ -82,8 +85,11 @@ def _key_of_file(path: Path) -> str | None:
 
 def _write_new_key(path: Path) -> str:
     key = new_api_key()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f"{key}\n".encode(), 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"{key}\n".encode(), 0o600)
+    except OSError as error:
+        raise StartupError(f"{path} cannot be written: {error.strerror}") from error
     return key
 
 

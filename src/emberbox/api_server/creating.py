@@ -18,16 +18,18 @@ from emberbox.api_server.errors import (
     IdempotencyKeyReusedError,
     NoCapacityError,
     NodeError,
+    NodeFullError,
     NodeUnavailableError,
     PlacementTimeoutError,
     TemplateNotFoundError,
 )
-from emberbox.api_server.nodes import PlacementRequest
+from emberbox.api_server.placement import PlacementRequest
 from emberbox.api_server.records.lifecycle import OutcomeUnknown, Refused, Started, State
 from emberbox.api_server.store.rows import Sandbox
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
 if TYPE_CHECKING:
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.node import Node
@@ -55,6 +57,12 @@ _NOTHING_MADE = frozenset(
     }
 )
 """Answers that a node gives before it makes anything."""
+
+_NOTHING_LEFT = _NOTHING_MADE | {grpc.StatusCode.INTERNAL}
+"""Answers after which nothing of the sandbox runs on that node: another one may try."""
+
+_MOST_FAILURES = 3
+"""Nodes that may try a sandbox and fail; those that refuse it do not count."""
 
 _JOIN_EVERY = 0.05
 _NO_RETRY = {"Should-Retry": "false"}
@@ -85,6 +93,7 @@ class Creator:
         keeper: Keeper,
         templates: Templates,
         configurer: Configurer,
+        catalog: Catalog,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -93,6 +102,7 @@ class Creator:
         self._keeper = keeper
         self._templates = templates
         self._configurer = configurer
+        self._catalog = catalog
         self._settings = settings
         self._clock = clock
 
@@ -116,16 +126,25 @@ class Creator:
             template.ram_mb,
             template.disk_mb,
             only_on=template.node_id,
+            built_in=template.team_id is None,
+            labels=team.node_labels,
         )
-        with steps.measure("place"):
-            node = await self._nodes.pick(request)
-        row = self._reservation(team, template, wanted, node)
-        with steps.measure("reserve"):
-            holder = await self._store.reserve(row)
+        while True:
+            with steps.measure("place"):
+                node = await self._nodes.pick(request)
+            of_node = self._templates.on_node(template, node)
+            row = self._reservation(team, of_node, wanted, node)
+            try:
+                with steps.measure("reserve"):
+                    holder = await self._store.reserve(row)
+            except NodeFullError as error:
+                request.refuse(node.name, str(error))
+            else:
+                break
         if holder is not None:
             with steps.measure("join"):
                 return await self._join(holder, row)
-        return await self._start(_Start(row, team, template, wanted, request, steps), node)
+        return await self._start(_Start(row, team, of_node, wanted, request, steps), node)
 
     def _reservation(
         self, team: Team, template: Template, wanted: WantedSandbox, node: Node
@@ -163,25 +182,33 @@ class Creator:
     async def _start(self, start: _Start, node: Node) -> Sandbox | None:
         """The sandbox; None when its template was built anew, so that it must be asked for again.
         Raises ApiError."""
-        row, boot = start.row, not start.template.memory
         while True:
-            config = self._configurer.created(row, start.wanted.env_vars)
             try:
-                with start.steps.measure("host"):
-                    answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
+                return await self._create_on(start, node)
             except NodeError as error:
-                if error.sent and error.code not in _NOTHING_MADE:
-                    raise await self._give_up(row, error) from error
                 if error.code is grpc.StatusCode.NOT_FOUND and await self._changed(start, node):
+                    row = start.row
                     await self._keeper.settle(row, Refused(row.execution_id, error.reason))
                     return None
-                start.request.refuse(node, _refusal(error), error.retry_after)
-                row, node = await self._elsewhere(row, start.request)
-            else:
-                start.steps.add("host", ((s.name, s.milliseconds) for s in answer.steps))
-                self._keeper.settle_later(row, Started(row.execution_id))
-                self._keeper.note(row, answer.notice)
-                return row
+                start.request.refuse(node.name, _refusal(error), error.retry_after)
+                start, node = await self._elsewhere(start, node, error)
+
+    async def _create_on(self, start: _Start, node: Node) -> Sandbox:
+        """Raises NodeError when another node may do, and ApiError."""
+        row, boot = start.row, not start.template.memory
+        config = self._configurer.created(row, start.wanted.env_vars)
+        try:
+            with start.steps.measure("host"):
+                answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
+        except NodeError as error:
+            if not error.sent or error.code in _NOTHING_LEFT:
+                raise
+            raise await self._give_up(row, error) from error
+        start.steps.add("host", ((s.name, s.milliseconds) for s in answer.steps))
+        await self._catalog.put(row)
+        self._keeper.settle_later(row, Started(row.execution_id))
+        self._keeper.note(row, answer.notice)
+        return row
 
     async def _changed(self, start: _Start, node: Node) -> bool:
         """Whether the template is another build now than the one that was asked for, or gone.
@@ -195,22 +222,35 @@ class Creator:
             now = await self._templates.resolve(start.wanted.template, start.team)
         except TemplateNotFoundError:
             return True
-        return now.build_id != start.template.build_id
+        return self._templates.on_node(now, node).build_id != start.template.build_id
 
-    async def _elsewhere(self, row: Sandbox, request: PlacementRequest) -> tuple[Sandbox, Node]:
-        """Point the reservation at another node. Raises NoCapacityError when none is left."""
+    async def _elsewhere(self, start: _Start, node: Node, error: NodeError) -> tuple[_Start, Node]:
+        """Point the reservation at another node than `node`. Raises ApiError when none is left."""
+        row, request = start.row, start.request
         log.warning("placement refused", sandbox_id=row.sandbox_id, refusals=request.refusals)
-        try:
-            node = await self._nodes.pick(request)
-        except NoCapacityError as error:
-            await self._keeper.settle(row, Refused(row.execution_id, error.message))
-            raise
-        moved = replace(row, node_id=node.name, execution_id=new_run_id())
-        if not await self._store.move(row, moved.node_id, moved.execution_id):
-            # Somebody killed it meanwhile; nothing of it is on any node.
-            await self._keeper.settle(row, Refused(row.execution_id, "killed while starting"))
-            raise request.no_capacity()
-        return moved, node
+        failed = error.sent and error.code not in _NOTHING_MADE
+        request.failed += failed
+        while True:
+            try:
+                if request.failed == _MOST_FAILURES:
+                    raise request.no_capacity({})
+                other = await self._nodes.pick(request)
+                template = self._templates.on_node(start.template, other)
+                moved = _moved(row, template, other)
+                if not await self._store.move(row, moved):
+                    # Somebody killed it meanwhile; nothing of it is on any node.
+                    raise request.no_capacity({})
+            except NodeFullError as full:
+                request.refuse(other.name, str(full))
+            except NoCapacityError as none:
+                if failed:
+                    raise await self._give_up(row, error) from error
+                await self._keeper.settle(row, Refused(row.execution_id, none.message))
+                raise
+            else:
+                if failed:
+                    self._keeper.clean_up(row, node)
+                return replace(start, row=moved, template=template), other
 
     async def _give_up(self, row: Sandbox, error: NodeError) -> ApiError:
         """What the client hears when nobody knows whether the sandbox runs. The reservation
@@ -256,6 +296,19 @@ def _shown(console: str) -> str:
     lines = ["".join(filter(str.isprintable, line)) for line in printed]
     tail = "\n".join(lines).encode()[-_CONSOLE_BYTES:].decode(errors="ignore")
     return f"\nthe end of its console:\n{tail}" if tail else ""
+
+
+def _moved(row: Sandbox, template: Template, node: Node) -> Sandbox:
+    return replace(
+        row,
+        node_id=node.name,
+        execution_id=new_run_id(),
+        build_id=template.build_id,
+        vcpu=template.vcpu,
+        ram_mb=template.ram_mb,
+        disk_mb=template.disk_mb,
+        envd_version=template.envd_version,
+    )
 
 
 def _refusal(error: NodeError) -> str:

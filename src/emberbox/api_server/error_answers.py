@@ -45,24 +45,30 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _api_error(_request: Request, error: Exception) -> Response:
+async def _api_error(request: Request, error: Exception) -> Response:
     api_error = cast("ApiError", error)
-    return error_response(
-        api_error.status, api_error.message, api_error.error_code, api_error.headers
-    )
+    headers = {**_fields_of_answers(request), **api_error.headers}
+    return error_response(api_error.status, api_error.message, api_error.error_code, headers)
 
 
-async def _invalid_request(_request: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     first = cast("RequestValidationError", error).errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
     what = first.get("ctx", {}).get("error", first["msg"])
-    return error_response(400, f"Error when parsing request: {where}: {what}")
+    message = f"Error when parsing request: {where}: {what}"
+    return error_response(400, message, headers=_fields_of_answers(request))
 
 
-async def _framework_error(_request: Request, error: Exception) -> Response:
+async def _framework_error(request: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
     message = http.detail or HTTPStatus(http.status_code).phrase
-    return error_response(http.status_code, message, headers=http.headers)
+    headers = {**_fields_of_answers(request), **(http.headers or {})}
+    return error_response(http.status_code, message, headers=headers)
+
+
+def _fields_of_answers(request: Request) -> dict[str, str]:
+    """What the route's checks add to every answer."""
+    return getattr(request.state, "fields", {})
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:

@@ -10,13 +10,17 @@ ApiError
 │   └── AlreadyPausedError
 ├── IdempotencyKeyReusedError  422
 ├── QuotaExceededError         429
+├── RateLimitedError           429
 ├── CreateFailedError          500  the host tried and the VM failed
 ├── SnapshotFailedError        500  the host could not write it to disk; it runs on
 ├── NotAvailableYetError       501
+├── DatabaseUnavailableError   503  the database does not answer
 ├── NoCapacityError            503  no host would take it; nothing was made
 ├── NodeUnavailableError       503  the host of a sandbox does not answer
 └── PlacementTimeoutError      504  the host did not answer in time; what was made is cleaned up
 NodeError                 a call to an orchestrator failed (no HTTP answer of its own)
+NodeFullError             a node's limits are reserved (no HTTP answer of its own)
+LimiterUnavailableError   rate limits cannot be looked up (no HTTP answer of its own)
 """
 
 from __future__ import annotations
@@ -132,6 +136,20 @@ class QuotaExceededError(ApiError):
         super().__init__(message, error_code="quota_exceeded")
 
 
+class RateLimitedError(ApiError):
+    """The team calls a route more often than it may; the fields say when it may again."""
+
+    status = 429
+
+    def __init__(self, route: str, headers: dict[str, str]) -> None:
+        what = "the API" if route == "*" else route
+        super().__init__(
+            f"Rate limit of {what} exceeded: try again in {headers['Retry-After']} s",
+            error_code="rate_limited",
+            headers=headers,
+        )
+
+
 class CreateFailedError(ApiError):
     """A host tried to start the sandbox and could not. Retrying at once would not help."""
 
@@ -163,6 +181,20 @@ class NotAvailableYetError(ApiError):
         self.what = what
 
 
+class DatabaseUnavailableError(ApiError):
+    """The database does not answer; what was being written may or may not be."""
+
+    status = 503
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            "The database does not answer: try again in a moment",
+            error_code="database_unavailable",
+            headers={"Retry-After": "1"},
+        )
+        self.reason = str(error).partition("\n")[0] or type(error).__name__
+
+
 class NoCapacityError(ApiError):
     """No host would take the sandbox; nothing was made, so trying again is safe.
 
@@ -171,11 +203,20 @@ class NoCapacityError(ApiError):
 
     status = 503
 
-    def __init__(self, refusals: list[tuple[str, str]], retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        refusals: list[tuple[str, str]],
+        retry_after: int | None = None,
+        *,
+        compatible: bool = True,
+    ) -> None:
+        """`compatible` False: none of them would do however empty it was."""
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals)
         super().__init__(
             f"Failed to place sandbox: {reasons or 'no host is configured'}",
-            error_code="sandbox_capacity_unavailable",
+            error_code=(
+                "sandbox_capacity_unavailable" if compatible else "sandbox_no_compatible_node"
+            ),
             headers={"Retry-After": str(retry_after or _RETRY_AFTER)},
         )
         self.refusals = refusals
@@ -227,3 +268,11 @@ class NodeError(EmberboxError):
         self.code = code
         self.reason = reason
         self.sent = sent
+
+
+class LimiterUnavailableError(EmberboxError):
+    """Nobody knows how often a team has called: Redis does not answer."""
+
+
+class NodeFullError(EmberboxError):
+    """Reservations have taken what a node gives; another node may do."""

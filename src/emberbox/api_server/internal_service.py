@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -11,16 +11,15 @@ import structlog
 from emberbox._gen.emberbox.api.v1 import api_pb2 as pb
 from emberbox._gen.emberbox.api.v1 import api_pb2_grpc as pb_grpc
 from emberbox.api_server.auto_resuming import Traffic
-from emberbox.api_server.errors import ApiError, NodeError
+from emberbox.api_server.errors import ApiError, BadRequestError, NodeError
 from emberbox.shared.errors import StartupError
-from emberbox.shared.internal_secret import matches
-from emberbox.shared.protocol import GRPC_SECRET_KEY
+from emberbox.shared.grpc_secret import RequireSecret
 
 if TYPE_CHECKING:
     from emberbox.api_server.auto_resuming import AutoResumer
-    from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.nodes import KnownNodes
 
-    Context = grpc.aio.ServicerContext[pb.ResumeSandboxRequest, pb.ResumeSandboxResponse]
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +39,13 @@ _CODES = {
 
 
 class InternalServer:
-    """Serves `ResumeService` behind the shared secret."""
+    """Serves `ResumeService` and `NodeService` behind the shared secret."""
 
-    def __init__(self, auto_resumer: AutoResumer, nodes: Nodes, secret: str) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
-        service = _Resumes(auto_resumer, nodes, secret)
-        pb_grpc.add_ResumeServiceServicer_to_server(service, self._server)
+    def __init__(self, auto_resumer: AutoResumer, nodes: KnownNodes, secret: str) -> None:
+        self._server = grpc.aio.server(interceptors=[RequireSecret(secret)], options=_OPTIONS)
+        resumes = _Resumes(auto_resumer, nodes)
+        pb_grpc.add_ResumeServiceServicer_to_server(resumes, self._server)
+        pb_grpc.add_NodeServiceServicer_to_server(_Heartbeats(nodes), self._server)
 
     async def start(self, host: str, port: int) -> int:
         """The port that it listens on. Raises StartupError."""
@@ -66,21 +66,14 @@ class InternalServer:
 
 
 class _Resumes(pb_grpc.ResumeServiceServicer):
-    def __init__(self, auto_resumer: AutoResumer, nodes: Nodes, secret: str) -> None:
+    def __init__(self, auto_resumer: AutoResumer, nodes: KnownNodes) -> None:
         self._auto_resumer = auto_resumer
         self._nodes = nodes
-        self._secret = secret
 
     async def ResumeSandbox(  # noqa: N802 - the name of the call
         self, request: pb.ResumeSandboxRequest, context: Context
     ) -> pb.ResumeSandboxResponse:
         """Make a sandbox run that traffic has come for."""
-        presented = dict(context.invocation_metadata() or ()).get(GRPC_SECRET_KEY)
-        if not matches(presented, self._secret):
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED,
-                "wrong internal secret: give both programs the same EMBERBOX_INTERNAL_SECRET_FILE",
-            )
         try:
             return await self._resume(request)
         except ApiError as error:
@@ -107,7 +100,25 @@ class _Resumes(pb_grpc.ResumeServiceServicer):
             node_id=row.node_id,
             execution_id=row.execution_id,
             orchestrator_address=node.address,
+            data_address=self._nodes.data_address(row.node_id) or "",
         )
+
+
+class _Heartbeats(pb_grpc.NodeServiceServicer):
+    def __init__(self, nodes: KnownNodes) -> None:
+        self._nodes = nodes
+
+    async def Heartbeat(  # noqa: N802 - the name of the call
+        self, request: pb.HeartbeatRequest, context: Context
+    ) -> pb.HeartbeatResponse:
+        """A node is there."""
+        try:
+            record = await self._nodes.heard(request.info)
+        except BadRequestError as error:
+            return await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, error.message)
+        except ApiError as error:
+            return await _refuse(context, grpc.StatusCode.UNAVAILABLE, error.message)
+        return pb.HeartbeatResponse(draining=record.draining)
 
 
 async def _refuse(context: Context, code: grpc.StatusCode, message: str) -> NoReturn:

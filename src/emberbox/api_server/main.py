@@ -93,7 +93,7 @@ async def _serve(services: Services, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)
-    services.reconciler.start()
+    services.start()
     log.info("serving", address=listener.getsockname())
     await server.serve([listener])
 

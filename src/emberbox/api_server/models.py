@@ -177,6 +177,11 @@ class ListedSandbox(BaseModel):
     envd_version: str = Field(serialization_alias="envdVersion")
     alias: str | None = None
     metadata: StringMap | None = None
+    unreachable_since: datetime | None = Field(
+        default=None,
+        serialization_alias="unreachableSince",
+        description="nothing was heard of its host since then: it may run, until endAt",
+    )
 
 
 class Lifecycle(BaseModel):

@@ -63,6 +63,8 @@ class Node:
     ) -> None:
         self.address = address
         self.info: pb.ServiceInfoResponse | None = None
+        self.node_id: str | None = None
+        """The id that the node gave itself; None before that is known."""
         self._connect_timeout = connect_timeout
         self._call_timeout = call_timeout
         self._metadata = ((GRPC_SECRET_KEY, secret),)
@@ -73,11 +75,6 @@ class Node:
         self._templates = cast("_Templates", pb_grpc.TemplateServiceStub(self._channel))
 
     @property
-    def node_id(self) -> str | None:
-        """The id that the node gave itself; None before the first contact."""
-        return self.info.node_id if self.info else None
-
-    @property
     def name(self) -> str:
         """How people see it."""
         return self.node_id or self.address
@@ -85,6 +82,7 @@ class Node:
     async def refresh_info(self) -> pb.ServiceInfoResponse:
         """Ask the node who it is and how it is."""
         self.info = await self._call(self._info.ServiceInfo, pb.ServiceInfoRequest())
+        self.node_id = self.info.node_id
         return self.info
 
     async def connected(self) -> None:

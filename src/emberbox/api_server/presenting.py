@@ -16,10 +16,11 @@ from emberbox.api_server.models import (
     SandboxForkResult,
 )
 from emberbox.api_server.networks import network_of
-from emberbox.api_server.records.lifecycle import SHOWN_PAUSED, State
+from emberbox.api_server.records.lifecycle import SHOWN_PAUSED, SHOWN_RUNNING, State
 from emberbox.shared.protocol import CLIENT_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from typing import Literal
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Listed(TypedDict):
+    unreachable_since: datetime | None
     template_id: str
     sandbox_id: str
     client_id: str
@@ -49,6 +51,8 @@ class Presenter:
 
     tokens: SandboxTokens
     domain: str | None
+    silent_since: Callable[[str], datetime | None]
+    """When a node was heard last that is unreachable now."""
 
     def answer(self, row: Sandbox) -> SandboxAnswer:
         """For create and connect: the same tokens each time."""
@@ -68,7 +72,7 @@ class Presenter:
     def detail(self, row: Sandbox) -> SandboxDetail:
         """For one sandbox."""
         return SandboxDetail(
-            **_listed(row),
+            **self._listed(row),
             envd_access_token=self._envd_token(row),
             domain=self.domain,
             allow_internet_access=row.allow_internet_access,
@@ -82,7 +86,7 @@ class Presenter:
 
     def listed(self, row: Sandbox) -> ListedSandbox:
         """For lists: without secrets."""
-        return ListedSandbox(**_listed(row))
+        return ListedSandbox(**self._listed(row))
 
     def fork_result(self, child: Sandbox | ApiError) -> SandboxForkResult:
         """For one child."""
@@ -90,6 +94,25 @@ class Presenter:
             error = ErrorBody(code=child.status, message=child.message, error_code=child.error_code)
             return SandboxForkResult(error=error)
         return SandboxForkResult(sandbox=self.answer(child))
+
+    def _listed(self, row: Sandbox) -> _Listed:
+        return {
+            "template_id": _template_id(row),
+            "sandbox_id": row.sandbox_id,
+            "client_id": CLIENT_ID,
+            "started_at": row.started_at,
+            "end_at": _end_at(row),
+            "cpu_count": row.vcpu,
+            "memory_mb": row.ram_mb,
+            "disk_size_mb": row.disk_mb,
+            "state": "paused" if row.state in SHOWN_PAUSED else "running",
+            "envd_version": row.envd_version,
+            "alias": row.template_name,
+            "metadata": dict(row.metadata),
+            "unreachable_since": (
+                self.silent_since(row.node_id) if row.state in SHOWN_RUNNING else None
+            ),
+        }
 
     def _envd_token(self, row: Sandbox) -> str | None:
         return self.tokens.envd(row.sandbox_id) if row.secure else None
@@ -119,20 +142,3 @@ def _pause_mode(row: Sandbox) -> PauseMode | None:
     if row.state is not State.PAUSED:
         return None
     return "filesystem" if row.boots_when_resumed else "full"
-
-
-def _listed(row: Sandbox) -> _Listed:
-    return {
-        "template_id": _template_id(row),
-        "sandbox_id": row.sandbox_id,
-        "client_id": CLIENT_ID,
-        "started_at": row.started_at,
-        "end_at": _end_at(row),
-        "cpu_count": row.vcpu,
-        "memory_mb": row.ram_mb,
-        "disk_size_mb": row.disk_mb,
-        "state": "paused" if row.state in SHOWN_PAUSED else "running",
-        "envd_version": row.envd_version,
-        "alias": row.template_name,
-        "metadata": dict(row.metadata),
-    }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,6 +20,7 @@ from emberbox.api_server.records.comparison import (
 )
 from emberbox.api_server.records.lifecycle import (
     LIVE,
+    LeaseEnded,
     Lost,
     Paused,
     PauseRefused,
@@ -31,12 +30,11 @@ from emberbox.api_server.records.lifecycle import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.checkpoints import Checkpoints
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.node import Node
-    from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.nodes import KnownNodes
     from emberbox.api_server.records.keeper import Keeper
     from emberbox.api_server.settings import Settings
     from emberbox.api_server.store import Sandbox, Store
@@ -50,21 +48,21 @@ _OUTCOMES = {
     pb.OUTCOME_CRASHED: State.CRASHED,
 }
 _ORPHANS_A_PASS = 3
-_EVENTS_AGAIN_AFTER = 1.0
 _PRUNE_EVERY = timedelta(hours=1)
 
 
 class Reconciler:
-    """Background loops of one API server, two for each node."""
+    """What is done for a node in one pass, and for each of its events."""
 
     def __init__(
         self,
         *,
         store: Store,
-        nodes: Nodes,
+        nodes: KnownNodes,
         keeper: Keeper,
         templates: Templates,
         checkpoints: Checkpoints,
+        catalog: Catalog,
         settings: Settings,
         clock: Clock,
         cluster_id: str,
@@ -74,26 +72,12 @@ class Reconciler:
         self._keeper = keeper
         self._templates = templates
         self._checkpoints = checkpoints
+        self._catalog = catalog
         self._settings = settings
         self._clock = clock
         self._cluster_id = cluster_id
         self._comparisons: dict[str, Comparison] = {}
         self._pruned = clock() - _PRUNE_EVERY
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Begin the loops."""
-        interval = self._settings.reconcile_interval
-        for node in self._nodes.all():
-            self._loop(partial(self.follow_events, node), _EVENTS_AGAIN_AFTER)
-            self._loop(partial(self.check, node), interval)
-        self._loop(self.tidy, interval)
-
-    async def close(self) -> None:
-        """End the loops."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def follow_events(self, node: Node) -> None:
         """Apply and acknowledge a node's outcomes until its stream ends."""
@@ -106,30 +90,38 @@ class Reconciler:
     async def check(self, node: Node) -> None:
         """One pass over a node. Any failure leaves every record as it is."""
         info = await node.refresh_info()
+        await self._nodes.heard(info)
         rows = await self._store.sandboxes.live_on(info.node_id)
         found = await _inventory(node)
         findings = self._comparison(info.node_id).compare(rows, found, self._clock())
         await self._act(node, findings)
+        await self._catalog.rebuild(_that_run(rows, found))
         await self._templates.sync(node)
 
     async def tidy(self) -> None:
-        """Release what a node held that no setting names any more; forget old history."""
-        known = {node.node_id for node in self._nodes.all()}
-        now = self._clock()
-        if None not in known:  # one that was not met yet may be the one that has them
-            await self._release({one for one in known if one is not None})
+        """Release what silent nodes held; remove builds that nobody needs; forget old history."""
+        await self._nodes.refresh()
+        await self._release()
         await self._checkpoints.sweep()
+        now = self._clock()
         if now - self._pruned >= _PRUNE_EVERY:
             self._pruned = now
             old = now - timedelta(days=self._settings.history_days)
             await self._store.sandboxes.forget_ended(old)
 
-    async def _release(self, known: set[str]) -> None:
-        grace = timedelta(seconds=self._settings.orphan_grace)
-        for row in await self._store.sandboxes.counted_elsewhere(known):
+    async def _release(self) -> None:
+        """A node enforces its deadlines whether we hear of it or not: a deadline is a lease."""
+        heard = {
+            record.node_id
+            for record in self._nodes.known()
+            if self._nodes.silent_since(record.node_id) is None
+        }
+        grace = timedelta(seconds=self._settings.lease_grace)
+        for row in await self._store.sandboxes.counted_elsewhere(heard):
             if self._clock() - row.end_at > grace:
-                reason = f"its host {row.node_id} is not among EMBERBOX_ORCHESTRATORS any more"
-                await self._keeper.apply(row, Lost(row.execution_id, reason))
+                reason = f"its deadline passed while its host {row.node_id} was unreachable"
+                event = LeaseEnded(row.execution_id, row.end_at, row.auto_pause, reason)
+                await self._keeper.apply(row, event)
 
     async def _apply(self, event: pb.SandboxEvent) -> None:
         row = await self._store.sandboxes.get(event.sandbox_id)
@@ -188,6 +180,7 @@ class Reconciler:
             return isinstance(one, Listed) and await self._pause_orphan(node, one)
         if isinstance(one, Kept) and row.state is State.CRASHED:
             await self._keeper.apply(row, Paused(row.execution_id, one.at, one.memory))
+            await self._store.sandboxes.relocate(row, node.name)
             return True
         if row.state in LIVE and (isinstance(one, Kept) or row.node_id == node.node_id):
             return False
@@ -215,23 +208,10 @@ class Reconciler:
             ),
         )
 
-    def _loop(self, work: Callable[[], Coroutine[None, None, None]], interval: float) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(_forever(work, interval)))
 
-
-async def _forever(work: Callable[[], Coroutine[None, None, None]], interval: float) -> None:
-    failed = ""
-    while True:
-        try:
-            await work()
-            failed = ""
-        except NodeError as error:
-            if failed != str(error):  # once, not at every pass
-                failed = str(error)
-                log.warning("a node does not answer", node=error.node, reason=error.reason)
-        except Exception:
-            log.exception("reconciling failed; nothing was changed by guess")
-        await asyncio.sleep(interval)
+def _that_run(rows: list[Sandbox], found: Inventory) -> list[Sandbox]:
+    running = {one.execution_id for one in found.running if one.running}
+    return [row for row in rows if row.state is State.RUNNING and row.execution_id in running]
 
 
 def _meaning(event: pb.SandboxEvent) -> Reported | Paused | None:

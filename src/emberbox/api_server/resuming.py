@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from emberbox.api_server.errors import (
     CreateFailedError,
     NoCapacityError,
     NodeError,
+    NodeFullError,
     NodeUnavailableError,
     PlacementTimeoutError,
     SandboxNotFoundError,
@@ -30,6 +31,7 @@ from emberbox.api_server.records.lifecycle import (
 from emberbox.shared.joining import Joint
 
 if TYPE_CHECKING:
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.catching_up import CatchUp
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.living import Living
@@ -64,6 +66,7 @@ class Resumer:
         pauser: Pauser,
         catch_up: CatchUp,
         configurer: Configurer,
+        catalog: Catalog,
         timeout: float,
     ) -> None:
         self._store = store
@@ -73,6 +76,7 @@ class Resumer:
         self._pauser = pauser
         self._catch_up = catch_up
         self._configurer = configurer
+        self._catalog = catalog
         self._timeout = timeout
         self._resuming: Joint[str, Sandbox] = Joint()
 
@@ -152,8 +156,31 @@ class Resumer:
             await self._start(row, memory)
             return await self._living.extend(team, row.sandbox_id, seconds)
         life = timedelta(seconds=seconds)
-        begun = await self._keeper.resume(row, life, auto_pause=auto_pause)
-        return None if begun is None else await self._start(begun, memory)
+        try:
+            node = await self._nodes.resume_on(row)
+            there = replace(row, node_id=node.name)
+            begun = await self._keeper.resume(there, life, auto_pause=auto_pause)
+        except NodeError as error:
+            raise NoCapacityError([(error.node, error.reason)]) from error
+        except NodeFullError as error:
+            raise NoCapacityError([(node.name, str(error))]) from error
+        if begun is None:
+            return None
+        try:
+            return await self._start(begun, memory)
+        except ApiError:
+            await self._send_back(begun, row)
+            raise
+
+    async def _send_back(self, begun: Sandbox, row: Sandbox) -> None:
+        """When another node was to resume it and never took its files, they are where they were."""
+        if begun.node_id == row.node_id:
+            return
+        with contextlib.suppress(NodeError):
+            node = await self._nodes.get(begun.node_id)
+            if any(one.sandbox_id == row.sandbox_id for one in await node.paused()):
+                return
+        await self._store.relocate(begun, row.node_id)
 
     async def _start(self, row: Sandbox, memory: bool) -> Sandbox:
         return await self._resuming.call(row.execution_id, lambda: self._call_node(row, memory))
@@ -166,6 +193,7 @@ class Resumer:
             answer = await node.create(config, row.end_at, self._timeout, boot=boot)
         except NodeError as error:
             raise await self._failed(row, error) from error
+        await self._catalog.put(row)
         transition = await self._keeper.settle(row, Started(row.execution_id))
         if transition.after not in VISIBLE:
             raise SandboxNotFoundError(row.sandbox_id)  # killed meanwhile

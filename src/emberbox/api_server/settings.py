@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from emberbox.api_server.rate_limits import RateLimit
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import API_INTERNAL_PORT, API_PORT, ORCHESTRATOR_PORT
 
@@ -32,9 +33,18 @@ class Settings(BaseSettings):
         description="gRPC for our own proxies",
     )
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
+    redis_url: str = Field(
+        default="", description="redis://[:password@]host[:port][/number]; empty: one machine"
+    )
+    rate_limits: dict[str, RateLimit] = Field(
+        default_factory=dict,
+        description='JSON: {"POST /v2/sandboxes": {"rate": 50, "burst": 100, "period": 1}}; '
+        '"*" is every route that is not named',
+    )
     orchestrators: str = Field(
         default=f"127.0.0.1:{ORCHESTRATOR_PORT}",
-        description="gRPC addresses of the hosts, separated by commas",
+        description="gRPC addresses of hosts, separated by commas; empty: those that say they are "
+        "there",
     )
     internal_secret_file: Path | None = None
     domain: str | None = Field(default=None, description="returned to clients; none: their own")
@@ -47,6 +57,14 @@ class Settings(BaseSettings):
     pause_timeout: float = Field(
         default=120.0, gt=0, description="writing one sandbox to disk, or a snapshot of it"
     )
+    node_silent_after: float = Field(
+        default=30.0, gt=0, description="nothing heard of a node until it is unreachable"
+    )
+    lease_grace: float = Field(
+        default=60.0,
+        ge=0,
+        description="after its deadline, until a sandbox of an unreachable node holds no quota",
+    )
     reconcile_interval: float = Field(default=5.0, gt=0)
     lost_grace: float = Field(default=10.0, ge=0, description="absent from its host until lost")
     orphan_grace: float = Field(default=60.0, ge=0, description="unknown on a host until ended")
@@ -55,10 +73,7 @@ class Settings(BaseSettings):
     @field_validator("orchestrators")
     @classmethod
     def _addresses_are_whole(cls, value: str) -> str:
-        addresses = _split(value)
-        if not addresses:
-            raise ValueError("EMBERBOX_ORCHESTRATORS is empty: give host:port of one at least")
-        for address in addresses:
+        for address in _split(value):
             if not address.rpartition(":")[2].isdigit():
                 raise ValueError(f"EMBERBOX_ORCHESTRATORS: {address!r} is not host:port")
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ from emberbox.api_server.errors import (
     NodeError,
     TemplateNotFoundError,
 )
-from emberbox.api_server.nodes import not_ready_reason
-from emberbox.api_server.store.rows import DEFAULT_TAG, Template
+from emberbox.api_server.placement import NOT_READY
+from emberbox.api_server.store.rows import DEFAULT_TAG, NodeTemplate, Template
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -119,10 +119,17 @@ class Templates:
             )
             for one in await node.templates()
         ]
-        if found != self._seen.get(node.address):
-            await self._store.put_built_in(found, self._clock())
-            self._seen[node.address] = found
+        of_node = {one.template_id: _of_node(one) for one in found if one.names}
+        if found != self._seen.get(node.name) or of_node != self._nodes.templates_of(node):
+            await self._store.put_built_in(node.name, found, self._clock())
+            self._nodes.note_templates(node, of_node)
+            self._seen[node.name] = found
             self._remembered.clear()
+
+    def on_node(self, template: Template, node: Node) -> Template:
+        """The template as the build of it that a node has, where each has one of its own."""
+        own = self._nodes.templates_of(node).get(template.template_id)
+        return template if own is None else replace(template, **asdict(own))
 
     def _recall(self, reference: TemplateReference, team: Team) -> Template | None:
         entry = self._remembered.get((team.team_id, *reference.names(team)))
@@ -167,5 +174,9 @@ class Templates:
                 reasons.append((error.node, error.reason))
                 continue
             if not info.ready:
-                reasons.append((node.name, not_ready_reason(node)))
+                reasons.append((node.name, info.status or NOT_READY))
         return reasons
+
+
+def _of_node(one: Template) -> NodeTemplate:
+    return NodeTemplate(one.build_id, one.vcpu, one.ram_mb, one.disk_mb, one.envd_version)

@@ -19,6 +19,8 @@ class LazyGroup(click.Group):
         "orchestrator": ("emberbox.cli.servers:orchestrator", "Run this host's VMs."),
         "team": ("emberbox.cli.team:team", "Make and list teams."),
         "key": ("emberbox.cli.key:key", "Make, list and revoke API keys."),
+        "nodes": ("emberbox.cli.nodes:nodes", "List the hosts."),
+        "node": ("emberbox.cli.nodes:node", "Drain or forget a host."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
         "sandboxes": (
             "emberbox.cli.sandboxes:sandboxes",

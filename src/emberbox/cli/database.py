@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from emberbox.cli.servers import load_settings
-from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
-    from emberbox.api_server.store import ApiKey, Store, Team
+    from redis.asyncio import Redis
+
+    from emberbox.api_server.settings import Settings
+    from emberbox.api_server.store import ApiKey, Sandbox, Store, Team
 
 Result = TypeVar("Result")
 
@@ -30,6 +32,51 @@ def run(work: Callable[[Store], Coroutine[None, None, Result]]) -> Result:
             return await work(store)
 
     return asyncio.run(with_store())
+
+
+def api_settings() -> Settings:
+    """The settings of the API server, as the environment gives them. Raises StartupError."""
+    from emberbox.api_server.settings import Settings  # noqa: PLC0415 - not for `--help`
+
+    return load_settings(Settings)
+
+
+async def tell_servers(kind: str, subject: str) -> None:
+    """Let API servers that share a Redis know at once; without one they look within seconds."""
+    from emberbox.api_server.notices import publish  # noqa: PLC0415 - not for `--help`
+
+    async with _redis() as redis:
+        if redis is not None:
+            await publish(redis, kind, subject)
+
+
+async def drop_from_catalog(rows: Sequence[Sandbox]) -> None:
+    """Let client proxies look for these no more. Without Redis there is no catalog."""
+    async with _redis() as redis:
+        if redis is None:
+            return
+        from emberbox.api_server.redis_catalog import remove_entries  # noqa: PLC0415
+        from emberbox.shared.redis_connection import REDIS_ERRORS  # noqa: PLC0415
+
+        try:
+            await remove_entries(redis, rows)
+        except REDIS_ERRORS as error:
+            click.echo(f"the catalog keeps them for up to a day: {error}", err=True)
+
+
+@asynccontextmanager
+async def _redis() -> AsyncIterator[Redis | None]:
+    url = api_settings().redis_url
+    if not url:
+        yield None
+        return
+    from emberbox.shared.redis_connection import open_redis  # noqa: PLC0415 - only where needed
+
+    redis = open_redis(url)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
 
 
 async def team_named(store: Store, name: str) -> Team:
@@ -60,14 +107,9 @@ def as_dict(item: Team | ApiKey) -> dict[str, object]:
 
 @asynccontextmanager
 async def _open() -> AsyncIterator[Store]:
-    # Imported here: `emberbox --help` needs no database.
-    from emberbox.api_server.settings import Settings  # noqa: PLC0415
-    from emberbox.api_server.store import Store  # noqa: PLC0415
+    from emberbox.api_server.store import Store  # noqa: PLC0415 - not for `--help`
 
-    settings = load_settings(Settings)
-    if not isinstance(settings, Settings):
-        raise StartupError("the settings of the API server cannot be read")
-    store = await Store.open(settings.database)
+    store = await Store.open(api_settings().database)
     try:
         yield store
     finally:

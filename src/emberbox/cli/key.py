@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emberbox.cli.database import as_dict, print_json, print_table, run, team_named
+from emberbox.cli.database import (
+    as_dict,
+    print_json,
+    print_table,
+    run,
+    team_named,
+    tell_servers,
+)
 
 if TYPE_CHECKING:
     from emberbox.api_server.store import ApiKey, Store
@@ -68,8 +75,12 @@ def list_keys(team_name: str | None, *, as_json: bool) -> None:
 def revoke(key_id: str) -> None:
     """Make a key invalid; servers refuse it within seconds."""
 
+    from emberbox.api_server.notices import KEY_REVOKED  # noqa: PLC0415 - not for `--help`
+
     async def work(store: Store) -> bool:
-        return await store.keys.revoke(key_id, datetime.now(UTC))
+        revoked = await store.keys.revoke(key_id, datetime.now(UTC))
+        await tell_servers(KEY_REVOKED, key_id)
+        return revoked
 
     if not run(work):
         raise click.ClickException(f"no valid key has the id {key_id!r}: see `emberbox key list`")

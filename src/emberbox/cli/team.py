@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emberbox.cli.database import as_dict, print_json, print_table, run, team_named
+from emberbox.cli.database import (
+    as_dict,
+    print_json,
+    print_table,
+    run,
+    team_named,
+    tell_servers,
+)
+from emberbox.shared.labels import parse_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,10 +98,12 @@ def list_teams(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def set_limits(name: str, *, as_json: bool, **limits: int | None) -> None:
     """Change limits of a team and show them; they hold for the next create."""
+    from emberbox.api_server.notices import TEAM_CHANGED  # noqa: PLC0415 - not for `--help`
 
     async def work(store: Store) -> Team:
         found = await team_named(store, name)
         await store.teams.set_limits(found.team_id, _given(limits))
+        await tell_servers(TEAM_CHANGED, found.team_id)
         return await team_named(store, name)
 
     found = run(work)
@@ -101,6 +111,26 @@ def set_limits(name: str, *, as_json: bool, **limits: int | None) -> None:
         print_json(as_dict(found))
     else:
         click.echo(_limits_text(found))
+
+
+@team.command("labels")
+@click.argument("name")
+@click.argument("labels", required=False, default="")
+def set_labels(name: str, labels: str) -> None:
+    """Place a team's sandboxes only on nodes with LABELS (zone=a,disk=nvme); none: on any."""
+    from emberbox.api_server.notices import TEAM_CHANGED  # noqa: PLC0415 - not for `--help`
+
+    try:
+        wanted = parse_labels(labels)
+    except ValueError as error:
+        raise click.ClickException(f"LABELS: {error}") from error
+
+    async def work(store: Store) -> None:
+        found = await team_named(store, name)
+        await store.teams.set_node_labels(found.team_id, wanted)
+        await tell_servers(TEAM_CHANGED, found.team_id)
+
+    run(work)
 
 
 @team.command()

@@ -16,7 +16,19 @@ class Catalog(Protocol):
     """Finds the host of a sandbox. One instance serves all requests of a process."""
 
     def find(self, sandbox_id: str) -> HostAddress | None:
-        """The host that runs the sandbox; None when no host does."""
+        """The host that runs the sandbox, as far as is known at once."""
+        ...
+
+    async def look_up(self, sandbox_id: str) -> HostAddress | None:
+        """The same, asked for where it is kept; None when no host runs it."""
+        ...
+
+    def learn(self, sandbox_id: str, host: HostAddress) -> None:
+        """An API server says that it runs there."""
+        ...
+
+    def doubt(self, sandbox_id: str) -> None:
+        """What is known of it has not held."""
         ...
 
     def only_host(self) -> HostAddress | None:
@@ -33,6 +45,16 @@ class StaticCatalog:
     def find(self, sandbox_id: str) -> HostAddress | None:
         """That host."""
         return self._host
+
+    async def look_up(self, sandbox_id: str) -> HostAddress | None:
+        """That host."""
+        return self._host
+
+    def learn(self, sandbox_id: str, host: HostAddress) -> None:
+        """Nothing to learn."""
+
+    def doubt(self, sandbox_id: str) -> None:
+        """No other host to ask for."""
 
     def only_host(self) -> HostAddress | None:
         """That host."""

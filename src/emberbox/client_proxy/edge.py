@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import structlog
@@ -45,10 +46,9 @@ class Edge:
         Raises StartupError.
         """
         self._settings = settings
-        secret = internal_secret.load_or_create(settings.secret_path)
-        catalog = StaticCatalog(HostAddress(*parse_address(settings.data_proxy_address)))
+        self._closing = AsyncExitStack()
         self.engine = make_engine(
-            EdgeResolver(catalog, secret), limits_of(settings), _journal(settings, row)
+            _resolver(settings, self._closing), limits_of(settings), _journal(settings, row)
         )
         self._certificate = _certificate(settings)
         # All are taken before any is served: a port in use ends the start cleanly.
@@ -76,7 +76,25 @@ class Edge:
         """Let what goes on finish; return how many connections were cut."""
         if self._following is not None:
             self._following.cancel()
-        return await self.engine.drain(self._settings.drain_timeout)
+        cut = await self.engine.drain(self._settings.drain_timeout)
+        await self._closing.aclose()
+        return cut
+
+
+def _resolver(settings: Settings, closing: AsyncExitStack) -> EdgeResolver:
+    """For one host, or for those of a catalog."""
+    secret = internal_secret.load_or_create(settings.secret_path)
+    if not settings.redis_url:
+        host = HostAddress(*parse_address(settings.data_proxy_address))
+        return EdgeResolver(StaticCatalog(host), secret)
+    from emberbox.client_proxy.redis_catalog import RedisCatalog  # noqa: PLC0415 - 0.1 s, 10 MB
+    from emberbox.proxying.auto_resume import ResumeClient  # noqa: PLC0415
+
+    catalog = RedisCatalog.open(settings.redis_url)
+    closing.push_async_callback(catalog.close)
+    resumer = ResumeClient(settings.api_internal_address, secret)
+    closing.push_async_callback(resumer.close)
+    return EdgeResolver(catalog, secret, resumer)
 
 
 def make_engine(resolver: Resolver, limits: Limits, journal: Journal | None = None) -> Engine:
@@ -118,7 +136,7 @@ def say_where(settings: Settings) -> None:
         address=f"{settings.host}:{settings.port}",
         tls=[port for port, encrypted in settings.ports if encrypted],
         health=f"{settings.health_host}:{settings.health_port}",
-        data_proxy=settings.data_proxy_address,
+        hosts="of the catalog" if settings.redis_url else settings.data_proxy_address,
         workers=settings.workers,
     )
     if (443, False) in settings.ports:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from emberbox.client_proxy.catalog import HostAddress
 from emberbox.proxying import replies
+from emberbox.proxying.addresses import parse_address
+from emberbox.proxying.auto_resume import PATIENCE, Traffic, still_changing
 from emberbox.proxying.errors import BadRouteError, NoRouteError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
@@ -19,7 +23,10 @@ from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM, has_signed_url
 from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET
 
 if TYPE_CHECKING:
-    from emberbox.client_proxy.catalog import Catalog, HostAddress
+    from collections.abc import Awaitable
+
+    from emberbox.client_proxy.catalog import Catalog
+    from emberbox.proxying.auto_resume import Resumer
     from emberbox.proxying.heads import RequestHead
     from emberbox.proxying.resolving import Decision
 
@@ -32,12 +39,16 @@ class EdgeResolver:
     The engine drops every X-Emberbox-* field of a client before it adds `extra`.
     """
 
-    def __init__(self, catalog: Catalog, internal_secret: str) -> None:
+    def __init__(
+        self, catalog: Catalog, internal_secret: str, resumer: Resumer | None = None
+    ) -> None:
+        """Without `resumer` a sandbox that the catalog does not have is not found."""
         self._catalog = catalog
+        self._resumer = resumer
         self._extra = f"{HEADER_INTERNAL_SECRET}: {internal_secret}\r\n".encode("ascii")
 
-    def resolve(self, request: RequestHead, peer: str) -> Decision:
-        """Decide at once: the catalog is in memory."""
+    def resolve(self, request: RequestHead, peer: str) -> Decision | Awaitable[Decision]:
+        """Decide at once when the sandbox's host is known."""
         try:
             sandbox = address_of(*request.fields.routing)
         except NoRouteError as error:
@@ -50,11 +61,36 @@ class EdgeResolver:
             return replies.control_route_closed(cleaned_path(request.target))
         host = self._catalog.find(sandbox.sandbox_id)
         if host is None:
+            return self._look_up(request, sandbox)
+        return _target(host, sandbox, self._extra)
+
+    async def _look_up(self, request: RequestHead, sandbox: SandboxAddress) -> Decision:
+        host = await self._catalog.look_up(sandbox.sandbox_id)
+        if host is not None:
+            return _target(host, sandbox, self._extra)
+        if self._resumer is None:
             return replies.not_found(sandbox.sandbox_id)
+        return await self._resume(self._resumer, Traffic.of(request, sandbox), sandbox)
+
+    async def _resume(
+        self, resumer: Resumer, traffic: Traffic, sandbox: SandboxAddress
+    ) -> Decision:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                resumed = await resumer.resume(traffic)
+        except TimeoutError:
+            return still_changing(traffic)
+        if isinstance(resumed, Reply):
+            return resumed
+        if not resumed.data_address:
+            return replies.host_unreachable(sandbox.sandbox_id)
+        host = HostAddress(*parse_address(resumed.data_address))
+        self._catalog.learn(sandbox.sandbox_id, host)
         return _target(host, sandbox, self._extra)
 
     def unreachable(self, target: Target) -> Reply:
         """The host is away, which says nothing about the sandbox."""
+        self._catalog.doubt(target.sandbox_id)
         return replies.host_unreachable(target.sandbox_id)
 
     def _signed(self, request: RequestHead, peer: str) -> Decision:

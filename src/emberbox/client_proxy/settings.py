@@ -8,9 +8,14 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from emberbox.proxying.addresses import parse_address
+from emberbox.proxying.addresses import parse_address, parse_addresses
 from emberbox.shared.home import Home, default_home
-from emberbox.shared.protocol import CLIENT_PROXY_HEALTH_PORT, CLIENT_PROXY_PORT, DATA_PROXY_PORT
+from emberbox.shared.protocol import (
+    API_INTERNAL_PORT,
+    CLIENT_PROXY_HEALTH_PORT,
+    CLIENT_PROXY_PORT,
+    DATA_PROXY_PORT,
+)
 
 
 class Settings(BaseSettings):
@@ -35,6 +40,14 @@ class Settings(BaseSettings):
     )
     data_proxy_address: str = Field(
         default=f"127.0.0.1:{DATA_PROXY_PORT}", description="host:port of the one host there is"
+    )
+    redis_url: str = Field(
+        default="", description="of the catalog, where there are many hosts; empty: one host"
+    )
+    api_internal_address: str = Field(
+        default=f"127.0.0.1:{API_INTERNAL_PORT}",
+        description="host:port of the API servers' internal gRPC, with commas: asked for what the "
+        "catalog does not have",
     )
     drain_timeout: float = Field(
         default=10.0, ge=0, validation_alias="EMBERBOX_PROXY_DRAIN_TIMEOUT"
@@ -69,6 +82,12 @@ class Settings(BaseSettings):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         parse_address(value)
+        return value
+
+    @field_validator("api_internal_address")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        parse_addresses(value)
         return value
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What all gRPC services of this program share: the secret, and errors as statuses."""
+"""What all gRPC services of this program share: errors as statuses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from emberbox.orchestrator.errors import (
 )
 from emberbox.orchestrator.network.errors import NoFreeSlotError
 from emberbox.shared.errors import EmberboxError
-from emberbox.shared.internal_secret import matches
-from emberbox.shared.protocol import GRPC_RETRY_AFTER_KEY, GRPC_SECRET_KEY
+from emberbox.shared.protocol import GRPC_RETRY_AFTER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,37 +69,6 @@ def answering(
         raise AssertionError("abort raises")
 
     return answer
-
-
-class RequireSecret(grpc.aio.ServerInterceptor):
-    """Refuses every call that does not carry the secret our own programs share."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-        self._refuse: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
-            _unauthenticated
-        )
-
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Let a call through, or answer it with UNAUTHENTICATED."""
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        if matches(metadata.get(GRPC_SECRET_KEY), self._secret):
-            return await continuation(handler_call_details)
-        return self._refuse
-
-
-async def _unauthenticated(_request: object, context: Context) -> None:
-    await context.abort(
-        grpc.StatusCode.UNAUTHENTICATED,
-        f"the call has no valid {GRPC_SECRET_KEY}: give both programs the same"
-        " EMBERBOX_INTERNAL_SECRET_FILE",
-    )
 
 
 def _more(error: OrchestratorError) -> tuple[tuple[str, str], ...]:

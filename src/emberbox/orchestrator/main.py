@@ -22,12 +22,14 @@ from emberbox.orchestrator.data_proxy.feed import RouteFeed
 from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataProxySupervisor
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
 from emberbox.orchestrator.exclusive import only_one_of_home, only_one_of_node
-from emberbox.orchestrator.grpc_support import RequireSecret
+from emberbox.orchestrator.heartbeat import Heartbeat
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.probe import select_driver
 from emberbox.orchestrator.network.pool import SlotPool
+from emberbox.orchestrator.node_info import NodeInfo
 from emberbox.orchestrator.outbox import Outbox
+from emberbox.orchestrator.places import Places
 from emberbox.orchestrator.pool.demand import Sizes
 from emberbox.orchestrator.pool.pool import WarmPool
 from emberbox.orchestrator.readiness import Readiness
@@ -55,8 +57,10 @@ from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateStore
+from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared import internal_secret, logs
 from emberbox.shared.errors import StartupError
+from emberbox.shared.grpc_secret import RequireSecret
 
 if TYPE_CHECKING:
     from emberbox.orchestrator.settings import Settings
@@ -102,11 +106,13 @@ class Orchestrator:
     preparation: Preparation
     readiness: Readiness
     telemetry: Telemetry
+    info: NodeInfo
 
     @classmethod
     def of(cls, settings: Settings) -> Orchestrator:
         """Put the parts together; nothing is started. Raises StartupError."""
         paths = settings.paths
+        places = Places.of(paths, settings.shared_directory, settings.node_id)
         driver = select_driver(settings.driver, settings.firecracker_options)
         network = settings.network
         slots = _slots(settings)
@@ -120,9 +126,9 @@ class Orchestrator:
             driver=driver,
             slots=slots,
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
-            directories=RunDirectories(paths.run_directories),
+            directories=RunDirectories(places.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
-            snapshots=LocalSnapshotStore(paths.snapshots),
+            snapshots=LocalSnapshotStore(places.snapshots, places.others),
             builds=store,
             starts=StartQueue(settings.concurrent_starts, settings.start_wait),
             shares=open_shares(
@@ -164,6 +170,7 @@ class Orchestrator:
             preparation=preparation,
             readiness=readiness,
             telemetry=telemetry,
+            info=_node_info(settings, places, host, readiness, sandboxes),
         )
 
     async def serve(self) -> None:
@@ -178,8 +185,16 @@ class Orchestrator:
             await self._take_over(stack)
             stack.push_async_callback(server.stop, _GRACE_SECONDS)
             await server.start()
+            heartbeat = self._heartbeat()
+            heartbeat.start()
+            stack.push_async_callback(heartbeat.close)
             _log.info("serving", port=self.settings.port, driver=self.host.driver.report.name)
             await self._prepare_and_wait(stop)
+
+    def _heartbeat(self) -> Heartbeat:
+        settings = self.settings
+        addresses = parse_addresses(settings.api_internal_address)
+        return Heartbeat(addresses, self.secret, self.info, settings.heartbeat_interval)
 
     async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
         """VMs first, then their slots, then the data proxy, which must not see a table without
@@ -241,16 +256,7 @@ class Orchestrator:
         pb_grpc.add_SandboxServiceServicer_to_server(
             SandboxService(self.sandboxes, self.host.outbox, self.telemetry), server
         )
-        pb_grpc.add_InfoServiceServicer_to_server(
-            InfoService(
-                self.settings.node_id,
-                self.settings.paths.orchestrator,
-                self.host.driver.report,
-                self.readiness,
-                self.sandboxes,
-            ),
-            server,
-        )
+        pb_grpc.add_InfoServiceServicer_to_server(InfoService(self.info), server)
         pb_grpc.add_TemplateServiceServicer_to_server(
             TemplateService(self.templates, self.sandboxes), server
         )
@@ -266,6 +272,13 @@ class Orchestrator:
                 " listens there or set EMBERBOX_ORCHESTRATOR_HOST and EMBERBOX_ORCHESTRATOR_PORT"
             ) from error
         return server
+
+
+def _node_info(
+    settings: Settings, places: Places, host: Host, readiness: Readiness, sandboxes: Sandboxes
+) -> NodeInfo:
+    identity = settings.identity(places.shared_id)
+    return NodeInfo(identity, places.run_directories, host.driver.report, readiness, sandboxes)
 
 
 def _limits(settings: Settings) -> Limits:

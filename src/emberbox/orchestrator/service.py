@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
@@ -14,7 +12,6 @@ from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
 from emberbox.orchestrator.network.policy import EgressPolicy
-from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import CreateRequest
 from emberbox.orchestrator.sandboxes.copying import Wanted
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
@@ -22,11 +19,9 @@ from emberbox.orchestrator.telemetry.entries import LEVELS, LogQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
-    from emberbox.orchestrator.machines.driver import DriverReport
+    from emberbox.orchestrator.node_info import NodeInfo
     from emberbox.orchestrator.outbox import Outbox, OutboxEntry
-    from emberbox.orchestrator.readiness import Readiness
     from emberbox.orchestrator.sandboxes.host import Sandboxes
     from emberbox.orchestrator.sandboxes.sandbox import Sandbox
     from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -196,43 +191,15 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
 class InfoService(pb_grpc.InfoServiceServicer):
     """What this host is and has."""
 
-    def __init__(
-        self,
-        node_id: str,
-        state: Path,
-        report: DriverReport,
-        readiness: Readiness,
-        sandboxes: Sandboxes,
-    ) -> None:
-        self._node_id = node_id
-        self._state = state
-        self._report = report
-        self._readiness = readiness
-        self._sandboxes = sandboxes
+    def __init__(self, info: NodeInfo) -> None:
+        self._info = info
 
     @answering
     async def ServiceInfo(
         self, _request: pb.ServiceInfoRequest, _context: Context
     ) -> pb.ServiceInfoResponse:
         """A reading of this moment."""
-        total, available = admission.memory_mb()
-        pool = self._sandboxes.pool
-        return pb.ServiceInfoResponse(
-            node_id=self._node_id,
-            version=version("emberbox"),
-            driver=self._report.name,
-            accelerator=self._report.accelerator,
-            sandboxes_running=len(self._sandboxes.running()),
-            cpu_count=os.cpu_count() or 1,
-            memory_total_mb=total,
-            memory_available_mb=available,
-            disk_available_mb=admission.disk_available_mb(self._state),
-            ready=self._readiness.ready,
-            status=self._readiness.status,
-            pool_ready=pool.ready,
-            pool_making=pool.making,
-            pool_wanted=pool.wanted,
-        )
+        return self._info.read()
 
 
 class TemplateService(pb_grpc.TemplateServiceServicer):

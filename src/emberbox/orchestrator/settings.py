@@ -19,13 +19,16 @@ from emberbox.orchestrator.network.addresses import (
     DEFAULT_RANGE,
     NodeNetwork,
 )
-from emberbox.proxying.addresses import parse_address
+from emberbox.orchestrator.node_info import NodeIdentity
+from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared.home import Home, default_home
+from emberbox.shared.labels import parse_labels
 from emberbox.shared.protocol import API_INTERNAL_PORT, DATA_PROXY_PORT, ORCHESTRATOR_PORT
 
 _FIRST_UID = 700_000
 _UIDS_OF_A_NODE = 1 << 15
 _UID_RANGES = 1 << 14
+_EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})
 
 
 class Settings(BaseSettings):
@@ -40,6 +43,17 @@ class Settings(BaseSettings):
     port: int = Field(
         ORCHESTRATOR_PORT, ge=1, le=65535, validation_alias="EMBERBOX_ORCHESTRATOR_PORT"
     )
+    # Where others reach this host, without a port; by default where it listens.
+    advertise_address: str = ""
+    # host:port of the API servers' internal gRPC, with commas. They are told that this host is
+    # there, and asked by its data proxy to resume a sandbox that traffic has come for.
+    api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
+    heartbeat_interval: float = Field(5.0, gt=0)
+    # A directory that other hosts see too: paused sandboxes are kept there, and run directories,
+    # so that another host can resume them.
+    shared_directory: Path | None = None
+    # name=value, with commas: what placement can ask for.
+    node_labels: str = ""
     data_host: str = "127.0.0.1"
     data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
     data_workers: int = Field(1, ge=1, le=64)
@@ -51,8 +65,6 @@ class Settings(BaseSettings):
     data_max_per_sandbox: int = Field(1024, ge=0)
     # One line for each request; None: no log.
     data_access_log: Path | None = None
-    # Where the data proxy asks the API server to resume a sandbox that traffic has come for.
-    api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     driver: str = "auto"
     # The programs of Firecracker, by default those on PATH; without its jailer a VMM is less
     # confined.
@@ -114,16 +126,35 @@ class Settings(BaseSettings):
 
     @field_validator("api_internal_address")
     @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        parse_address(value)
+    def _are_addresses(cls, value: str) -> str:
+        parse_addresses(value)
         return value
 
     @field_validator("egress_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(_parts(value)) if isinstance(value, str) else value
+
+    @field_validator("node_labels")
+    @classmethod
+    def _labels_are_pairs(cls, value: str) -> str:
+        parse_labels(value)
         return value
+
+    def identity(self, shared_id: str) -> NodeIdentity:
+        """How this host introduces itself. `shared_id` names what it shares with others."""
+        return NodeIdentity(
+            node_id=self.node_id,
+            address=f"{self._reached(self.host)}:{self.port}",
+            data_address=f"{self._reached(self.data_host)}:{self.data_port}",
+            labels=parse_labels(self.node_labels),
+            shared_directory=shared_id,
+        )
+
+    def _reached(self, listens_on: str) -> str:
+        if self.advertise_address:
+            return self.advertise_address
+        return socket.gethostname() if listens_on in _EVERYWHERE else listens_on
 
     @property
     def network(self) -> NodeNetwork:
@@ -169,3 +200,7 @@ class Settings(BaseSettings):
     def secret_file(self) -> Path:
         """Where the secret between our programs is."""
         return self.internal_secret_file or self.paths.internal_secret
+
+
+def _parts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]

@@ -66,6 +66,7 @@ class Resumed:
     node_id: str
     execution_id: str
     orchestrator_address: str
+    data_address: str
 
 
 class Resumer(Protocol):
@@ -117,7 +118,9 @@ class ResumeClient:
             )
         except grpc.aio.AioRpcError as error:
             return _refusal(traffic, error)
-        return Resumed(answer.node_id, answer.execution_id, answer.orchestrator_address)
+        return Resumed(
+            answer.node_id, answer.execution_id, answer.orchestrator_address, answer.data_address
+        )
 
 
 class _Service(Protocol):

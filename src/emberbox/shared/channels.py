@@ -20,8 +20,12 @@ _OPTIONS = (
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """A connection to `host:port` that is made when it is used and made again when it breaks."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    """A connection to `host:port` that is made when it is used and made again when it breaks.
+
+    Of several IPv4 addresses with commas between them it is to one that answers.
+    """
+    target = f"ipv4:{address}" if "," in address else address
+    return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 
 async def connects_within(seconds: float, channel: grpc.aio.Channel) -> bool:

@@ -16,7 +16,8 @@ import pytest
 
 from emberbox import Sandbox, SandboxException
 from tests import leaks
-from tests.stack import EMBERBOX, wait_until
+from tests.programs import Program
+from tests.stack import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,45 +29,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.py"
 READY_SECONDS = 120
-END_SECONDS = 30
-
-
-@dataclass(slots=True)
-class Program:
-    """One server in the foreground of "its shell"."""
-
-    name: str
-    arguments: list[str]
-    environment: dict[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it; its log is appended to."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [EMBERBOX.with_name(self.name), *self.arguments],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
-
-    @property
-    def runs(self) -> bool:
-        """Whether it was started and has not ended."""
-        return self.process is not None and self.process.poll() is None
-
-    def end(self) -> int:
-        """SIGTERM; its exit status."""
-        assert self.process is not None
-        self.process.terminate()
-        return self.process.wait(END_SECONDS)
-
-    def wait(self) -> int:
-        """Its exit status, once it has ended by itself."""
-        assert self.process is not None
-        return self.process.wait(END_SECONDS)
 
 
 @dataclass(slots=True)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from emberbox.api_server.store import Sandbox
 
+    from .databases import Databases
+
 
 @dataclass
 class World:
@@ -133,7 +135,7 @@ def client(url: str, key: str) -> httpx.AsyncClient:
     """A client that takes no answer that the application does not document."""
     hooks = {"response": [contract().check]}
     return httpx.AsyncClient(
-        base_url=url, headers={"X-API-KEY": key}, verify=False, event_hooks=hooks
+        base_url=url, headers={"X-API-KEY": key}, verify=False, event_hooks=hooks, timeout=30
     )
 
 
@@ -143,10 +145,31 @@ async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.01)
 
 
+class DatabasesOfHomes:
+    """One database for each home, as API servers that share a home share it."""
+
+    def __init__(self, databases: Databases | None = None) -> None:
+        self._databases = databases
+        self._urls: dict[Path, str] = {}
+
+    def url(self, home: Path) -> str:
+        """Empty: the default of the settings."""
+        if self._databases is None:
+            return ""
+        if home not in self._urls:
+            self._urls[home] = self._databases.migrated()
+        return self._urls[home]
+
+
+databases_in_use = DatabasesOfHomes()
+"""The fixture `database` sets them."""
+
+
 def settings_for(home: Path, *hosts: Standin, **changes: object) -> Settings:
     """Settings of a test; background checks only when the test asks."""
     values: dict[str, object] = {
         "home": home,
+        "database_url": databases_in_use.url(home),
         "port": 0,
         "orchestrators": ",".join(host.address for host in hosts),
         "reconcile_interval": 3600,
@@ -158,9 +181,6 @@ def settings_for(home: Path, *hosts: Standin, **changes: object) -> Settings:
 
 _idle_apps: list[FastAPI] = []
 """Applications of worlds that have ended: FastAPI takes half a second to get one ready."""
-
-_migrated: list[bytes] = []
-"""A database with the whole schema and no rows: migrations have tests of their own."""
 
 
 def _app(services: Services) -> FastAPI:
@@ -176,20 +196,10 @@ def _usual(settings: Settings) -> bool:
     return settings.max_body_bytes == Settings().max_body_bytes
 
 
-async def _store(settings: Settings) -> Store:
-    file = Home(settings.home).database
-    if settings.database.endswith(str(file)) and not file.exists():
-        if not _migrated:
-            await (await Store.open(settings.database)).close()
-            _migrated.append(file.read_bytes())
-        file.write_bytes(_migrated[0])
-    return await Store.open(settings.database)
-
-
 @asynccontextmanager
 async def running(settings: Settings, host: Standin) -> AsyncIterator[World]:
     """Serve on a free port until the end of the block."""
-    store = await _store(settings)
+    store = await Store.open(settings.database)
     await ensure_default_key(store, Home(settings.home))
     services = await Services.wire(settings, store, SECRET)
     app = _app(services)

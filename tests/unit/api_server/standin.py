@@ -31,6 +31,10 @@ class Standin:
 
     node_id: str = "node-1"
     capacity: int = 1000
+    max_sandboxes: int = 1000
+    data_address: str = "127.0.0.1:5007"
+    labels: dict[str, str] = field(default_factory=dict)
+    shared_directory: str = ""
     ready: bool = True
     sandboxes: dict[str, pb.RunningSandbox] = field(default_factory=dict)
     configs: dict[str, pb.SandboxConfig] = field(default_factory=dict)
@@ -84,6 +88,22 @@ class Standin:
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         await server.start()
         self._server = server
+
+    def info(self) -> pb.ServiceInfoResponse:
+        """What it tells of itself."""
+        return pb.ServiceInfoResponse(
+            node_id=self.node_id,
+            address=self.address,
+            data_address=self.data_address,
+            labels=self.labels,
+            cpu_model="stand-in",
+            cpu_count=2,
+            max_sandboxes=self.max_sandboxes,
+            max_ram_mb=1 << 20,
+            shared_directory=self.shared_directory,
+            ready=self.ready,
+            status="" if self.ready else "building the base image",
+        )
 
     async def stop(self) -> None:
         """Cut every connection; the sandboxes stay."""
@@ -314,11 +334,7 @@ class _Info(pb_grpc.InfoServiceServicer):
         self.host = host
 
     async def ServiceInfo(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
-        return pb.ServiceInfoResponse(
-            node_id=self.host.node_id,
-            ready=self.host.ready,
-            status="" if self.host.ready else "building the base image",
-        )
+        return self.host.info()
 
 
 class _Templates(pb_grpc.TemplateServiceServicer):

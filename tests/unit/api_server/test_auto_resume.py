@@ -69,6 +69,7 @@ async def test_it_runs_afterwards(world: World, resume: Resume, timeout: int, li
         node_id="node-1",
         execution_id=row.execution_id,
         orchestrator_address=world.host.address,
+        data_address=world.host.data_address,
     )
 
 

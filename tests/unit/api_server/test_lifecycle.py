@@ -15,6 +15,7 @@ from emberbox.api_server.records.lifecycle import (
     Event,
     Instruction,
     KillAsked,
+    LeaseEnded,
     Lost,
     OutcomeUnknown,
     PauseAsked,
@@ -43,6 +44,7 @@ KILLED = Reported(RUN, State.KILLED, "asked")
 EXPIRED = Reported(RUN, State.EXPIRED, "deadline")
 CRASHED = Reported(RUN, State.CRASHED, "panic")
 LOST = Lost(RUN, "absent")
+LEASE = LeaseEnded(RUN, MOMENT, False, "unreachable")
 PAUSE = PauseAsked(RUN)
 PAUSE_REFUSED = PauseRefused(RUN)
 PAUSED = Paused(RUN, MOMENT, memory=True)
@@ -51,7 +53,7 @@ RESUME = ResumeAsked(RUN, SECOND)
 RESUME_FAILED = ResumeFailed(RUN)
 OF_ITS_RUN = (
     STARTED, REFUSED, UNKNOWN, PAUSE, PAUSE_REFUSED, PAUSED, AUTO_PAUSED, RESUME_FAILED, KILL,
-    CONFIRMED, KILLED, EXPIRED, CRASHED, LOST,
+    CONFIRMED, KILLED, EXPIRED, CRASHED, LOST, LEASE,
 )  # fmt: skip
 EVENTS = (*OF_ITS_RUN, RESUME, *(replace(event, execution_id=SECOND) for event in OF_ITS_RUN))
 
@@ -253,3 +255,28 @@ def test_a_create_that_failed_frees_its_idempotency_key(event: Event) -> None:
 
 def test_a_kill_keeps_the_idempotency_key() -> None:
     assert not handle(Record(RUN, State.RUNNING), KILL).frees_idempotency_key
+
+
+@pytest.mark.parametrize(
+    ("state", "pauses", "after"),
+    [
+        (State.CREATING, False, State.FAILED),
+        (State.RUNNING, False, State.EXPIRED),
+        (State.RUNNING, True, State.PAUSED),
+        (State.PAUSING, False, State.PAUSED),
+        (State.PAUSED, True, State.PAUSED),
+        (State.RESUMING, False, State.PAUSED),
+        (State.KILLING, True, State.KILLED),
+        (State.CRASHED, True, State.CRASHED),
+    ],
+)
+def test_a_lease_that_ended(state: State, pauses: bool, after: State) -> None:
+    transition = handle(Record(RUN, state), LeaseEnded(RUN, MOMENT, pauses, "unreachable"))
+    assert transition.after is after
+    assert after not in COUNTED
+
+
+def test_a_pause_by_presumption_is_put_right_by_the_lists_of_the_node() -> None:
+    presumed = handle(Record(RUN, State.RUNNING), replace(LEASE, pauses=True))
+    assert presumed.paused == Paused(RUN, MOMENT)
+    assert handle(Record(RUN, presumed.after), LOST).after is State.CRASHED

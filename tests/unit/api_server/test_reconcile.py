@@ -104,7 +104,7 @@ async def test_outcomes_of_the_time_before_are_read_after_a_restart(
         await world.becomes(sandbox_id, "running")
     await host.report(sandbox_id, pb.OUTCOME_EXPIRED)
     async with running(settings, host) as world:
-        world.services.reconciler.start()
+        world.services.watcher.start()
         await world.becomes(sandbox_id, "expired")
 
 
@@ -207,23 +207,6 @@ async def test_a_rebuilt_template_takes_its_name_along(world: World) -> None:
     world.host.templates[:] = [template(["base"], "rebuilt0000000000000")]
     await check(world)
     assert (await world.create()).json()["templateID"] == "rebuilt0000000000000"
-
-
-async def test_a_host_that_is_gone_for_good_gives_quota_back(world: World) -> None:
-    sandbox_id = await world.created(timeout=1)
-    await world.becomes(sandbox_id, "running")
-    (node,) = world.services.nodes.all()
-    await world.services.reconciler.tidy()
-    assert (await world.row(sandbox_id)).state == "running"
-    world.host.node_id = "another"
-    await node.refresh_info()
-    await world.services.reconciler.tidy()
-    assert (await world.row(sandbox_id)).state == "running"
-    long_ago = world.now() - timedelta(hours=1)
-    row = await world.row(sandbox_id)
-    await world.store.sandboxes.set_deadline(sandbox_id, row.execution_id, long_ago)
-    await world.services.reconciler.tidy()
-    assert (await world.row(sandbox_id)).state == "crashed"
 
 
 async def test_history_is_forgotten(world: World) -> None:

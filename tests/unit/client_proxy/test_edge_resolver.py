@@ -21,6 +21,15 @@ class SeveralHosts:
     def find(self, sandbox_id: str) -> HostAddress | None:
         return {"i2": SECOND}.get(sandbox_id)
 
+    async def look_up(self, sandbox_id: str) -> HostAddress | None:
+        return None
+
+    def learn(self, sandbox_id: str, host: HostAddress) -> None:
+        pass
+
+    def doubt(self, sandbox_id: str) -> None:
+        pass
+
     def only_host(self) -> HostAddress | None:
         return None
 
@@ -28,7 +37,9 @@ class SeveralHosts:
 def resolve(target: str, host: str = "127.0.0.1:3002", *fields: str) -> Target | Reply:
     lines = [f"GET {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
     request = parse_request_head("\r\n".join(lines).encode())
-    return EdgeResolver(SeveralHosts(), "secret").resolve(request, "10.1.1.1")
+    decision = EdgeResolver(SeveralHosts(), "secret").resolve(request, "10.1.1.1")
+    assert isinstance(decision, Target | Reply)
+    return decision
 
 
 def test_signed_url_that_names_no_sandbox_is_told_the_remedy() -> None:
@@ -59,7 +70,11 @@ def test_remedies_work(host: str, fields: list[str]) -> None:
     assert b"Signed-Url" not in decision.extra
 
 
-def test_sandbox_that_no_host_runs_was_not_found() -> None:
-    reply = resolve("/", "49983-i3.example.com")
+async def test_sandbox_that_no_host_runs_was_not_found() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: 49983-i3.example.com\r\n\r\n"
+    resolver = EdgeResolver(SeveralHosts(), "secret")
+    decision = resolver.resolve(parse_request_head(head), "10.1.1.1")
+    assert not isinstance(decision, Target | Reply)
+    reply = await decision
     assert isinstance(reply, Reply)
     assert reply.status == 502

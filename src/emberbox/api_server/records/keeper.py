@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from emberbox.api_server.errors import NodeError
 from emberbox.api_server.records.lifecycle import (
+    SHOWN_RUNNING,
     EndConfirmed,
     Event,
     Instruction,
     ResumeAsked,
+    State,
     Transition,
     handle,
 )
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from emberbox.api_server.background import Background
+    from emberbox.api_server.catalog import Catalog
     from emberbox.api_server.clock import Clock
+    from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
     from emberbox.api_server.store.rows import Sandbox
     from emberbox.api_server.store.sandboxes import SandboxStore
@@ -31,16 +37,25 @@ log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 10
 
+_REACHABLE = SHOWN_RUNNING | {State.PAUSING}
+"""States in which traffic goes to its host, which knows best."""
+
 
 class Keeper:
     """The shell around `records.lifecycle`."""
 
     def __init__(
-        self, store: SandboxStore, nodes: Nodes, background: Background, clock: Clock
+        self,
+        store: SandboxStore,
+        nodes: Nodes,
+        background: Background,
+        catalog: Catalog,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._nodes = nodes
         self._background = background
+        self._catalog = catalog
         self._clock = clock
         self._ending: Joint[str, None] = Joint()
 
@@ -116,6 +131,18 @@ class Keeper:
                 lambda: self._store.note(row, notice), f"notice of {row.sandbox_id}"
             )
 
+    def clean_up(self, row: Sandbox, node: Node) -> None:
+        """Have a node remove what is left of a run that went on to another node.
+
+        Tried once: later the sandbox may be there again, and reconciling finds what is not.
+        """
+
+        async def remove() -> None:
+            with contextlib.suppress(NodeError):
+                await node.delete(row.sandbox_id, "it failed here")
+
+        self._background.start(remove(), f"rest of {row.sandbox_id} on {node.name}")
+
     async def end(self, row: Sandbox) -> None:
         """Delete on the node and record it. Callers at once share one Delete and its result."""
         await self._ending.call(row.execution_id, lambda: self._end(row))
@@ -126,6 +153,10 @@ class Keeper:
         )
         if written:
             _tell(row, event, transition)
+            if transition.after not in _REACHABLE:
+                self._background.start(
+                    self._catalog.remove(row), f"catalog entry of {row.sandbox_id}"
+                )
         return written
 
     async def _carry_out(self, row: Sandbox, transition: Transition, wait: bool) -> None:

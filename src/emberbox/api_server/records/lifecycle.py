@@ -161,6 +161,18 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """Its node is silent, and its deadline `at` has passed so long ago that the node has ended it
+    by itself, or paused it where it `pauses`. When the node speaks again its lists are the truth.
+    """
+
+    execution_id: str
+    at: datetime
+    pauses: bool
+    reason: str
+
+
 Event = (
     Started
     | Refused
@@ -174,6 +186,7 @@ Event = (
     | EndConfirmed
     | Reported
     | Lost
+    | LeaseEnded
 )
 
 
@@ -212,7 +225,7 @@ def handle(record: Record, event: Event) -> Transition:
     return _edge(record.state, event)
 
 
-def _edge(state: State, event: Event) -> Transition:  # noqa: PLR0911 - one return an event
+def _edge(state: State, event: Event) -> Transition:  # noqa: PLR0911, PLR0912 - one return an event
     match event:
         case Started():
             return _started(state)
@@ -238,6 +251,8 @@ def _edge(state: State, event: Event) -> Transition:  # noqa: PLR0911 - one retu
             return _reported(state, event)
         case Lost():
             return _lost(state, event)
+        case LeaseEnded():
+            return _lease_ended(state, event)
 
 
 def _nothing(state: State) -> Transition:
@@ -340,3 +355,14 @@ def _lost(state: State, event: Lost) -> Transition:
         return _nothing(state)
     after = {State.CREATING: State.FAILED, State.KILLING: State.KILLED}.get(state, State.CRASHED)
     return Transition(state, after, event.reason, frees_idempotency_key=after is State.FAILED)
+
+
+def _lease_ended(state: State, event: LeaseEnded) -> Transition:
+    if state is State.PAUSING or (state is State.RUNNING and event.pauses):
+        return Transition(state, State.PAUSED, paused=Paused(event.execution_id, event.at))
+    if state is State.RESUMING:
+        return _resume_failed(state)
+    if state is State.RUNNING:
+        return Transition(state, State.EXPIRED, event.reason)
+    lost = Lost(event.execution_id, event.reason)
+    return _nothing(state) if state is State.PAUSED else _lost(state, lost)

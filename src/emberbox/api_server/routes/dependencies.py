@@ -39,17 +39,23 @@ async def authenticate(request: Request) -> Principal:
 
 
 class AuthenticatedRoute(APIRoute):
-    """A route that looks at the key before it reads the body."""
+    """A route that looks at the key, and how often it was used, before it reads the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
-        """The framework's handler behind the check."""
+        """The framework's handler behind the checks."""
         handle = super().get_route_handler()
 
         async def authenticated(request: Request) -> Response:
             request.state.steps = steps = Steps()
             with steps.measure("auth"):
-                request.state.principal = await authenticate(request)
-            return await handle(request)
+                principal = await authenticate(request)
+            request.state.principal = principal
+            route = f"{request.method} {self.path_format}"
+            limits = services_of(request).rate_limits
+            request.state.fields = await limits.check(principal.team.team_id, route)
+            response = await handle(request)
+            response.headers.update(request.state.fields)
+            return response
 
         return authenticated
 
@@ -61,7 +67,7 @@ def authenticated_router(tag: str) -> APIRouter:
         dependencies=[Security(_SCHEME)],
         tags=[tag],
         responses={
-            **error_answers(401, 500),
+            **error_answers(401, 429, 500),
             # Without it the framework documents its own 422, which nobody gets.
             "default": {"model": ErrorBody, "description": "Any other error"},
         },

@@ -28,6 +28,15 @@ _RETRY_AFTER = {
     }
 }
 
+_RATE_LIMIT = {
+    name: {"description": text, "schema": {"type": "integer", "minimum": 0}}
+    for name, text in (
+        ("RateLimit-Limit", "calls at once, where the route is limited"),
+        ("RateLimit-Remaining", "of them left"),
+        ("RateLimit-Reset", "seconds until all are left"),
+    )
+}
+
 _NO_BLIND_RETRY = frozenset({500, 503, 504})
 _SHOULD_RETRY = {
     "Should-Retry": {
@@ -60,4 +69,6 @@ def _error(status: int) -> dict[str, Any]:
         answer["headers"] = _SHOULD_RETRY
     if status == 503:
         answer["headers"] = _SHOULD_RETRY | _RETRY_AFTER
+    if status == 429:
+        answer["headers"] = _RATE_LIMIT | _RETRY_AFTER
     return answer

@@ -46,7 +46,7 @@ class BuildStore:
 
         Raises BadRequestError when `name` is another team's.
         """
-        async with self._database.write() as connection:
+        async with self._database.write(alone="templates") as connection:
             template_id = await _owned(connection, name, team_id) if name else None
             if template_id is None:
                 template_id = build.template_id
@@ -57,7 +57,7 @@ class BuildStore:
 
     async def finish(self, build: Build, name: str | None, tag: str, now: datetime) -> None:
         """It is whole, and `tag` means it from now on."""
-        async with self._database.write() as connection:
+        async with self._database.write(alone="templates") as connection:
             await connection.execute(
                 _update(
                     build,
@@ -109,14 +109,17 @@ class BuildStore:
 
     async def condemn(self, build: Build, made_before: datetime) -> bool:
         """Let nothing be made of it any more; False when it is no garbage after all."""
+        mine = template_builds.c.build_id == build.build_id
         change = _update(build, state=BuildState.DELETING).where(_is_garbage(made_before))
         async with self._database.write() as connection:
+            # First alone: whoever is about to use it holds it, and is seen by the next statement.
+            await connection.execute(select(template_builds.c.state).where(mine).with_for_update())
             return (await connection.execute(change)).rowcount == 1
 
     async def forget(self, build: Build) -> None:
         """Its node has removed it, or never had it. Its template goes with its last build."""
         others = exists().where(template_builds.c.template_id == templates.c.template_id)
-        async with self._database.write() as connection:
+        async with self._database.write(alone="templates") as connection:
             await connection.execute(
                 delete(template_builds).where(template_builds.c.build_id == build.build_id)
             )
@@ -129,7 +132,7 @@ async def refuse_deleted_build(connection: AsyncConnection, wanted: Sandbox) -> 
     """Raises TemplateNotFoundError when the build of `wanted` is being removed: it was resolved
     before, and this transaction is where it would begin to be used."""
     query = select(template_builds.c.state).where(template_builds.c.build_id == wanted.build_id)
-    if await connection.scalar(query) == BuildState.DELETING:
+    if await connection.scalar(query.with_for_update(read=True)) == BuildState.DELETING:
         raise TemplateNotFoundError(wanted.template_name or wanted.template_id)
 
 

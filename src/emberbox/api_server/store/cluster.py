@@ -32,7 +32,7 @@ class ClusterStore:
 
     async def _get_or_make(self, name: str, make: Callable[[], str]) -> str:
         query = select(cluster_settings.c.value).where(cluster_settings.c.name == name)
-        async with self._database.write() as connection:
+        async with self._database.write(alone="cluster settings") as connection:
             found: str | None = await connection.scalar(query)
             if found is not None:
                 return found

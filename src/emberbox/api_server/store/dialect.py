@@ -1,96 +1,63 @@
-"""All that is SQLite's own. Other databases are refused, so nothing here pretends to serve them:
-what one of them needs instead is written, and tested, with it."""
+"""Which databases the store speaks to, and what each of them needs of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from emberbox.api_server.store import postgres, sqlite
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-    from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
-WRITES = "emberbox_writes"
-"""Execution option of a connection whose transaction will write."""
-
-_BUSY_MILLISECONDS = 10_000
-_WAL_ATTEMPTS = 100
-_WAL_PAUSE = 0.01
+    from sqlalchemy import URL
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
-def open_engine(url: str) -> AsyncEngine:
+class Dialect(Protocol):
+    """One kind of database."""
+
+    engine: AsyncEngine
+
+    @property
+    def writing(self) -> AbstractAsyncContextManager[object]:
+        """What a writing transaction holds within this process."""
+        ...
+
+    def reading_options(self) -> dict[str, object]:
+        """Execution options of a connection that only reads."""
+        ...
+
+    def writing_options(self) -> dict[str, object]:
+        """Execution options of a connection whose transaction will write."""
+        ...
+
+    async def alone(self, connection: AsyncConnection, name: str) -> None:
+        """Wait until no other transaction of this name goes on, in whatever process."""
+        ...
+
+
+_DIALECTS: dict[str, Callable[[URL], Dialect]] = {
+    "sqlite": sqlite.Sqlite,
+    "postgresql": postgres.Postgres,
+    "postgres": postgres.Postgres,  # how many services write it
+}
+
+
+def open_dialect(url: str) -> Dialect:
     """Connect lazily to `url`. Raises StartupError for a URL that cannot work."""
     try:
         parsed = make_url(url)
-        _refuse_others(parsed)
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(parsed, pool_size=5, max_overflow=10)
+        backend = parsed.drivername.partition("+")[0]
+        if backend not in _DIALECTS:
+            raise StartupError(
+                f"EMBERBOX_DATABASE_URL: {backend} is no database that Emberbox uses: unset it, or "
+                "give postgresql://user:password@host/name or sqlite+aiosqlite:////path/to/file.db"
+            )
+        return _DIALECTS[backend](parsed)
     except (ValueError, ImportError, OSError, ArgumentError) as error:
         raise StartupError(f"EMBERBOX_DATABASE_URL cannot be used: {error}") from error
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def write_guard() -> asyncio.Lock:
-    """What a writing transaction holds within this process.
-
-    SQLite has one writer; queueing here is fair and wakes at once, where its own busy handler
-    sleeps and may starve somebody.
-    """
-    return asyncio.Lock()
-
-
-def _refuse_others(url: URL) -> None:
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        return
-    name = "Postgres" if backend in {"postgres", "postgresql"} else backend
-    raise StartupError(
-        f"{name} is not available yet: unset EMBERBOX_DATABASE_URL, or set it to "
-        "sqlite+aiosqlite:////path/to/file.db"
-    )
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    # Transactions are begun by us, below: the driver would begin them too late, at the first
-    # write, where a second reader that wants to write fails instead of waiting.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
-    _switch_to_wal(cursor)
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _switch_to_wal(cursor: DBAPICursor) -> None:
-    """Once in the life of a file. Programs that do it at the same moment are refused at once,
-    whatever the busy timeout is, so they try again."""
-    for _ in range(_WAL_ATTEMPTS):
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except Exception as error:
-            if "locked" not in str(error):
-                raise
-            time.sleep(_WAL_PAUSE)
-        else:
-            return
-    cursor.execute("PRAGMA journal_mode=WAL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from emberbox.api_server.errors import DatabaseUnavailableError
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ async def migrate(database: Database, revision: str = "head") -> None:
     Raises StartupError when the database cannot be reached, or was written by a newer Emberbox.
     """
     try:
-        async with database.write() as connection:
+        async with database.write(alone="migrations") as connection:
             await connection.run_sync(_upgrade, revision)
-    except (SQLAlchemyError, OSError) as error:
-        raise StartupError(
-            f"the database {database.engine.url!r} cannot be used: {_first_line(error)}"
-        ) from error
+    except DatabaseUnavailableError as error:
+        raise _unusable(database, error.reason) from error
+    except SQLAlchemyError as error:
+        raise _unusable(database, str(error).partition("\n")[0]) from error
+
+
+def _unusable(database: Database, reason: str) -> StartupError:
+    return StartupError(f"the database {database.engine.url!r} cannot be used: {reason}")
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
@@ -54,7 +59,3 @@ def _refuse_newer(connection: Connection, scripts: ScriptDirectory) -> None:
             f"the database has schema {current}, which this Emberbox does not know: "
             "install the newer version again, or point EMBERBOX_DATABASE_URL at another database"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, select
 
-from emberbox.api_server.errors import BadRequestError, QuotaExceededError
+from emberbox.api_server.errors import (
+    BadRequestError,
+    NodeFullError,
+    QuotaExceededError,
+    UnauthorizedError,
+)
 from emberbox.api_server.records.lifecycle import COUNTED, LIVE
-from emberbox.api_server.store.tables import sandboxes, teams
-from emberbox.api_server.store.teams import team_of
+from emberbox.api_server.store.tables import nodes, sandboxes
+from emberbox.api_server.store.teams import lock_team
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,12 +32,12 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     What is paused takes disk only.
 
     The row of the team is locked first (on SQLite the whole database is), so that reservations
-    of one team are counted one after another.
+    of one team are counted one after another, whichever API servers they came to.
     """
-    row = await connection.execute(
-        select(teams).where(teams.c.team_id == wanted.team_id).with_for_update()
-    )
-    limits = team_of(row.one()).limits
+    team = await lock_team(connection, wanted.team_id)
+    if team is None:
+        raise UnauthorizedError("Cannot get the team for the given API key")
+    limits = team.limits
     _check_one(limits, wanted)
     if not limits.of_all:
         return
@@ -57,6 +62,32 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     _check_sum("vCPUs", vcpu, wanted.vcpu, limits.total_vcpu)
     _check_sum("MiB of memory", ram_mb, wanted.ram_mb, limits.total_ram_mb)
     _check_sum("MiB of disk", disk_mb, wanted.disk_mb, limits.total_disk_mb)
+
+
+async def check_node(connection: AsyncConnection, wanted: Sandbox) -> None:
+    """Raise NodeFullError when `wanted` would pass what its node says that it takes.
+
+    The row of the node is locked, so that reservations by several API servers are counted one
+    after another. A node that nobody has told of yet is left to its own admission.
+    """
+    query = select(nodes.c.max_sandboxes, nodes.c.max_ram_mb).where(
+        nodes.c.node_id == wanted.node_id
+    )
+    limits = (await connection.execute(query.with_for_update(key_share=True))).first()
+    if limits is None:
+        return
+    used = await connection.execute(
+        select(func.count(), func.coalesce(func.sum(sandboxes.c.ram_mb), 0)).where(
+            sandboxes.c.node_id == wanted.node_id,
+            _COUNTS,
+            sandboxes.c.sandbox_id != wanted.sandbox_id,
+        )
+    )
+    count, ram_mb = used.one()
+    if count >= limits.max_sandboxes:
+        raise NodeFullError(f"{count} sandboxes of {limits.max_sandboxes} are on it")
+    if ram_mb + wanted.ram_mb > limits.max_ram_mb:
+        raise NodeFullError(f"{ram_mb} MiB of memory of {limits.max_ram_mb} are promised there")
 
 
 def _check_one(limits: Limits, wanted: Sandbox) -> None:

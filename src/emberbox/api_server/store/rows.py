@@ -50,6 +50,8 @@ class Team:
     name: str
     created_at: datetime
     limits: Limits = field(default_factory=Limits)
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """What a node must have to be given its sandboxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,17 @@ class Template:
     def alias(self) -> str | None:
         """The name that clients are shown."""
         return self.names[0] if self.names else None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTemplate:
+    """The build of a built-in template that one node has."""
+
+    build_id: str
+    vcpu: int
+    ram_mb: int
+    disk_mb: int
+    envd_version: str
 
 
 class BuildState(StrEnum):
@@ -138,6 +151,44 @@ class Snapshot:
         if self.name is None:
             return []
         return [self.name if self.tag == DEFAULT_TAG else self.snapshot_id]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A host as its last word told of it. Sizes in MiB, `cpu_used` in processors."""
+
+    node_id: str
+    address: str
+    data_address: str
+    labels: Mapping[str, str]
+    version: str
+    driver: str
+    accelerator: str
+    cpu_model: str
+    cpu_count: int
+    cpu_used: float
+    memory_total_mb: int
+    memory_available_mb: int
+    disk_available_mb: int
+    max_sandboxes: int
+    max_ram_mb: int
+    shared_directory: str
+    ready: bool
+    status: str
+    registered_at: datetime
+    seen_at: datetime
+    draining: bool = False
+    keeper_id: str | None = None
+    kept_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """What the records that hold quota take of a node."""
+
+    sandboxes: int = 0
+    vcpu: int = 0
+    ram_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True)

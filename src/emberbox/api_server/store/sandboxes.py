@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from emberbox.api_server.errors import SandboxNotFoundError
 from emberbox.api_server.records.lifecycle import COUNTED, LIVE, State, Transition
 from emberbox.api_server.store.builds import refuse_deleted_build
-from emberbox.api_server.store.quota import check_quota
+from emberbox.api_server.store.quota import check_node, check_quota
 from emberbox.api_server.store.rows import Sandbox
 from emberbox.api_server.store.tables import sandboxes
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _REASON_LENGTH = 512
 
+_MOVED = ("node_id", "execution_id", "build_id", "vcpu", "ram_mb", "disk_mb", "envd_version")
+"""What differs between nodes: each has its own build of a template."""
+
 
 class SandboxStore:
     """Rows of `sandboxes`."""
@@ -39,7 +42,7 @@ class SandboxStore:
         """Check the quota and insert `wanted`, in one transaction.
 
         Answers None, or the row that already holds the same idempotency key; then nothing was
-        inserted. Raises QuotaExceededError and BadRequestError.
+        inserted. Raises QuotaExceededError, BadRequestError and NodeFullError.
         """
         try:
             return await self._reserve(wanted)
@@ -54,17 +57,20 @@ class SandboxStore:
                 if holder is not None:
                     return holder
             await check_quota(connection, wanted)
+            await check_node(connection, wanted)
             await refuse_deleted_build(connection, wanted)
             await connection.execute(insert(sandboxes).values(**asdict(wanted)))
             return None
 
     async def resume(self, wanted: Sandbox, transition: Transition, before: str) -> bool:
-        """Check the quota and begin `wanted`'s run, in one transaction, as `transition` says.
+        """Check the quota and begin `wanted`'s run on its node, in one transaction, as
+        `transition` says.
 
         False when the row is no longer in the run `before`, as the transition found it.
-        Raises QuotaExceededError and BadRequestError.
+        Raises QuotaExceededError, BadRequestError and NodeFullError.
         """
         values = {
+            "node_id": wanted.node_id,
             "state": transition.after,
             "execution_id": transition.new_execution_id,
             "started_at": wanted.started_at,
@@ -74,6 +80,7 @@ class SandboxStore:
         change = _change(wanted.sandbox_id, before, {transition.before}, values)
         async with self._database.write() as connection:
             await check_quota(connection, wanted)
+            await check_node(connection, wanted)
             return (await connection.execute(change)).rowcount == 1
 
     async def own(self, team_id: str, sandbox_id: str) -> Sandbox:
@@ -142,7 +149,7 @@ class SandboxStore:
         """Write a transition; False when the row is no longer as the transition found it."""
         values: dict[str, object] = {"state": transition.after}
         if transition.reason is not None:
-            values["end_reason"] = transition.reason[:_REASON_LENGTH]
+            values["end_reason"] = _text(transition.reason)
         if transition.paused is not None:
             values |= _paused_values(transition.paused)
         values["ended_at"] = None if transition.after in LIVE else now
@@ -150,13 +157,21 @@ class SandboxStore:
             values["idempotency_key"] = None
         return await self._update(sandbox_id, execution_id, {transition.before}, values)
 
-    async def move(self, before: Sandbox, node_id: str, execution_id: str) -> bool:
-        """Point a reservation that its node refused at another node, as another run."""
+    async def move(self, before: Sandbox, after: Sandbox) -> bool:
+        """Point a reservation that its node refused at another node, as another run.
+
+        Raises NodeFullError.
+        """
+        values = {name: getattr(after, name) for name in _MOVED}
+        change = _change(before.sandbox_id, before.execution_id, {State.CREATING}, values)
+        async with self._database.write() as connection:
+            await check_node(connection, after)
+            return (await connection.execute(change)).rowcount == 1
+
+    async def relocate(self, row: Sandbox, node_id: str) -> bool:
+        """A paused sandbox's files are on this node, wherever it was thought to be."""
         return await self._update(
-            before.sandbox_id,
-            before.execution_id,
-            {State.CREATING},
-            {"node_id": node_id, "execution_id": execution_id},
+            row.sandbox_id, row.execution_id, {State.PAUSED}, {"node_id": node_id}
         )
 
     async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> bool:
@@ -176,7 +191,7 @@ class SandboxStore:
 
     async def note(self, row: Sandbox, notice: str) -> None:
         """Keep what the node said of the start of this run; nothing when it is empty."""
-        values = {"notice": notice[:_REASON_LENGTH] or None}
+        values = {"notice": _text(notice) or None}
         await self._update(row.sandbox_id, row.execution_id, LIVE, values)
 
     async def forget_ended(self, before: datetime) -> int:
@@ -199,6 +214,11 @@ class SandboxStore:
     async def _select(self, query: Select[tuple[object, ...]]) -> list[Sandbox]:
         async with self._database.read() as connection:
             return [_sandbox_of(row) for row in await connection.execute(query)]
+
+
+def _text(value: str) -> str:
+    """What the columns hold: Postgres takes no NUL, and a guest's console may have one."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_REASON_LENGTH]
 
 
 def _paused_values(paused: Paused) -> dict[str, object]:

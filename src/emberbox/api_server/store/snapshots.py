@@ -81,7 +81,7 @@ class SnapshotStore:
         mine = template_tags.c.template_id == template_id
         if tag is not None:
             mine = and_(mine, template_tags.c.tag == tag)
-        async with self._database.write() as connection:
+        async with self._database.write(alone="templates") as connection:
             if await connection.scalar(select(template_tags.c.tag).where(mine).limit(1)) is None:
                 return None
             if await connection.scalar(select(_used(mine))):

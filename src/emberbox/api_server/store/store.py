@@ -9,6 +9,7 @@ from emberbox.api_server.store.cluster import ClusterStore
 from emberbox.api_server.store.database import Database
 from emberbox.api_server.store.keys import KeyStore
 from emberbox.api_server.store.migrate import migrate
+from emberbox.api_server.store.nodes import NodeStore
 from emberbox.api_server.store.sandboxes import SandboxStore
 from emberbox.api_server.store.snapshots import SnapshotStore
 from emberbox.api_server.store.teams import TeamStore
@@ -26,6 +27,7 @@ class Store:
         self.templates = TemplateStore(database)
         self.builds = BuildStore(database)
         self.snapshots = SnapshotStore(database)
+        self.nodes = NodeStore(database)
         self.sandboxes = SandboxStore(database)
 
     @classmethod

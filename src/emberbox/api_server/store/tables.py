@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -77,6 +78,8 @@ teams = Table(
     Column("total_vcpu", Integer),
     Column("total_ram_mb", Integer),
     Column("total_disk_mb", Integer),
+    # What a node must have to be given its sandboxes. NULL: nothing.
+    Column("node_labels", JSON),
 )
 
 api_keys = Table(
@@ -159,6 +162,52 @@ template_tags = Table(
         index=True,
     ),
     Column("created_at", UtcDateTime, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", String(128), primary_key=True),
+    # host:port of its gRPC, as API servers reach it, and of its data proxy, as client proxies do.
+    Column("address", String(256), nullable=False),
+    Column("data_address", String(256), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("driver", String(32), nullable=False),
+    Column("accelerator", String(32), nullable=False),
+    Column("cpu_model", String(128), nullable=False),
+    Column("cpu_count", Integer, nullable=False),
+    # Processors that were busy, as of the last word.
+    Column("cpu_used", Float, nullable=False),
+    Column("memory_total_mb", BigInteger, nullable=False),
+    Column("memory_available_mb", BigInteger, nullable=False),
+    Column("disk_available_mb", BigInteger, nullable=False),
+    # Its own limits: sandboxes that run at once, and memory promised to all of them.
+    Column("max_sandboxes", Integer, nullable=False),
+    Column("max_ram_mb", BigInteger, nullable=False),
+    # The same on all nodes that see the same files of paused sandboxes; empty: it shares none.
+    Column("shared_directory", String(64), nullable=False),
+    Column("ready", Boolean, nullable=False),
+    Column("status", String(512), nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("registered_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    # The API server that follows its events and compares its lists, and until when.
+    Column("keeper_id", String(256)),
+    Column("kept_until", UtcDateTime),
+)
+
+node_templates = Table(
+    "node_templates",
+    metadata,
+    Column("node_id", String(128), primary_key=True),
+    Column("template_id", String(64), primary_key=True),
+    # Each node takes its own snapshot of a template.
+    Column("build_id", String(36), nullable=False),
+    Column("vcpu", Integer, nullable=False),
+    Column("ram_mb", Integer, nullable=False),
+    Column("disk_mb", Integer, nullable=False),
+    Column("envd_version", String(32), nullable=False),
 )
 
 sandboxes = Table(

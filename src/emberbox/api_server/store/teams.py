@@ -13,6 +13,7 @@ from emberbox.api_server.store.rows import Limits, Team
 from emberbox.api_server.store.tables import sandboxes, teams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -29,7 +30,7 @@ class TeamStore:
 
     async def create(self, name: str, limits: Limits, now: datetime) -> Team | None:
         """Make a team; None when the name is taken."""
-        async with self._database.write() as connection:
+        async with self._database.write(alone="teams") as connection:
             if await find_team(connection, name):
                 return None
             return await insert_team(connection, name, limits, now)
@@ -54,9 +55,16 @@ class TeamStore:
                 update(teams).where(teams.c.team_id == team_id).values(**changes)
             )
 
+    async def set_node_labels(self, team_id: str, labels: Mapping[str, str]) -> None:
+        """What a node must have to be given its sandboxes from now on."""
+        change = update(teams).where(teams.c.team_id == team_id).values(node_labels=dict(labels))
+        async with self._database.write() as connection:
+            await connection.execute(change)
+
     async def delete(self, team_id: str) -> int:
         """Delete a team with its keys and history; when sandboxes live, only count them."""
         async with self._database.write() as connection:
+            await lock_team(connection, team_id)
             live = await connection.scalar(
                 select(func.count())
                 .select_from(sandboxes)
@@ -75,6 +83,13 @@ async def any_team(connection: AsyncConnection) -> bool:
 async def find_team(connection: AsyncConnection, name: str) -> Team | None:
     """The team of this name or id, within the caller's transaction."""
     query = select(teams).where((teams.c.name == name) | (teams.c.team_id == name))
+    row = (await connection.execute(query)).first()
+    return team_of(row) if row else None
+
+
+async def lock_team(connection: AsyncConnection, team_id: str) -> Team | None:
+    """The team, to be held until the caller's transaction ends; None when it was deleted."""
+    query = select(teams).where(teams.c.team_id == team_id).with_for_update(key_share=True)
     row = (await connection.execute(query)).first()
     return team_of(row) if row else None
 
@@ -98,4 +113,5 @@ def team_of(row: Row[tuple[object, ...]]) -> Team:
         name=values[teams.c.name],
         created_at=values[teams.c.created_at],
         limits=Limits(**{name: values[teams.c[name]] for name in Limits.names()}),
+        node_labels=values[teams.c.node_labels] or {},
     )

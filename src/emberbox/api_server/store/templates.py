@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, or_, select, update
 
-from emberbox.api_server.store.rows import Template
-from emberbox.api_server.store.tables import template_names, templates
+from emberbox.api_server.store.rows import NodeTemplate, Template
+from emberbox.api_server.store.tables import node_templates, template_names, templates
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -40,25 +40,42 @@ class TemplateStore:
             row = (await connection.execute(query)).first()
             return await _with_names(connection, row) if row else None
 
-    async def put_built_in(self, found: Iterable[Template], now: datetime) -> None:
-        """Record what a node has; names follow the newest word. Nothing is removed: another
-        node may have it, and the node that lacks it says so at create. What has no name is the
-        checkpoint of some sandbox."""
-        async with self._database.write() as connection:
-            for template in found:
-                if template.names:
-                    await _put(connection, template, now)
+    async def put_built_in(self, node_id: str, found: Iterable[Template], now: datetime) -> None:
+        """Record what a node has; names and sizes follow the newest word. No template is removed:
+        another node may have it. What has no name is the checkpoint of some sandbox."""
+        named = [template for template in found if template.names]
+        async with self._database.write(alone="templates") as connection:
+            await connection.execute(
+                delete(node_templates).where(node_templates.c.node_id == node_id)
+            )
+            for template in named:
+                await _put(connection, template, now)
+                of_node = {"node_id": node_id, "template_id": template.template_id}
+                await connection.execute(
+                    insert(node_templates).values(**of_node, **_build_values(template))
+                )
+
+    async def by_node(self) -> dict[str, dict[str, NodeTemplate]]:
+        """What each node has of the built-in ones, by its id and theirs."""
+        found: dict[str, dict[str, NodeTemplate]] = {}
+        async with self._database.read() as connection:
+            for row in await connection.execute(select(node_templates)):
+                found.setdefault(row.node_id, {})[row.template_id] = NodeTemplate(*row[2:])
+        return found
 
 
-async def _put(connection: AsyncConnection, template: Template, now: datetime) -> None:
-    values = {
+def _build_values(template: Template) -> dict[str, object]:
+    return {
         "build_id": template.build_id,
         "vcpu": template.vcpu,
         "ram_mb": template.ram_mb,
         "disk_mb": template.disk_mb,
         "envd_version": template.envd_version,
-        "updated_at": now,
     }
+
+
+async def _put(connection: AsyncConnection, template: Template, now: datetime) -> None:
+    values = {**_build_values(template), "updated_at": now}
     changed = await connection.execute(
         update(templates).where(templates.c.template_id == template.template_id).values(**values)
     )

@@ -74,7 +74,7 @@ class Sandboxes:
         self._pool = pool
         self._checkpoints = checkpoints
         self._templates = templates
-        self._limits = limits
+        self.limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
         self._copied: Counter[str] = Counter()
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -135,7 +135,8 @@ class Sandboxes:
 
     def _resume(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
-        snapshot = self._host.snapshots.find(identity.sandbox_id)
+        snapshots = self._host.snapshots
+        snapshot = snapshots.find(identity.sandbox_id) or snapshots.adopt(identity.sandbox_id)
         if snapshot is None:
             raise SandboxMissing(f"sandbox {identity.sandbox_id} is not paused on this host")
         way = choose_way(self._host, snapshot, cold=request.cold)
@@ -148,7 +149,7 @@ class Sandboxes:
         """Check and register in one go, with no await between: a burst cannot overfill the host."""
         asked = Hardware(record.vcpu, record.ram_mb)
         usage = self._usage().without_clones(self._pool.machines)
-        admission.check(self._limits, usage, asked)
+        admission.check(self.limits, usage, asked)
         if not (beginning.cold or beginning.snapshot):
             clone = self._pool.take(beginning.template.build_id)
             beginning = dataclasses.replace(beginning, clone=clone)
@@ -169,7 +170,7 @@ class Sandboxes:
         promised = usage.ram_promised_mb + sum(clone.ram_mb for clone in clones)
         largest = max((t.hardware.ram_mb for t in self._templates.all()), default=1)
         usage = dataclasses.replace(usage, ram_promised_mb=promised)
-        return admission.clone_room(self._limits, usage, largest)
+        return admission.clone_room(self.limits, usage, largest)
 
     def get(self, sandbox_id: str) -> Sandbox:
         """A sandbox that is not wholly gone. Raises SandboxMissing."""

@@ -29,7 +29,7 @@ from emberbox.orchestrator.snapshots.store import Draft
 from emberbox.shared.sidefile import sync_directory, sync_together, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
 _log = structlog.get_logger(__name__)
@@ -45,15 +45,32 @@ MEMORY_LOST = "its memory was lost when its host failed while it was being resum
 
 class LocalSnapshotStore:
     """A `SnapshotStore` of directories. That of the run directories must be on the same file
-    system: disks are given and taken as hard links, and never copied."""
+    system: disks are given and taken as hard links, and never copied.
 
-    def __init__(self, root: Path) -> None:
+    `others`: directories like `root` of other hosts, on the same file system.
+    """
+
+    def __init__(self, root: Path, others: Callable[[], Iterable[Path]] = tuple) -> None:
         self._root = root
+        self._others = others
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def find(self, sandbox_id: str) -> Snapshot | None:
         """The snapshot of a sandbox that is paused."""
         return _read(self._root / sandbox_id)
+
+    def adopt(self, sandbox_id: str) -> Snapshot | None:
+        """Make another host's snapshot our own, by one rename: of several hosts that resume it,
+        its own among them, one has it."""
+        for other in self._others():
+            try:
+                (other / sandbox_id).rename(self._root / sandbox_id)
+            except OSError:  # there is none, or another host was faster
+                continue
+            sync_directory(self._root)
+            _log.info("snapshot of another host adopted", sandbox_id=sandbox_id, of=str(other))
+            return self.find(sandbox_id)
+        return None
 
     def all(self) -> list[Snapshot]:
         """Every one, by sandbox id."""

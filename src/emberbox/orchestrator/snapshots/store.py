@@ -45,6 +45,9 @@ class SnapshotStore(Protocol):
     def find(self, sandbox_id: str) -> Snapshot | None:
         """The snapshot of a sandbox that is paused. Quick enough for the event loop."""
 
+    def adopt(self, sandbox_id: str) -> Snapshot | None:
+        """Make another host's snapshot of a sandbox our own; None when none is reachable here."""
+
     def all(self) -> list[Snapshot]:
         """Every one, by sandbox id."""
 

@@ -212,7 +212,7 @@ async def test_a_full_host_lets_clones_go_before_it_refuses(
     warm: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "memory_mb", lambda: (1000, 100))
-    warm.sandboxes._limits = admission.Limits(10, 100.0, 90, 0)
+    warm.sandboxes.limits = admission.Limits(10, 100.0, 90, 0)
     refills_no_more(warm)
     await warm.sandboxes.create(request())  # what it takes, its clone has taken already
     other = dataclasses.replace(IDENTITY, sandbox_id="iother")

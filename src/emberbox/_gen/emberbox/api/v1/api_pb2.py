@@ -22,19 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as emberbox_dot_orchestrator_dot_v1_dot_orchestrator__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65mberbox/api/v1/api.proto\x12\x0f\x65mberbox.api.v1\"q\n\x14ResumeSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x1c\n\x14traffic_access_token\x18\x03 \x01(\t\x12\x19\n\x11\x65nvd_access_token\x18\x04 \x01(\t\"\\\n\x15ResumeSandboxResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x1c\n\x14orchestrator_address\x18\x03 \x01(\t2o\n\rResumeService\x12^\n\rResumeSandbox\x12%.emberbox.api.v1.ResumeSandboxRequest\x1a&.emberbox.api.v1.ResumeSandboxResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65mberbox/api/v1/api.proto\x12\x0f\x65mberbox.api.v1\x1a+emberbox/orchestrator/v1/orchestrator.proto\"q\n\x14ResumeSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x1c\n\x14traffic_access_token\x18\x03 \x01(\t\x12\x19\n\x11\x65nvd_access_token\x18\x04 \x01(\t\"r\n\x15ResumeSandboxResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x1c\n\x14orchestrator_address\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x61ta_address\x18\x04 \x01(\t\"O\n\x10HeartbeatRequest\x12;\n\x04info\x18\x01 \x01(\x0b\x32-.emberbox.orchestrator.v1.ServiceInfoResponse\"%\n\x11HeartbeatResponse\x12\x10\n\x08\x64raining\x18\x01 \x01(\x08\x32o\n\rResumeService\x12^\n\rResumeSandbox\x12%.emberbox.api.v1.ResumeSandboxRequest\x1a&.emberbox.api.v1.ResumeSandboxResponse2a\n\x0bNodeService\x12R\n\tHeartbeat\x12!.emberbox.api.v1.HeartbeatRequest\x1a\".emberbox.api.v1.HeartbeatResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'emberbox.api.v1.api_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESUMESANDBOXREQUEST']._serialized_start=46
-  _globals['_RESUMESANDBOXREQUEST']._serialized_end=159
-  _globals['_RESUMESANDBOXRESPONSE']._serialized_start=161
-  _globals['_RESUMESANDBOXRESPONSE']._serialized_end=253
-  _globals['_RESUMESERVICE']._serialized_start=255
-  _globals['_RESUMESERVICE']._serialized_end=366
+  _globals['_RESUMESANDBOXREQUEST']._serialized_start=91
+  _globals['_RESUMESANDBOXREQUEST']._serialized_end=204
+  _globals['_RESUMESANDBOXRESPONSE']._serialized_start=206
+  _globals['_RESUMESANDBOXRESPONSE']._serialized_end=320
+  _globals['_HEARTBEATREQUEST']._serialized_start=322
+  _globals['_HEARTBEATREQUEST']._serialized_end=401
+  _globals['_HEARTBEATRESPONSE']._serialized_start=403
+  _globals['_HEARTBEATRESPONSE']._serialized_end=440
+  _globals['_RESUMESERVICE']._serialized_start=442
+  _globals['_RESUMESERVICE']._serialized_end=553
+  _globals['_NODESERVICE']._serialized_start=555
+  _globals['_NODESERVICE']._serialized_end=652
 # @@protoc_insertion_point(module_scope)

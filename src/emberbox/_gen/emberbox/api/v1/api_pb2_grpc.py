@@ -102,3 +102,79 @@ class ResumeService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class NodeServiceStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Heartbeat = channel.unary_unary(
+                '/emberbox.api.v1.NodeService/Heartbeat',
+                request_serializer=emberbox_dot_api_dot_v1_dot_api__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=emberbox_dot_api_dot_v1_dot_api__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
+
+
+class NodeServiceServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def Heartbeat(self, request, context):
+        """An orchestrator says that it is there, first and every few seconds. A node that is silent is
+        given no sandbox, and those that it has are taken for unreachable.
+        INVALID_ARGUMENT    it has no id or no address, or an id that another address speaks with
+        UNAVAILABLE         nothing could be written down: say it again
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_NodeServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=emberbox_dot_api_dot_v1_dot_api__pb2.HeartbeatRequest.FromString,
+                    response_serializer=emberbox_dot_api_dot_v1_dot_api__pb2.HeartbeatResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'emberbox.api.v1.NodeService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('emberbox.api.v1.NodeService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class NodeService:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/emberbox.api.v1.NodeService/Heartbeat',
+            emberbox_dot_api_dot_v1_dot_api__pb2.HeartbeatRequest.SerializeToString,
+            emberbox_dot_api_dot_v1_dot_api__pb2.HeartbeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

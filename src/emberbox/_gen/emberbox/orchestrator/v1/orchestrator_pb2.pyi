@@ -446,7 +446,14 @@ class ServiceInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServiceInfoResponse(_message.Message):
-    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status", "pool_ready", "pool_making", "pool_wanted")
+    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status", "pool_ready", "pool_making", "pool_wanted", "address", "data_address", "labels", "cpu_model", "cpu_used", "max_sandboxes", "max_ram_mb", "shared_directory")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DRIVER_FIELD_NUMBER: _ClassVar[int]
@@ -461,6 +468,14 @@ class ServiceInfoResponse(_message.Message):
     POOL_READY_FIELD_NUMBER: _ClassVar[int]
     POOL_MAKING_FIELD_NUMBER: _ClassVar[int]
     POOL_WANTED_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CPU_MODEL_FIELD_NUMBER: _ClassVar[int]
+    CPU_USED_FIELD_NUMBER: _ClassVar[int]
+    MAX_SANDBOXES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RAM_MB_FIELD_NUMBER: _ClassVar[int]
+    SHARED_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     version: str
     driver: str
@@ -475,7 +490,15 @@ class ServiceInfoResponse(_message.Message):
     pool_ready: int
     pool_making: int
     pool_wanted: int
-    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ..., pool_ready: _Optional[int] = ..., pool_making: _Optional[int] = ..., pool_wanted: _Optional[int] = ...) -> None: ...
+    address: str
+    data_address: str
+    labels: _containers.ScalarMap[str, str]
+    cpu_model: str
+    cpu_used: float
+    max_sandboxes: int
+    max_ram_mb: int
+    shared_directory: str
+    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ..., pool_ready: _Optional[int] = ..., pool_making: _Optional[int] = ..., pool_wanted: _Optional[int] = ..., address: _Optional[str] = ..., data_address: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., cpu_model: _Optional[str] = ..., cpu_used: _Optional[float] = ..., max_sandboxes: _Optional[int] = ..., max_ram_mb: _Optional[int] = ..., shared_directory: _Optional[str] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
     __slots__ = ("keep_sandboxes",)
