@@ -56,7 +56,7 @@ from emberbox.orchestrator.templates.build import Builder
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
-from emberbox.orchestrator.templates.store import TemplateStore
+from emberbox.orchestrator.templates.store import TemplateSpec, TemplateStore
 from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared import internal_secret, logs
 from emberbox.shared.errors import StartupError
@@ -144,10 +144,7 @@ class Orchestrator:
         templates.when_offered(pool.look)
         sandboxes = Sandboxes(host, templates, checkpoints, _limits(settings), pool)
         preparation = Preparation(
-            spec=base_template(
-                Hardware(settings.template_vcpu, settings.template_ram_mb),
-                settings.template_disk_mb,
-            ),
+            spec=_base(settings),
             images=images,
             templates=store,
             catalog=templates,
@@ -272,6 +269,11 @@ class Orchestrator:
                 " listens there or set EMBERBOX_ORCHESTRATOR_HOST and EMBERBOX_ORCHESTRATOR_PORT"
             ) from error
         return server
+
+
+def _base(settings: Settings) -> TemplateSpec:
+    size = Hardware(settings.template_vcpu, settings.template_ram_mb)
+    return base_template(size, settings.template_disk_mb)
 
 
 def _node_info(
