@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.places import Places
 from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -33,7 +34,7 @@ def snapshot() -> Snapshot:
         made_with="QEMU",
         images={"root": "hash"},
         envd_version="0.6.13",
-        internet=True,
+        egress=EgressPolicy(),
         paused_at=1.0,
         memory=True,
         based=True,
