@@ -33,13 +33,8 @@ ABOVE = [p for p in sorted(ORCHESTRATOR.rglob("*.py")) if BELOW not in p.parents
 
 def asks(tree: ast.AST) -> Iterator[str]:
     """Places at which code looks as if it made a difference between drivers."""
-    documentation = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
+    # Docstrings, those of attributes among them.
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module)) if NAMES.search(module):
