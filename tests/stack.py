@@ -32,7 +32,15 @@ from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 from scripts.running import EMBERBOX, NotReadyError, Up
 
-__all__ = ["EMBERBOX", "Ports", "Stack", "frozen", "prepare_home", "wait_until"]
+__all__ = [
+    "EMBERBOX",
+    "TIME_TO_BOOT",
+    "Ports",
+    "Stack",
+    "frozen",
+    "prepare_home",
+    "wait_until",
+]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,12 +48,16 @@ if TYPE_CHECKING:
 LANE = int(os.environ.get("EMBERBOX_TEST_LANE", "0"))
 """Test runs with different lanes, 0 to 15, can share a machine."""
 
-NETWORK = {
+TIME_TO_BOOT = 180
+"""Seconds within which a VM boots from its files even on a busy machine."""
+
+SETTINGS = {
     "EMBERBOX_NODE_ID": f"integration-tests-{LANE}",
     "EMBERBOX_NETWORK_RANGE": f"10.203.{16 * LANE}.0/20",
     "EMBERBOX_DNS_PORT": str(10353 + LANE),
     # Fewer than usual: on a busy machine each takes its time to be made.
     "EMBERBOX_POOL_SIZE": "2",
+    "EMBERBOX_CREATE_TIMEOUT": str(TIME_TO_BOOT),
 }
 
 
@@ -66,7 +78,7 @@ class Stack:
     def __init__(self, home: Path, ports: Ports, extra: dict[str, str] | None = None) -> None:
         self.home = Home(home)
         self.ports = ports
-        self.environment = {**os.environ, **NETWORK, **(extra or {}), "EMBERBOX_HOME": str(home)}
+        self.environment = {**os.environ, **SETTINGS, **(extra or {}), "EMBERBOX_HOME": str(home)}
         self._up: Up | None = None
 
     def start(self, *more: str, **settings: str) -> None:

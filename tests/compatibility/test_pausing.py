@@ -20,6 +20,7 @@ from e2b import (
 
 from tests.compatibility.covering import covers, covers_error
 from tests.compatibility.flavours import eventually
+from tests.stack import TIME_TO_BOOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ async def test_files_alone_are_kept_when_that_is_asked_for(new_box: Callable[...
         await box.files.write("kept", boot)
         await box.files.write("/dev/shm/lost", "")
         assert await pause is True
-        await box.connect()
+        await box.connect(request_timeout=TIME_TO_BOOT)
         assert await boot_of(box) != boot
         assert await box.files.read("kept") == boot
         assert not await box.files.exists("/dev/shm/lost")
@@ -115,7 +116,7 @@ async def test_a_reboot_instead_of_the_memory(new_box: Callable[..., Any]) -> No
     boot = await boot_of(box)
     await box.files.write("kept", boot)
     await box.pause(mode="full")
-    await box.connect(on_resume="reboot")
+    await box.connect(on_resume="reboot", request_timeout=TIME_TO_BOOT)
     assert await boot_of(box) != boot
     assert await box.files.read("kept") == boot
 
@@ -271,7 +272,7 @@ async def test_files_alone_at_the_deadline(sdk: Sdk, new_box: Callable[..., Any]
     await box.files.write("kept", boot)
     await box.set_timeout(1)
     await becomes_paused(sdk, box.sandbox_id)
-    await box.connect()
+    await box.connect(request_timeout=TIME_TO_BOOT)
     assert await boot_of(box) != boot
     assert await box.files.read("kept") == boot
 

@@ -15,6 +15,7 @@ from e2b import (
 )
 
 from tests.compatibility.covering import covers, covers_error
+from tests.stack import TIME_TO_BOOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ async def test_a_sandbox_of_a_snapshot(sdk: Sdk, new_box: Callable[..., Any]) ->
 
 
 @covers("Sandbox.create_snapshot", "Sandbox.list_snapshots", "SnapshotPaginator.next_items")
-@covers("Sandbox.delete_snapshot", "Sandbox.create")
+@covers("Sandbox.create")
 async def test_names_and_tags(sdk: Sdk, new_box: Callable[..., Any]) -> None:
     box = await new_box()
     name = f"named-{sdk.flavour}"
@@ -96,7 +97,7 @@ async def test_a_snapshot_of_files_alone(sdk: Sdk, new_box: Callable[..., Any]) 
     source = await new_box()
     await source.files.write("kept", "on disk")
     snapshot = await source.create_snapshot(mode="filesystem")
-    box = await new_box(snapshot.snapshot_id)
+    box = await new_box(snapshot.snapshot_id, request_timeout=TIME_TO_BOOT)
     assert await box.files.read("kept") == "on disk"
     assert await boot_of(box) != await boot_of(source)
     await box.kill()

@@ -13,6 +13,7 @@ import { covers, coversError } from "./support/covering.js";
 import { NO_SANDBOX, waitUntil } from "./support/sandbox.js";
 
 const WRONG_KEY = { apiKey: `e2b_${"0".repeat(40)}` };
+const TIME_TO_BOOT = { requestTimeoutMs: 180_000 };
 const BY_TRAFFIC = { onTimeout: "pause", autoResume: true };
 
 async function withSandbox(options, body) {
@@ -57,11 +58,11 @@ covers(["Sandbox.pause", "Sandbox.connect"], "files alone, when that is asked fo
     const boot = await bootOf(box);
     await box.files.write("kept", boot);
     await box.pause({ keepMemory: false });
-    await box.connect();
+    await box.connect(TIME_TO_BOOT);
     const second = await bootOf(box);
     assert.notEqual(second, boot);
     await box.pause();
-    await box.connect({ onResume: "reboot" });
+    await box.connect({ onResume: "reboot", ...TIME_TO_BOOT });
     assert.notEqual(await bootOf(box), second);
     assert.equal(await box.files.read("kept"), boot);
   }),
@@ -92,7 +93,7 @@ covers(["Sandbox.create", "Sandbox.connect"], "paused at its deadline, connected
     await box.setTimeout(1_000);
     await becomesPaused(box);
     assert.equal(await box.isRunning(), false);
-    await box.connect();
+    await box.connect(TIME_TO_BOOT);
     assert.equal(await box.files.read("kept"), "on disk");
   }),
 );

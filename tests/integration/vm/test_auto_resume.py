@@ -10,7 +10,7 @@ import pytest
 import emberbox
 from emberbox import SandboxException, SandboxState
 from tests.integration.vm.serving import PAGES, echoes, serve_messages, serve_pages
-from tests.stack import wait_until
+from tests.stack import TIME_TO_BOOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def test_what_traffic_does_not_resume(create: Callable[..., Sandbox]) -> None:
         )
         assert not sandbox.is_running()
         assert is_paused(sandbox)
-        sandbox.connect()
+        sandbox.connect(request_timeout=TIME_TO_BOOT)
         assert sandbox.is_running()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox import SandboxException, ServiceBusyException
-from tests.stack import wait_until
+from tests.stack import TIME_TO_BOOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,8 @@ def test_a_hung_guest_loses_no_files(create: Callable[..., Sandbox]) -> None:
     assert sandbox.pause()
     # With its memory it would hang again.
     with pytest.raises(SandboxException):
-        sandbox.connect(timeout=500, retries=0)
-    sandbox.connect(timeout=500)
+        sandbox.connect(timeout=500, retries=0, request_timeout=TIME_TO_BOOT)
+    sandbox.connect(timeout=500, request_timeout=TIME_TO_BOOT)
     assert sandbox.files.read("/proc/sys/kernel/random/boot_id") != boot
     assert sandbox.files.read("/home/user/kept") == "on disk"
 
@@ -52,5 +52,5 @@ def test_a_reboot_at_once(create: Callable[..., Sandbox]) -> None:
     sandbox.commands.run(HANG)
     wait_until(lambda: hangs(sandbox), 30)
     assert sandbox.pause()
-    sandbox.connect(timeout=500, on_resume="reboot")
+    sandbox.connect(timeout=500, on_resume="reboot", request_timeout=TIME_TO_BOOT)
     assert sandbox.files.read("/home/user/kept") == "on disk"
