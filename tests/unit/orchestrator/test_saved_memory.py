@@ -166,17 +166,17 @@ def test_memory_of_its_own_is_all_that_was_touched() -> None:
 
 
 @pytest.mark.parametrize("against_base", [True, False])
-@pytest.mark.parametrize("chunk_pages", [1, 3, 1024])
+@pytest.mark.parametrize("portion_pages", [1, 3, 1024])
 def test_another_clone_continues_with_the_same_memory(
     vmm: StandInVmm,
     template: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    chunk_pages: int,
+    portion_pages: int,
     against_base: bool,
 ) -> None:
-    monkeypatch.setattr(saved_memory, "_CHUNK_BYTES", chunk_pages * PAGE)
-    monkeypatch.setattr(saved_memory, "BLOCK_BYTES", min(BLOCK_BYTES, chunk_pages * PAGE))
+    monkeypatch.setattr(saved_memory, "_PORTION_BYTES", portion_pages * PAGE)
+    monkeypatch.setattr(saved_memory, "BLOCK_BYTES", min(BLOCK_BYTES, portion_pages * PAGE))
     for page in (0, 7, 8, 9, 10, 11, 40, PAGES - 1):
         vmm.write(page, 100 + page)
     base = template if against_base else None

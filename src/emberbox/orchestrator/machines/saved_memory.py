@@ -48,11 +48,11 @@ MEMORY_FILE = "memory"
 """What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
 from its base (of a saved machine)."""
 
-_CHUNK_BYTES = 2 << 20
+_PORTION_BYTES = 2 << 20
 """What one thread does at a time."""
 _SAVING_AHEAD, _LOADING_AHEAD = 4, 16
-_GAP_BYTES = 8 * PAGE
-"""Own pages that are no further apart are read in one go, with what is between them."""
+_MOST_UNTRIED = 16
+"""Blocks that are not even tried to be compressed."""
 
 Base = Callable[[int, int], bytes]
 """Reads the base: offset in RAM and length to the bytes there. Raises OSError."""
@@ -111,18 +111,20 @@ def save(
     With `base` it is compressed against that, which `SavedMemory.load` must be given again.
     Raises MachineGone, MachineError, or OSError (ENOSPC among them).
     """
-    chunks = _portions(_spans(memory, base), itertools.repeat(_CHUNK_BYTES))
+    portions = _portions(memory.own_runs(), itertools.repeat(_PORTION_BYTES))
     runs: list[Run] = []
     blocks: list[Block] = []
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         position = DATA_START
-        with Ahead(partial(_encoded, memory, base), chunks, _SAVING_AHEAD) as pieces:
+        with Ahead(partial(_encoded, memory, base), portions, _SAVING_AHEAD) as pieces:
             for piece in pieces:
-                write_all(fd, piece.data, position)
+                begun = position
+                for data in piece.data:
+                    write_all(fd, data, position)
+                    position += len(data)
                 # The disk works while the next ones are compressed.
-                start_writeback(fd, position, len(piece.data))
-                position += len(piece.data)
+                start_writeback(fd, begun, position - begun)
                 runs += piece.runs
                 blocks += piece.blocks
         contents = Contents(
@@ -190,25 +192,32 @@ class SavedMemory:
         stored = memoryview(os.pread(self._fd, group.stored, group.position))
         if len(stored) < group.stored:
             raise damaged(self._path, "it ends too early")
-        below = b""
-        if base is not None and self.contents.against_base:
-            below = b"".join(base(run.offset, run.length) for run in group.runs)
-        content, at, done = [], 0, 0
+        below = memoryview(b"")
+        if base is not None and self.contents.against_base and group.compressed:
+            below = memoryview(b"".join(base(run.offset, run.length) for run in group.runs))
+        pages, at, done = [], 0, 0
         for block in group.blocks:
             packed = stored[at : at + block.stored]
-            content.append(self._unpacked(block, packed, below[done : done + block.length]))
+            pages.append(self._unpacked(block, packed, below[done : done + block.length]))
             at, done = at + block.stored, done + block.length
-        return list(_parts(group.runs, b"".join(content)))
+        whole = memoryview(b"".join(pages)) if group.compressed else stored
+        return list(_parts(group.runs, whole))
 
-    def _unpacked(self, block: Block, packed: memoryview, dictionary: bytes) -> bytes:
-        pages = bytes(packed)
+    def _unpacked(self, block: Block, packed: memoryview, dictionary: memoryview) -> memoryview:
+        pages = packed
         if block.compressed:
-            try:
-                pages = lz4.block.decompress(pages, uncompressed_size=block.length, dict=dictionary)
-            except lz4.block.LZ4BlockError as error:
-                raise damaged(self._path, f"a block of it cannot be read: {error}") from error
+            pages = memoryview(self._decompressed(block, packed, dictionary))
         if len(pages) != block.length or zlib.crc32(pages) != block.checksum:
             raise damaged(self._path, "its pages do not match their checksum")
+        return pages
+
+    def _decompressed(self, block: Block, packed: memoryview, dictionary: memoryview) -> bytes:
+        try:
+            pages: bytes = lz4.block.decompress(
+                packed, uncompressed_size=block.length, dict=dictionary
+            )
+        except lz4.block.LZ4BlockError as error:
+            raise damaged(self._path, f"a block of it cannot be read: {error}") from error
         return pages
 
 
@@ -263,72 +272,74 @@ class _Encoded(NamedTuple):
 
     runs: list[Run]
     blocks: list[Block]
-    data: bytes
+    data: list[bytes | memoryview]
 
 
-def _encoded(memory: Source, base: Base | None, spans: list[Run]) -> _Encoded:
-    runs, pages, below = [], [], []
-    for span in spans:
-        content = bytearray(span.length)
-        memory.read(span.offset, memoryview(content))
-        under = _under(memory, base, span)
-        for start, end in _differing(content, under):
-            runs.append(Run(span.offset + start, end - start))
-            pages.append(content[start:end])
-            below.append(under[start:end])
-    dictionary = b"".join(below) if base is not None else b""
-    blocks, data = _packed(b"".join(pages), dictionary)
-    return _Encoded(runs, blocks, data)
-
-
-def _under(memory: Source, base: Base | None, span: Run) -> bytes:
-    """What the pages would be if they were not the VM's own; empty when that is not known."""
+def _encoded(memory: Source, base: Base | None, portion: list[Run]) -> _Encoded:
+    content = bytearray(sum(run.length for run in portion))
+    for offset, part in _parts(portion, memoryview(content)):
+        memory.read(offset, part)
+    under = b""
     if base is not None:
-        return base(span.offset, span.length)
-    return b"" if memory.based else bytes(span.length)
+        under = b"".join(base(run.offset, run.length) for run in portion)
+    elif not memory.based:
+        under = bytes(len(content))
+    kept = _differing(content, under)
+    below = _pages(memoryview(under), kept) if base is not None else memoryview(b"")
+    blocks, data = _packed(_pages(memoryview(content), kept), below)
+    return _Encoded(_runs(portion, kept), blocks, data)
 
 
-def _differing(content: bytearray, under: bytes) -> Iterator[tuple[int, int]]:
-    """Where the pages that are not as below begin and end."""
-    if content == under:
-        return
-    begun = None
-    for at in range(0, len(content), PAGE):
-        if content[at : at + PAGE] != under[at : at + PAGE]:
-            begun = at if begun is None else begun
-        elif begun is not None:
-            yield begun, at
-            begun = None
-    if begun is not None:
-        yield begun, len(content)
+def _differing(content: bytearray, under: bytes) -> list[int]:
+    """The pages that are not as below: where they begin. All, when that is not known."""
+    return [
+        at
+        for at in range(0, len(content), PAGE)
+        if not under.startswith(content[at : at + PAGE], at)
+    ]
 
 
-def _packed(pages: bytes, below: bytes) -> tuple[list[Block], bytes]:
-    blocks, data = [], []
+def _pages(content: memoryview, kept: list[int]) -> memoryview:
+    if len(kept) * PAGE == len(content):
+        return content
+    return memoryview(b"".join(content[at : at + PAGE] for at in kept))
+
+
+def _runs(portion: list[Run], kept: list[int]) -> list[Run]:
+    """The runs of the kept pages, of which `kept` says where they are in the portion."""
+    offsets = [at for run in portion for at in range(run.offset, run.offset + run.length, PAGE)]
+    runs: list[Run] = []
+    for offset in (offsets[at // PAGE] for at in kept):
+        if runs and runs[-1].offset + runs[-1].length == offset:
+            runs[-1] = Run(runs[-1].offset, runs[-1].length + PAGE)
+        else:
+            runs.append(Run(offset, PAGE))
+    return runs
+
+
+def _packed(pages: memoryview, below: memoryview) -> tuple[list[Block], list[bytes | memoryview]]:
+    blocks: list[Block] = []
+    data: list[bytes | memoryview] = []
+    step = wait = 0
     for at in range(0, len(pages), BLOCK_BYTES):
         part = pages[at : at + BLOCK_BYTES]
-        dictionary = below[at : at + BLOCK_BYTES]
-        packed = lz4.block.compress(part, store_size=False, dict=dictionary)
-        if len(packed) >= len(part):
-            packed = part
+        packed: bytes | memoryview = part
+        # Behind what does not get smaller more of its kind is likely: not every block is tried.
+        if wait := max(0, wait - 1):
+            pass
+        elif len(smaller := _compressed(part, below[at : at + BLOCK_BYTES])) < len(part):
+            packed, step = smaller, 0
+        else:
+            step = min(2 * step + 2, _MOST_UNTRIED)
+            wait = step
         blocks.append(Block(len(part), len(packed), zlib.crc32(part)))
         data.append(packed)
-    return blocks, b"".join(data)
+    return blocks, data
 
 
-def _spans(memory: Source, base: Base | None) -> Iterator[Run]:
-    """The own pages, together with few between them that a comparison leaves out again."""
-    gap = 0 if base is None else _GAP_BYTES
-    joined: Run | None = None
-    for run in memory.own_runs():
-        if joined is not None and run.offset <= joined.offset + joined.length + gap:
-            joined = Run(joined.offset, run.offset + run.length - joined.offset)
-        else:
-            if joined is not None:
-                yield joined
-            joined = run
-    if joined is not None:
-        yield joined
+def _compressed(part: memoryview, dictionary: memoryview) -> bytes:
+    packed: bytes = lz4.block.compress(part, store_size=False, dict=dictionary)
+    return packed
 
 
 class _Group(NamedTuple):
@@ -338,6 +349,11 @@ class _Group(NamedTuple):
     stored: int
     blocks: list[Block]
     runs: list[Run]
+
+    @property
+    def compressed(self) -> bool:
+        """Whether any of them is not as it was in memory."""
+        return any(block.compressed for block in self.blocks)
 
 
 def _groups(contents: Contents) -> Iterator[_Group]:
@@ -353,7 +369,7 @@ def _groups(contents: Contents) -> Iterator[_Group]:
 
 def _grouped(blocks: Iterable[Block]) -> Iterator[list[Block]]:
     waiting = iter(blocks)
-    while group := list(itertools.islice(waiting, _CHUNK_BYTES // BLOCK_BYTES)):
+    while group := list(itertools.islice(waiting, _PORTION_BYTES // BLOCK_BYTES)):
         yield group
 
 
@@ -373,8 +389,8 @@ def _portions(runs: Iterable[Run], lengths: Iterable[int]) -> Iterator[list[Run]
         yield portion
 
 
-def _parts(runs: list[Run], pages: bytes) -> Iterator[Part]:
-    whole, at = memoryview(pages), 0
+def _parts(runs: list[Run], pages: memoryview) -> Iterator[Part]:
+    at = 0
     for run in runs:
-        yield run.offset, whole[at : at + run.length]
+        yield run.offset, pages[at : at + run.length]
         at += run.length
