@@ -108,9 +108,7 @@ class Orchestrator:
         """Put the parts together; nothing is started. Raises StartupError."""
         paths = settings.paths
         driver = select_driver(settings.driver)
-        network = settings.network
-        slots = _slots(settings)
-        feed = RouteFeed()
+        network, slots, feed = settings.network, _slots(settings), RouteFeed()
         data_proxy = _data_proxy(settings, feed)
         telemetry = _telemetry(settings)
         store = TemplateStore(paths.templates)
