@@ -114,9 +114,7 @@ class Orchestrator:
         paths = settings.paths
         places = Places.of(paths, settings.shared_directory, settings.node_id)
         driver = select_driver(settings.driver, settings.firecracker_options)
-        network = settings.network
-        slots = _slots(settings)
-        feed = RouteFeed()
+        network, slots, feed = settings.network, _slots(settings), RouteFeed()
         data_proxy = _data_proxy(settings, feed)
         telemetry = _telemetry(settings)
         store = TemplateStore(paths.templates)

@@ -191,12 +191,9 @@ class Exchange:
         self.state = _FORWARDING
         self._upstream = upstream
         request = self.request
-        fields, key = request.fields, target.pool_key
-        if fields.plain:
+        if request.fields.plain:
             upstream.begin(self, to_head=request.method == b"HEAD", may_switch=False)
-            upstream.write(
-                serialising.request_bytes(request, target.extra, key is not None, host=target.host)
-            )
+            upstream.write(serialising.request_bytes(request, target))
         else:
             self._forward_more(upstream, target)
         if self.client.finished:
@@ -207,9 +204,7 @@ class Exchange:
         request, client = self.request, self.client
         upgrade = request.fields.upgrade if target.allow_upgrade else None
         upstream.begin(self, to_head=request.method == b"HEAD", may_switch=upgrade is not None)
-        head = serialising.request_bytes(
-            request, target.extra, target.pool_key is not None, upgrade=upgrade, host=target.host
-        )
+        head = serialising.request_bytes(request, target, upgrade=upgrade)
         if self.request_done:
             upstream.write(head)
         elif client.ahead:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox.orchestrator.network import netns, slots
+from emberbox.orchestrator.network import netns, rules, slots
 from emberbox.orchestrator.network.addresses import (
     GATEWAY_ADDRESS,
     GATEWAY_MAC,
@@ -23,6 +24,8 @@ from tests.integration.network.world import World, make_network
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.integration.network.conftest import MakePool
 
 INTERNET = OPEN
 
@@ -207,6 +210,24 @@ async def test_operators_open_ranges(world: World, tmp_path: Path, resolv_conf: 
             await first.connect("172.16.0.1", 80)
     finally:
         await pool.close(keep=set())
+
+
+async def test_connections_of_a_guest_are_counted(
+    world: World, make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's table of connections is for all: queries count, too."""
+    monkeypatch.setattr(rules, "MAX_CONNECTIONS", 3)
+    pool = make_pool()
+    await pool.start()
+    world.listen(world.internet, PUBLIC, 80)
+    guest = world.guest(await pool.acquire(INTERNET))
+    with contextlib.ExitStack() as opened:
+        for _ in range(3):
+            opened.enter_context(await guest.connect(PUBLIC, 80))
+        for address, port in ((PUBLIC, 80), (GATEWAY_ADDRESS, 53)):
+            with pytest.raises(ConnectionRefusedError):
+                await guest.connect(address, port)
+    await pool.close(keep=set())
 
 
 async def test_addresses_are_allowed_and_denied(world: World, pool: SlotPool) -> None:

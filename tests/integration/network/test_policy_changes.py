@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox.orchestrator.network import netns
+from emberbox.orchestrator.network import netns, rules
 from emberbox.orchestrator.network.addresses import GATEWAY_ADDRESS
 from emberbox.orchestrator.network.errors import KernelRefusedError
 from emberbox.orchestrator.network.policy import CLOSED, EVERYTHING, OPEN, EgressPolicy
@@ -148,6 +148,18 @@ async def test_a_renewed_slot_has_the_policy_it_is_given(world: World, pool: Slo
         world.listen(world.internet, OTHER, 80)
         assert not await reaches(guest, OTHER)
         assert await reaches(guest, PUBLIC)
+
+
+async def test_a_slot_whose_rules_cannot_be_renewed_has_the_policy_all_the_same(
+    world: World, pool: SlotPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.listen(world.internet, PUBLIC, 80)
+    slot = await pool.acquire(OPEN)
+    guest = world.guest(slot)
+    monkeypatch.setattr(rules, "slot_rules", lambda *_: "no rules at all")
+    assert await pool.adopt(slot.index, CLOSED) == slot
+    assert not await reaches(guest, PUBLIC)
+    monkeypatch.undo()
 
 
 async def test_a_large_policy_is_one_step(world: World, pool: SlotPool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from emberbox.orchestrator.network.errors import (
 from emberbox.orchestrator.network.links import Links
 from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.network.tap import open_tap
+from scripts.fake_internet import PUBLIC
 from tests.integration.network.world import RANGE, World, make_network
 
 if TYPE_CHECKING:
@@ -55,6 +57,28 @@ async def test_many_at_once_get_slots_of_their_own(pool: SlotPool) -> None:
     assert len({slot.index for slot in taken}) == 12
     assert len({slot.address for slot in taken}) == 12
     await asyncio.gather(*(pool.release(slot) for slot in taken))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+async def test_two_thousand_slots_at_once(world: World, make_pool: MakePool) -> None:
+    """Each has addresses of its own, the last works as the first, and none is left."""
+    pool = make_pool(size=0, network=NodeNetwork(make_network().tag, IPv4Network("10.77.0.0/20")))
+    await pool.start()
+    taken = await asyncio.gather(*(pool.acquire(INTERNET) for _ in range(2000)))
+    assert len({slot.address for slot in taken} | {slot.host_address for slot in taken}) == 4000
+    world.listen(world.internet, PUBLIC, 80)
+    first, last = (world.guest(slot) for slot in (taken[0], taken[-1]))
+    for guest in (first, last):
+        (await guest.connect(PUBLIC, 80)).close()
+    with pytest.raises(ConnectionRefusedError):
+        await first.connect(last.slot.address, 80)
+    for guest in (first, last):
+        world.guests.remove(guest)
+        guest.close()
+    await pool.close(keep=set())
+    left = netns.run_in(world.host, lambda: node.indices(pool.network))
+    assert left == set()
 
 
 async def test_indices_go_round(pool: SlotPool) -> None:

@@ -22,6 +22,7 @@ class BaseChain(TypedDict, total=False):
     policy: str
 
 
+_TIMEOUT_S = 30
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -45,11 +46,6 @@ def delete_table(family: str, name: str) -> None:
     load(f"add table {family} {name}\ndelete table {family} {name}\n")
 
 
-def has_table(family: str, name: str) -> bool:
-    """Whether a table is there."""
-    return _run("list", "table", family, name).returncode == 0
-
-
 def base_chains() -> list[BaseChain]:
     """The chains of the namespace that hang on a hook. Raises RulesRefusedError."""
     done = _run("-j", "list", "chains")
@@ -63,6 +59,14 @@ def _run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     tool = find_tool("nft")
     if tool is None:
         raise RulesRefusedError("the program nft is missing; install the package nftables")
-    return subprocess.run(
-        [tool, *arguments], input=given, capture_output=True, text=True, timeout=30, check=False
-    )
+    try:
+        return subprocess.run(
+            [tool, *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RulesRefusedError(f"no answer within {_TIMEOUT_S} s") from error

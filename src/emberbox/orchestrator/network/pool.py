@@ -141,7 +141,11 @@ class SlotPool:
         missing = await self._missing_part(slot)
         if missing is not None:
             raise SlotMissingError(index, missing)
-        await _finished(asyncio.to_thread(slots.renew, self._network, slot, policy))
+        try:
+            await _finished(asyncio.to_thread(slots.renew, self._network, slot, policy))
+        except NetworkError as error:
+            _log.error("rules are as an earlier start made them", slot=slot.netns, error=str(error))
+            await self.set_policy(slot, policy)
         self._leftovers.discard(index)
         self._held.add(index)
         return slot

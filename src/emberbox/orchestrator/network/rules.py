@@ -166,9 +166,9 @@ def _forward_rules(network: NodeNetwork, slot: Slot) -> str:
     }}
     chain from_guest {{
         ct direction reply accept
+        ct state new ct count over {MAX_CONNECTIONS} goto refuse
         ct original ip daddr @{FORWARDED_SET} ip daddr {network.dns_address} accept
         ip daddr {network.address_range} goto refuse
-        ct state new ct count over {MAX_CONNECTIONS} goto refuse
         ip daddr @operator_ranges accept
         ip daddr @closed_ranges goto refuse
         ip daddr @{ALLOW_SET} accept
