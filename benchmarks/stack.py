@@ -22,6 +22,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.cli.servers import load_settings
 from emberbox.orchestrator.images.manifest import KINDS
+from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
 from emberbox.orchestrator.settings import Settings
 from emberbox.shared import internal_secret
 from emberbox.shared.home import Home, default_home
@@ -74,11 +75,18 @@ class Stack(Target):
 
     def vmms(self, place: Path) -> dict[str, int]:
         """Pids of the VMMs whose records are below a directory, by sandbox or clone."""
-        return {record.parent.name: pid for record, pid in _pids(place, "*/sandbox.json")}
+        found = {}
+        for path in place.glob(f"*/{RECORD_FILE}"):
+            with contextlib.suppress(FileNotFoundError):  # it is just being removed
+                record = SandboxRecord.from_json(path.read_bytes())
+                if record.process is not None:
+                    found[path.parent.name] = record.process.pid
+        return found
 
     def workers(self) -> list[int]:
         """Pids of the data proxy's processes."""
-        return [pid for _, pid in _pids(self.home.orchestrator / "data-proxy", "worker-*.json")]
+        records = (self.home.orchestrator / "data-proxy").glob("worker-*.json")
+        return [json.loads(record.read_text())["process"]["pid"] for record in records]
 
 
 @contextmanager
@@ -125,14 +133,6 @@ def own(number: int, templates_of: Stack | None = None, **settings: str) -> Iter
             yield Stack(up.facts["orchestrator"], secret, home, up.sdk, pid)
         finally:
             up.stop()
-
-
-def _pids(place: Path, pattern: str) -> Iterator[tuple[Path, int]]:
-    """Of the processes that records name."""
-    for record in place.glob(pattern):
-        with contextlib.suppress(FileNotFoundError):  # it is just being removed
-            if process := json.loads(record.read_text())["process"]:
-                yield record, process["pid"]
 
 
 def _link_images(home: Home) -> None:

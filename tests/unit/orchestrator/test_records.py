@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,39 @@ def test_a_record_is_read_as_it_was_written(directories: RunDirectories) -> None
     )
     directories.save(whole)
     assert directories.load_all() == [whole]
+
+
+def test_what_was_written_last_is_true_and_the_file_stays_small(
+    directories: RunDirectories,
+) -> None:
+    path = directories.create(RECORD) / RECORD_FILE
+    largest = 0
+    for second in range(1000):
+        later = dataclasses.replace(RECORD, end_time=float(second))
+        directories.save(later)
+        largest = max(largest, path.stat().st_size)
+        assert second % 100 or directories.load_all() == [later]
+    assert 1 << 16 < largest < 1 << 17
+
+
+def test_a_record_that_was_cut_off_leaves_the_one_before(directories: RunDirectories) -> None:
+    path = directories.create(RECORD) / RECORD_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2])
+    assert directories.load_all() == [RECORD]
+    later = dataclasses.replace(RECORD, running=True)
+    directories.save(later)
+    assert directories.load_all() == [later]
+
+
+def test_a_full_disk_is_told(directories: RunDirectories, monkeypatch: pytest.MonkeyPatch) -> None:
+    directories.create(RECORD)
+    write = os.write
+    monkeypatch.setattr("os.write", lambda fd, data: write(fd, data[:10]))
+    with pytest.raises(OSError, match="No space left"):
+        directories.save(dataclasses.replace(RECORD, running=True))
+    monkeypatch.undo()
+    assert directories.load_all() == [RECORD]
 
 
 def test_run_directories_are_roots_alone(directories: RunDirectories) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from emberbox.orchestrator.errors import MachineError
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.policy import CLOSED
 from emberbox.orchestrator.pool.rehearsal import nobody, rehearse
@@ -109,6 +110,7 @@ class PoolClone:
     async def end(self) -> None:
         """Break off what is being done with it; nothing of it is left then."""
         await self._stop()
+        self._warm.fail(MachineError("the warm clone was ended"))
         await self._holdings.give_back()
         await asyncio.to_thread(self.discard)
 

@@ -105,6 +105,7 @@ class WarmPool:
     def start(self, room: Callable[[], int]) -> None:
         """Begin to keep it filled, with as many clones as `room` says that memory still holds."""
         self._looking = asyncio.create_task(self._look_again(room))
+        self._looking.add_done_callback(_told)
 
     def look(self) -> None:
         """Look at once whether there are too few or too many."""
@@ -132,7 +133,10 @@ class WarmPool:
     async def _look_again(self, room: Callable[[], int]) -> None:
         offered: frozenset[str] = frozenset()
         while True:
-            self._feed(Looked(room()))
+            try:
+                self._feed(Looked(room()))
+            except OSError as error:
+                _log.error("the host's memory or disk cannot be read", reason=str(error))
             now = frozenset(self._offered())
             # None are offered while the first is being made; then those of before may still fit.
             if now and now != offered:
@@ -210,12 +214,13 @@ class WarmPool:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_told)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a warm clone could not be ended", exc_info=error)
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("looking after warm clones failed", exc_info=error)
 
 
 def _new_name() -> str:

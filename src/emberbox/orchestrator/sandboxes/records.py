@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 RECORD_FILE = "sandbox.json"
+"""A line for each state of the record, in JSON; the last whole one is true."""
 SCRATCH_FILE = "scratch.ext4"
+
+_LONGEST_FILE = 1 << 16
+"""Bytes of records after which the newest alone is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class SandboxRecord:
         Fields that this version does not know are left out, and those that it has added are as
         they are by default: another one may have written it.
         """
-        raw: dict[str, Any] = json.loads(text)
+        raw = _last_line(text)
         egress = recorded_policy(raw)
         names = {f.name for f in dataclasses.fields(cls)}
         data = {name: value for name, value in raw.items() if name in names}
@@ -158,5 +165,30 @@ class RunDirectories:
 
 
 def _write(directory: Path, record: SandboxRecord) -> None:
-    # Not durable: a VM does not survive the loss of power that fsync guards against.
-    write_atomically(directory / RECORD_FILE, record.to_json(), 0o600, durable=False)
+    """Not durable: a VM does not survive the loss of power that fsync guards against.
+
+    A line more, in one write, instead of another file in the place of this one: for that ext4
+    writes out the file and waits for its journal, on a disk that sandboxes may keep busy.
+    """
+    path, text = directory / RECORD_FILE, record.to_json()
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_size <= _LONGEST_FILE:
+            # A line begins, so that what a full disk left of the one before stands alone.
+            line = b"\n" + text
+            if os.write(fd, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return
+    finally:
+        os.close(fd)
+    write_atomically(path, text, 0o600, durable=False)
+
+
+def _last_line(text: bytes) -> dict[str, Any]:
+    """The newest whole record. Raises ValueError."""
+    *before, last = text.splitlines() or [b""]
+    for line in (last, *reversed(before)):
+        with contextlib.suppress(ValueError):
+            whole: dict[str, Any] = json.loads(line)
+            return whole
+    raise ValueError("there is no whole record in it")

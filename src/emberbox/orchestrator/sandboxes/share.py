@@ -30,7 +30,7 @@ _EXTRA_CORES = 1.0
 _EXTRA_MB = 256
 _TASKS = 256
 """What a VMM needs besides its guest's processors and memory: devices, translated code, threads
-for disks, of which QEMU makes up to 64 for each."""
+for disks, up to 64 for each."""
 
 _REMOVAL_SECONDS = 2.0
 _RETRY_SECONDS = 0.02

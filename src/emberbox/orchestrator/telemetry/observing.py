@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Coroutine
 
     from emberbox.orchestrator.sandboxes.holdings import Routes
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
@@ -30,8 +30,12 @@ class ObservedRoutes:
 
     async def open(self, record: SandboxRecord, address: str) -> None:
         """Let traffic in; returns when the workers know."""
-        await self._routes.open(record, address)
-        await _harmless(self._telemetry.begin(record), record)
+        # Beside each other: a create waits for both.
+        beginning = asyncio.create_task(_harmless(self._telemetry.begin(record), record))
+        try:
+            await self._routes.open(record, address)
+        finally:
+            await beginning
 
     async def close(self, record: SandboxRecord) -> None:
         """Stop traffic and reset its connections; returns when the workers have."""
@@ -40,7 +44,7 @@ class ObservedRoutes:
         )
 
 
-async def _harmless(work: Awaitable[None], record: SandboxRecord) -> None:
+async def _harmless(work: Coroutine[None, None, None], record: SandboxRecord) -> None:
     """Whatever is wrong with telemetry, sandboxes start and end."""
     try:
         await work
