@@ -104,7 +104,10 @@ class Guest(asyncio.Protocol):
         own = b"i%d" % self._number
         if len(hosts) != 1 or own not in (named, *(value.partition(b"-")[0] for value in ids)):
             self._findings.add(f"request of another sandbox reached i{self._number}", self._seen)
-        if any(name.startswith(b"x-emberbox") for name, _ in request.headers):
+        names = [name for name, _ in request.headers]
+        if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
+            self._findings.add("a length that can be read in two ways was forwarded", self._seen)
+        if any(name.startswith(b"x-emberbox") for name in names):
             self._findings.add("an internal field reached a sandbox", self._seen)
 
     def _switch(self, transport: asyncio.Transport) -> None:

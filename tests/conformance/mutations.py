@@ -61,6 +61,8 @@ _TOKENS: Sequence[bytes] = (
     ),
 )
 
+_FIELDS = [token for token in _TOKENS if token.endswith(b"\r\n") and b":" in token]
+
 
 def request_of(sandbox: int, rng: random.Random) -> bytes:
     """A good request, or several."""
@@ -123,6 +125,13 @@ def _insert(data: bytes, rng: random.Random) -> bytes:
     return data[:at] + rng.choice(_TOKENS) + data[at:]
 
 
+def _insert_field(data: bytes, rng: random.Random) -> bytes:
+    """Where a field may begin."""
+    lines = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    at = len(b"\r\n".join(lines[: rng.randint(1, len(lines))])) + 2
+    return data[:at] + rng.choice(_FIELDS) + data[at:]
+
+
 def _replace(data: bytes, rng: random.Random) -> bytes:
     at = _place(data, rng)
     return data[:at] + rng.choice(_TOKENS) + data[at + rng.randint(1, 8) :]
@@ -161,8 +170,8 @@ def _bloat(data: bytes, rng: random.Random) -> bytes:
 
 
 _WAYS = (
-    *(_insert, _insert, _insert, _replace, _replace, _flip, _flip, _delete, _delete, _double),
-    *(_shuffle_lines, _cut_off, _bloat),
+    *(_insert_field, _insert_field, _insert_field, _insert, _insert, _replace, _replace),
+    *(_flip, _flip, _delete, _delete, _double, _shuffle_lines, _cut_off, _bloat),
 )
 
 

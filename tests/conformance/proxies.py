@@ -180,3 +180,20 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def wait_until_healthy(health_port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when the client proxy says that all of it serves."""
+    deadline = time.monotonic() + PATIENCE
+    wait_for_port(health_port, process)
+    while scrape(health_port, "/health") != '{"status":"ok"}':
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def scrape(port: int, path: str = "/metrics") -> str:
+    """The body of an answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as asked:
+        asked.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: asked.recv(65536), b""))
+    return answer.partition(b"\r\n\r\n")[2].decode()

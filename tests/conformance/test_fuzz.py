@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import pytest
 
 from emberbox.orchestrator.data_proxy.messages import Route
 from tests.conformance.fuzzing import BROKEN, PATIENCE, Fuzz
-from tests.conformance.proxies import data_proxy_of, running, wait_for_port
+from tests.conformance.proxies import data_proxy_of, running, scrape, wait_for_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +61,7 @@ def _wait_until_nothing_is_open(port: int, prefix: str, *, kept: bool = False) -
     """All connections of clients have ended; those that the client proxy keeps may stay."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        with socket.create_connection(("127.0.0.1", port)) as scrape:
-            scrape.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            text = b"".join(iter(lambda: scrape.recv(65536), b"")).decode()
+        text = scrape(port)
         line = next(
             line for line in text.splitlines() if line.startswith(f"{prefix}_connections_open")
         )
