@@ -3,7 +3,8 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat soak
+.PHONY: help install demo test check lint types imports generated unit firecracker integration
+.PHONY: hostile compat soak pause
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,7 +15,7 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: check unit ## every check and test; of the long suites a smoke
+test: check unit firecracker ## every check and test; of the long suites a smoke
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated
@@ -36,8 +37,18 @@ generated: install ## code generated from proto/ and from the async SDK
 unit: install   ## the fast tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
 
+firecracker: install ## the Firecracker driver against a stand-in, as root; its coverage
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --cov=emberbox.orchestrator.machines.firecracker \
+		--cov-report=term-missing:skip-covered --cov-fail-under=95 tests/firecracker
+
 integration: install ## the tests with real VMs and networks, as root
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration
+
+hostile: install ## a guest that is root attacks all around it, and what its network is to do
+	$(BIN)/python -m pytest tests/integration/hostile tests/integration/network
+
+pause: install  ## pausing: every crash, every upgrade, all that goes on in a sandbox
+	$(BIN)/python -m pytest $(wildcard tests/integration/vm/test_*pause*.py) tests/integration/vm/test_checkpoint.py
 
 compat: export EMBERBOX_COMPAT_RESULTS := $(CURDIR)/.compat/results.jsonl
 compat: install ## the official SDKs against emberbox up, and the table of what works
@@ -49,4 +60,8 @@ soak: compat    ## the long suites in full, then every benchmark
 	$(BIN)/python -m pytest -m exhaustive tests/integration
 	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m benchmarks create
+	$(BIN)/python -m benchmarks density
 	$(BIN)/python -m benchmarks envd
+	$(BIN)/python -m benchmarks network
+	$(BIN)/python -m benchmarks pause
+	$(BIN)/python -m benchmarks fork

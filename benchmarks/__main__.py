@@ -14,7 +14,7 @@ from typing import Any
 
 from emberbox.orchestrator.machines.kvm import missing_for_kvm
 
-NAMES = ("create", "envd", "proxy")
+NAMES = ("create", "density", "envd", "fork", "network", "pause", "proxy")
 
 
 def main() -> int:

@@ -1,172 +1,91 @@
 """How long a sandbox takes to be ready, and to have run its first command.
 
-`clone` asks the API as a user does. `cold` boots the kernel: the API has no such option, so the
-orchestrator is asked, without the API server's few milliseconds. There is no warm pool yet, so
-its figures are null; so are those of a busy host and of other tools.
+Two `emberbox up` of our own run side by side, one with a warm pool and one without, and are asked
+in turns. `cold` boots the kernel: the API has no such option, so the orchestrator is asked,
+without the API server's few milliseconds. What the other keys are stands with what measures them:
+`create_series`, `create_load`, `create_peers`.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-import uuid
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
+from benchmarks import create_load, create_peers
+from benchmarks.create_series import Host, Series, steps_of, through_sdk
+from benchmarks.figures import at_least_one, progress
+from benchmarks.stack import Stack, own
 
-from benchmarks.figures import Clock, at_least_one, percentiles, progress
-from benchmarks.stack import running
-from emberbox import Sandbox, SandboxException
-from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
-from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
-from emberbox.shared.ids import new_run_id, new_sandbox_id
-
-if TYPE_CHECKING:
-    from benchmarks.stack import Target
-
-LIFE_SECONDS = 300
-
-
-@dataclass(slots=True)
-class Series:
-    """Creates of one kind: times in milliseconds, and the steps of the last one."""
-
-    ready: list[float] = field(default_factory=list)
-    first_command: list[float] = field(default_factory=list)
-    steps: dict[str, list[float]] = field(default_factory=dict)
-
-    def result(self) -> dict[str, Any]:
-        """What is printed of it."""
-        return {
-            "ready_ms": percentiles(self.ready),
-            **({"first_command_ms": percentiles(self.first_command)} if self.first_command else {}),
-            **(
-                {"steps_ms": {n: percentiles(v) for n, v in self.steps.items()}}
-                if self.steps
-                else {}
-            ),
-            "runs": len(self.ready),
-        }
+_STEPS_COUNT = 20
 
 
 def main(arguments: list[str]) -> dict[str, Any]:
     """Measure."""
+    options = _parse(arguments)
+    with own(0, EMBERBOX_POOL_SIZE=str(options.pool_size)) as warm:
+        with own(1, templates_of=warm, EMBERBOX_POOL_SIZE="0") as plain:
+            result = _in_turns(warm, plain, options)
+        result["pool_back_to_back"] = _back_to_back(warm, options.back_to_back)
+        result["steps_ms"] = steps_of(warm, _STEPS_COUNT)
+        result["refill_cpu_ms"] = create_load.refill_cpu_ms(warm, options.refills)
+        result["busy"] = create_load.busy(warm, options.busy)
+        result["burst20"] = create_load.burst(warm, options.burst)
+        result["burst100"] = create_load.burst(warm, options.large_burst)
+    return {**result, "runs": vars(options)}
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks create")
     parser.add_argument("--cold", type=at_least_one, default=10)
     parser.add_argument("--clone", type=at_least_one, default=30)
+    parser.add_argument("--pool", type=at_least_one, default=50)
+    parser.add_argument("--pool-size", type=at_least_one, default=4, help="clones kept warm")
+    parser.add_argument("--back-to-back", type=at_least_one, default=30)
+    parser.add_argument("--peers", type=at_least_one, default=10)
+    parser.add_argument("--refills", type=at_least_one, default=8)
+    parser.add_argument("--busy", type=at_least_one, default=20, help="creates quiet, and busy")
     parser.add_argument("--burst", type=at_least_one, default=20)
-    options = parser.parse_args(arguments)
-    with running() as target:
-        Sandbox.create(timeout=60).kill()  # the first reads the RAM image from disk
-        host = _Host(target)
-        clone = measure_clone(options.clone)
-        on_host = host.measure("clone on the host", options.clone, cold=False)
-        cold = host.measure("cold", options.cold, cold=True)
-        burst = measure_burst(options.burst)
-    return {
-        "cold": cold.result(),
-        "clone": clone.result(),
-        "clone_on_host": on_host.result(),
-        "burst20": burst,
-        "pool": None,
-        "pool_back_to_back": None,
-        "refill_cpu_ms": None,
-        "busy": None,
-        "burst100": None,
-        "peers": None,
-        "runs": {"cold": options.cold, "clone": options.clone, "burst": options.burst},
-    }
+    parser.add_argument("--large-burst", type=at_least_one, default=100)
+    return parser.parse_args(arguments)
 
 
-def measure_clone(count: int) -> Series:
-    """Through API and SDK, one after the other."""
+def _in_turns(warm: Stack, plain: Stack, options: argparse.Namespace) -> dict[str, Any]:
+    """One of each kind after the other, those of which there are fewer less often."""
+    pool, clone, cold = Series(), Series(), Series()
+    host = Host(plain)
+    through_sdk(plain.sdk)  # the first reads the RAM image from disk
+    rounds = max(options.pool, options.clone, options.cold, options.peers)
+    with create_peers.installed() as peers:
+        for number in range(rounds):
+            if _is_due(number, rounds, options.pool):
+                warm.refilled()
+                pool.add(through_sdk(warm.sdk))
+            if _is_due(number, rounds, options.clone):
+                clone.add(through_sdk(plain.sdk))
+            if _is_due(number, rounds, options.peers):
+                for peer in peers:
+                    peer.measure()
+            if _is_due(number, rounds, options.cold):
+                host.boot(cold)
+            progress("in turns", number + 1, rounds)
+        return {
+            "pool": pool.result(),
+            "clone": clone.result(),
+            "cold": cold.result(),
+            "peers": [peer.result(pool.first_command) for peer in peers],
+        }
+
+
+def _is_due(number: int, rounds: int, count: int) -> bool:
+    """Whether this is one of `count` rounds that are spread evenly over all."""
+    return number * count // rounds != (number + 1) * count // rounds
+
+
+def _back_to_back(stack: Stack, count: int) -> dict[str, Any]:
+    """As fast as one client asks; the pool is full at the beginning and nobody waits for it."""
     series = Series()
+    stack.refilled()
     for number in range(count):
-        ready, command = Clock(), Clock()
-        with ExitStack() as ended, command.running():
-            with ready.running():
-                sandbox = ended.enter_context(Sandbox.create(timeout=LIFE_SECONDS))
-            sandbox.commands.run("true")
-        series.ready.append(ready.ms)
-        series.first_command.append(command.ms)
-        progress("clone", number + 1, count)
-    return series
-
-
-def measure_burst(count: int) -> dict[str, Any]:
-    """All at once, each followed by a command."""
-
-    def one(_number: int) -> Sandbox | None:
-        try:
-            with ExitStack() as ended:
-                sandbox = ended.enter_context(Sandbox.create(timeout=LIFE_SECONDS))
-                sandbox.commands.run("true", timeout=120)
-                ended.pop_all()  # it ends with the others, after the clock has stopped
-        except SandboxException as error:
-            print(error, file=sys.stderr)
-            return None
-        return sandbox
-
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(count) as threads:
-        made = [sandbox for sandbox in threads.map(one, range(count)) if sandbox]
-        wall = time.perf_counter() - begun
-        list(threads.map(Sandbox.kill, made))
-    progress("burst", len(made), count)
-    return {"wall_s": round(wall, 2), "succeeded": len(made), "of": count}
-
-
-class _Host:
-    """The orchestrator, asked directly."""
-
-    def __init__(self, target: Target) -> None:
-        self._address = target.orchestrator
-        self._metadata = target.metadata
-
-    def measure(self, name: str, count: int, *, cold: bool) -> Series:
-        series = Series()
-        with grpc.insecure_channel(self._address) as channel:
-            stub = pb_grpc.SandboxServiceStub(channel)
-            templates = pb_grpc.TemplateServiceStub(channel).List(
-                pb.TemplateListRequest(), metadata=self._metadata
-            )
-            template = templates.templates[0].template_id
-            for number in range(count):
-                self._one(stub, _request(template, cold=cold), series)
-                progress(name, number + 1, count)
-        return series
-
-    def _one(
-        self, stub: pb_grpc.SandboxServiceStub, request: pb.SandboxCreateRequest, series: Series
-    ) -> None:
-        ready = Clock()
-        with ready.running():
-            answer = stub.Create(request, metadata=self._metadata, timeout=180)
-        series.ready.append(ready.ms)
-        for step in answer.steps:
-            series.steps.setdefault(step.name, []).append(step.milliseconds)
-        stub.Delete(
-            pb.SandboxDeleteRequest(sandbox_id=request.sandbox.sandbox_id, reason="measured"),
-            metadata=self._metadata,
-        )
-
-
-def _request(template: str, *, cold: bool) -> pb.SandboxCreateRequest:
-    end = Timestamp()
-    end.FromSeconds(int(time.time()) + LIFE_SECONDS)
-    return pb.SandboxCreateRequest(
-        sandbox=pb.SandboxConfig(
-            template_id=template,
-            sandbox_id=new_sandbox_id(),
-            execution_id=new_run_id(),
-            envd_access_token=uuid.uuid4().hex,
-            allow_internet_access=True,
-        ),
-        end_time=end,
-        filesystem_boot=cold,
-    )
+        series.add(through_sdk(stack.sdk))
+        progress("back to back", number + 1, count)
+    return series.result()

@@ -85,7 +85,11 @@ class Machine:
 
 def _vms() -> frozenset[str]:
     commands = (_command(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
-    return frozenset(command for command in commands if "qemu-system" in command.split(" ")[1])
+    return frozenset(command for command in commands if _is_vmm(command.split(" ")[1]))
+
+
+def _is_vmm(program: str) -> bool:
+    return any(name in program for name in ("qemu-system", "firecracker", "jailer"))
 
 
 def _helpers() -> frozenset[str]:

@@ -16,6 +16,7 @@ import time
 import uuid
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ NETWORK = {
     "EMBERBOX_NODE_ID": f"integration-tests-{LANE}",
     "EMBERBOX_NETWORK_RANGE": f"10.203.{16 * LANE}.0/20",
     "EMBERBOX_DNS_PORT": str(10353 + LANE),
+    # Fewer than usual: on a busy machine each takes its time to be made.
+    "EMBERBOX_POOL_SIZE": "2",
 }
 
 
@@ -124,8 +127,12 @@ class Stack:
 
     @property
     def network(self) -> NodeNetwork:
-        """How its namespaces, links and tables are called."""
-        return NodeNetwork.of_node(self.environment["EMBERBOX_NODE_ID"])
+        """Names and addresses of its sandboxes' networks."""
+        return NodeNetwork.of_node(
+            self.environment["EMBERBOX_NODE_ID"],
+            IPv4Network(self.environment["EMBERBOX_NETWORK_RANGE"]),
+            dns_port=int(self.environment["EMBERBOX_DNS_PORT"]),
+        )
 
     @property
     def sdk(self) -> dict[str, Any]:
@@ -203,13 +210,30 @@ class Stack:
 
     def template_ready(self) -> bool:
         """Whether an orchestrator answers and offers its template."""
+        info = self._info()
+        return info is not None and bool(info.ready)
+
+    def warm_clones(self) -> set[str]:
+        """The clones in the pool, by name, made or not."""
+        return {directory.name for directory in self.home.pool.iterdir()}
+
+    def wait_for_warm_clones(self, seconds: float = 200) -> set[str]:
+        """Wait until the pool has all that it wants; which."""
+        wait_until(self._pool_is_full, seconds)
+        return self.warm_clones()
+
+    def _pool_is_full(self) -> bool:
+        info = self._info()
+        return info is not None and info.pool_ready == info.pool_wanted > 0
+
+    def _info(self) -> Any:
+        """ServiceInfo; None while no orchestrator answers."""
         try:
             with self._channel() as channel:
                 stub = pb_grpc.InfoServiceStub(channel)
-                answer = stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self._secret, timeout=5)
+                return stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self._secret, timeout=5)
         except grpc.RpcError:
-            return False
-        return bool(answer.ready)
+            return None
 
     def shut_down_host(self) -> int:
         """Ask the orchestrator to end all sandboxes and itself; how many there were."""

@@ -39,6 +39,7 @@ def stack(
     yield stack
     assert stack.stop() == 0
     assert list(stack.home.run_directories.iterdir()) == []
+    assert stack.warm_clones() == set()
 
 
 def new_stack(free_ports: FreePorts, home: Path, **extra: str) -> Stack:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import e2b
+from packaging.version import Version
 
 from scripts.compat_surface import CLASSES, canonical_class
 
@@ -69,6 +70,21 @@ class Sdk:
 
     def __getattr__(self, name: str) -> Awaited:
         return Awaited(CLASSES[name][self.flavour], name)
+
+    def reach(self, sandbox_id: str, port: int, token: str) -> Awaited:
+        """A sandbox whose daemon is looked for at this port, with this token."""
+        routing = {"E2b-Sandbox-Id": sandbox_id, "E2b-Sandbox-Port": str(port)}
+        sandbox = CLASSES["Sandbox"][self.flavour](
+            sandbox_id=sandbox_id,
+            sandbox_domain=None,
+            envd_version=Version("0.6.13"),
+            envd_access_token=token,
+            traffic_access_token=None,
+            connection_config=e2b.ConnectionConfig(
+                extra_sandbox_headers={**routing, "X-Access-Token": token}
+            ),
+        )
+        return Awaited(sandbox, "Sandbox")
 
     def client(self, **options: Any) -> Client:
         """A client with a configuration of its own."""

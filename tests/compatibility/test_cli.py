@@ -331,12 +331,51 @@ def test_a_template_that_is_not_there(cli: Cli) -> None:
     assert "template 'no-such' not found" in output
 
 
-@covers("sandbox pause", "sandbox resume", "sandbox snapshot", case=NOT_YET)
-def test_pausing_comes_later(cli: Cli, sandbox: str) -> None:
-    for arguments in (("pause", sandbox), ("snapshot", "create", sandbox), ("snapshot", "list")):
-        assert re.search("501: .*not available", cli("sandbox", *arguments, status=1))
-    # There is none that is paused.
+@covers("sandbox pause", "sandbox resume", "sandbox list", "sandbox info", "sandbox kill")
+def test_pause_and_resume(cli: Cli, sandbox: str) -> None:
+    cli("sandbox", "exec", sandbox, "echo in memory > /dev/shm/kept")
+    assert "has been paused" in cli("sandbox", "pause", sandbox)
+    assert "already" in cli("sandbox", "pause", sandbox)
+    assert [entry["sandboxId"] for entry in cli.listed("--state", "paused")] == [sandbox]
+    assert "State: paused" in cli("sandbox", "info", sandbox)
+    assert "has been resumed" in cli("sandbox", "resume", sandbox)
+    assert cli("sandbox", "exec", sandbox, "cat /dev/shm/kept") == "in memory\n"
+    cli("sandbox", "pause", sandbox)
+    assert "Killed 1 paused" in cli("sandbox", "kill", "--all", "--state", "paused")
+    assert cli.listed("--state", "paused") == []
+
+
+@covers("sandbox create", "sandbox exec")
+def test_what_happens_at_the_deadline(cli: Cli) -> None:
+    lifecycle = ("--lifecycle.ontimeout", "pause", "--lifecycle.autoresume")
+    sandbox = cli("sandbox", "create", "-d", "--timeout", "5", *lifecycle, "base").strip()
+    try:
+        wait_until(lambda: bool(cli.listed("--state", "paused")), 120)
+        assert cli("sandbox", "exec", sandbox, "echo resumed") == "resumed\n"
+    finally:
+        cli("sandbox", "kill", sandbox)
+
+
+@covers("sandbox snapshot")
+def test_snapshots(cli: Cli, sandbox: str) -> None:
+    cli("sandbox", "exec", sandbox, "echo kept > /home/user/kept")
+    assert "kept:default" in cli("sandbox", "snapshot", "create", "--name", "kept", sandbox)
+    listed = json.loads(cli("sandbox", "snapshot", "list", "--format", "json", sandbox))
+    (snapshot,) = [entry["snapshotId"] for entry in listed]
+    assert snapshot in cli("sandbox", "snapshot", "list", "--name", "kept")
+    copy = cli("sandbox", "create", "-d", snapshot).strip()
+    assert cli("sandbox", "exec", copy, "cat /home/user/kept") == "kept\n"
+    cli("sandbox", "kill", copy)
+    assert "deleted" in cli("sandbox", "snapshot", "delete", snapshot)
+    assert snapshot not in cli("sandbox", "snapshot", "list")
+
+
+@covers("sandbox pause", "sandbox resume", "sandbox snapshot", case=ERROR + "not found")
+def test_pausing_what_is_not_there(cli: Cli) -> None:
+    assert "not found" in cli("sandbox", "pause", NO_SANDBOX, status=1)
     assert "wasn't found" in cli("sandbox", "resume", NO_SANDBOX, status=1)
+    assert "not found" in cli("sandbox", "snapshot", "create", NO_SANDBOX, status=1)
+    assert "not found" in cli("sandbox", "snapshot", "delete", "no-such", status=1)
 
 
 @covers(*(command for command in GROUPS if command.startswith("template ")), case=NOT_YET)

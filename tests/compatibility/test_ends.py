@@ -12,16 +12,13 @@ import pytest
 import pytest_asyncio
 from e2b import (
     AuthenticationException,
-    ConnectionConfig,
     PtySize,
     SandboxNotRunningException,
     SandboxUnreachableException,
 )
-from packaging.version import Version
 
-from scripts.compat_surface import CLASSES
 from tests.compatibility.covering import covers_error, only_async, only_sync
-from tests.compatibility.flavours import Awaited, eventually
+from tests.compatibility.flavours import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,26 +96,6 @@ async def gone(sdk: Sdk) -> Any:
     return sandbox
 
 
-@pytest.fixture(scope="module")
-def reach(box: Any, sdk: Sdk) -> Callable[..., Any]:
-    """The shared sandbox, reached at another port or with another token."""
-
-    def seen(port: int, token: str) -> Any:
-        routing = {"E2b-Sandbox-Id": box.sandbox_id, "E2b-Sandbox-Port": str(port)}
-        config = ConnectionConfig(extra_sandbox_headers={**routing, "X-Access-Token": token})
-        sandbox = CLASSES["Sandbox"][sdk.flavour](
-            sandbox_id=box.sandbox_id,
-            sandbox_domain=None,
-            envd_version=Version("0.6.13"),
-            envd_access_token=token,
-            traffic_access_token=None,
-            connection_config=config,
-        )
-        return Awaited(sandbox, "Sandbox")
-
-    return seen
-
-
 @each_call(SandboxNotRunningException)
 async def test_after_a_kill(gone: Any, call: Callable[[Any], Any]) -> None:
     with pytest.raises(SandboxNotRunningException, match="was not found"):
@@ -126,18 +103,18 @@ async def test_after_a_kill(gone: Any, call: Callable[[Any], Any]) -> None:
 
 
 @each_call(AuthenticationException)
-async def test_with_a_wrong_token(reach: Callable[..., Any], call: Callable[[Any], Any]) -> None:
+async def test_with_a_wrong_token(sdk: Sdk, box: Any, call: Callable[[Any], Any]) -> None:
     with pytest.raises(AuthenticationException, match=r"unauthorized access|does not match"):
-        await call(reach(49983, "f" * 64))
+        await call(sdk.reach(box.sandbox_id, 49983, "f" * 64))
 
 
 @each_call(
     SandboxUnreachableException,
     *("Commands.run", "Commands.list", "Filesystem.list", "Filesystem.read", "Filesystem.write"),
 )
-async def test_at_a_closed_port(reach: Callable[..., Any], call: Callable[[Any], Any]) -> None:
+async def test_at_a_closed_port(sdk: Sdk, box: Any, call: Callable[[Any], Any]) -> None:
     with pytest.raises(SandboxUnreachableException, match="port is not open"):
-        await call(reach(8001, "f" * 64))
+        await call(sdk.reach(box.sandbox_id, 8001, "f" * 64))
 
 
 @covers_error(SandboxNotRunningException, "CommandHandle.wait")

@@ -48,38 +48,12 @@ def each(table: dict[str, Callable[..., Any]]) -> pytest.MarkDecorator:
     )
 
 
-OF_A_SANDBOX: dict[str, Callable[[Any], Any]] = {
-    "Sandbox.pause": lambda box: box.pause(),
-    "Sandbox.beta_pause": lambda box: box.beta_pause(),
-    "Sandbox.fork": lambda box: box.fork(),
-    "Sandbox.create_snapshot": lambda box: box.create_snapshot(),
-    "Sandbox.delete_snapshot": lambda box: box.delete_snapshot("a-snapshot"),
-    "Sandbox.update_network": lambda box: box.update_network({"deny_out": ["1.1.1.1"]}),
-}
-
-
-@each(OF_A_SANDBOX)
-async def test_methods_of_a_sandbox(box: Any, call: Callable[..., Any]) -> None:
-    with pytest.raises(SandboxException, match=REFUSED):
-        await call(box)
-
-
-@covers_not_yet("Sandbox.list_snapshots", "SnapshotPaginator.next_items")
-async def test_snapshots(box: Any) -> None:
-    pages = await box.list_snapshots()
-    with pytest.raises(SandboxException, match=REFUSED):
-        await pages.next_items()
-
-
 @pytest.mark.parametrize(
     "options",
     [
-        {"lifecycle": {"on_timeout": "pause"}},
-        {"lifecycle": {"on_timeout": "pause", "auto_resume": True}},
         {"network": {"allow_out": ["example.com"], "deny_out": [e2b.ALL_TRAFFIC]}},
-        {"network": {"dns_servers": ["1.1.1.1"]}},
         {"network": {"egress_proxy": {"address": "proxy.example.com:1080"}}},
-        {"network": {"mask_request_host": "localhost:${PORT}"}},
+        {"network": {"https_ports": [8443]}},
         {"network": {"rules": {"example.com": [{"transform": {"headers": {"a": "b"}}}]}}},
         {"volume_mounts": {"/data": "a-volume"}},
         {"iam": {"tokens": {"a": e2b.Secret.iam_token(audience="b", token_type="JWT-SVID")}}},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server.networks import egress_config, network_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,11 @@ class Configurer:
 
     def created(self, row: Sandbox, env_vars: Mapping[str, str]) -> pb.SandboxConfig:
         """For a new sandbox."""
-        config = pb.SandboxConfig(
+        network = network_of(row.options)
+        ingress = pb.SandboxNetworkIngressConfig(mask_request_host=network.mask_request_host)
+        if not row.public_traffic:
+            ingress.traffic_access_token = self.tokens.traffic(row.sandbox_id)
+        return pb.SandboxConfig(
             template_id=row.template_id,
             build_id=row.build_id,
             sandbox_id=row.sandbox_id,
@@ -35,20 +40,20 @@ class Configurer:
             metadata={**row.metadata, CLUSTER_METADATA: self.cluster_id},
             envd_access_token=self.tokens.envd(row.sandbox_id) if row.secure else "",
             execution_id=row.execution_id,
-            allow_internet_access=row.allow_internet_access is not False,
+            network=pb.SandboxNetworkConfig(
+                egress=egress_config(network, row.allow_internet_access), ingress=ingress
+            ),
             auto_pause=row.auto_pause,
             auto_pause_filesystem_only=row.auto_pause and not row.auto_pause_memory,
             queue_group=_opaque(row.team_id),
         )
-        if not row.public_traffic:
-            config.traffic_access_token = self.tokens.traffic(row.sandbox_id)
-        return config
 
     def resumed(self, row: Sandbox) -> pb.SandboxConfig:
         """For one that is paused there. Its environment is nowhere but in its snapshot: it holds
-        secrets."""
+        secrets. What it may reach is the host's to know, too."""
         config = self.created(row, {})
         config.snapshot = True
+        config.network.ClearField("egress")
         return config
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of a sandbox that lives: look, extend, shorten, end."""
+"""What can be asked of a sandbox that lives: look, extend, shorten, change its network, end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from weakref import WeakValueDictionary
 
 import grpc
 
-from emberbox.api_server.errors import NodeError, NodeUnavailableError, SandboxNotFoundError
+from emberbox.api_server.errors import (
+    ConflictError,
+    NodeError,
+    NodeUnavailableError,
+    SandboxNotFoundError,
+    SandboxNotRunningError,
+)
+from emberbox.api_server.networks import egress_config, with_egress
 from emberbox.api_server.records.lifecycle import SHOWN_RUNNING, VISIBLE, KillAsked, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
+    from emberbox.api_server.catching_up import CatchUp
     from emberbox.api_server.clock import Clock
+    from emberbox.api_server.models import NetworkUpdate
+    from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
     from emberbox.api_server.records.keeper import Keeper
     from emberbox.api_server.store.rows import Sandbox, Team
@@ -35,10 +45,18 @@ _GONE = frozenset(
 class Living:
     """Sandboxes of teams; another team's sandbox is answered like one that never was."""
 
-    def __init__(self, store: SandboxStore, nodes: Nodes, keeper: Keeper, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: SandboxStore,
+        nodes: Nodes,
+        keeper: Keeper,
+        catch_up: CatchUp,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._nodes = nodes
         self._keeper = keeper
+        self._catch_up = catch_up
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -77,6 +95,34 @@ class Living:
                 return
             # It ended, or began another run, since it was looked up: what is it now?
 
+    async def update_network(self, team: Team, sandbox_id: str, update: NetworkUpdate) -> None:
+        """Replace what it may reach, as checked before.
+
+        Raises SandboxNotFoundError, SandboxNotRunningError, ConflictError and NodeUnavailableError.
+        """
+        lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
+        async with lock:  # what is written last must be what its host was told last
+            row = await self._running(team, sandbox_id)
+            egress = egress_config(update, update.allow_internet_access)
+            doing = f"change the network of sandbox {sandbox_id}"
+            await self._tell_node(
+                row, doing, lambda node: node.set_egress(sandbox_id, row.execution_id, egress)
+            )
+            options = with_egress(row.options, update)
+            await self._store.set_egress(
+                sandbox_id, row.execution_id, options, update.allow_internet_access
+            )
+
+    async def _running(self, team: Team, sandbox_id: str) -> Sandbox:
+        row = await self._catch_up.started(team.team_id, sandbox_id)
+        if row.state is State.PAUSED:
+            raise SandboxNotRunningError(sandbox_id)
+        if row.state is State.PAUSING:
+            raise ConflictError(f"Sandbox {sandbox_id} is being paused: connect to it first")
+        if row.state is not State.RUNNING:
+            raise SandboxNotFoundError(sandbox_id)
+        return row
+
     async def _set_deadline(
         self,
         team: Team,
@@ -93,15 +139,18 @@ class Living:
             longest = team.limits.max_length_hours
             if longest is not None:
                 end_at = min(end_at, row.started_at + timedelta(hours=longest))
-            await self._tell_node(row, end_at)
+            doing = f"set the timeout of sandbox {sandbox_id}"
+            await self._tell_node(
+                row, doing, lambda node: node.set_deadline(sandbox_id, row.execution_id, end_at)
+            )
             await self._store.set_deadline(sandbox_id, row.execution_id, end_at)
         return row
 
-    async def _tell_node(self, row: Sandbox, end_at: datetime) -> None:
-        doing = f"set the timeout of sandbox {row.sandbox_id}"
+    async def _tell_node(
+        self, row: Sandbox, doing: str, tell: Callable[[Node], Awaitable[None]]
+    ) -> None:
         try:
-            node = await self._nodes.get(row.node_id)
-            await node.set_deadline(row.sandbox_id, row.execution_id, end_at)
+            await tell(await self._nodes.get(row.node_id))
         except NodeError as error:
             if error.code in _GONE:
                 raise SandboxNotFoundError(row.sandbox_id) from error

@@ -26,17 +26,40 @@ class AutoResume(_Body):
     enabled: bool = False
 
 
-class Network(_Body):
+class Egress(_Body):
+    """Traffic out (protocol 2.8). Allowed wins over denied; what is neither is open."""
+
+    allow_out: list[str] | None = Field(
+        default=None, alias="allowOut", description="IPv4 addresses and CIDRs"
+    )
+    deny_out: list[str] | None = Field(
+        default=None, alias="denyOut", description="addresses and CIDRs"
+    )
+    dns_servers: list[str] | None = Field(
+        default=None, alias="dnsServers", description="IPv4 addresses; none: no DNS"
+    )
+    egress_proxy: dict[str, JsonValue] | None = Field(default=None, alias="egressProxy")
+    rules: dict[str, JsonValue] | None = None
+
+
+class Network(Egress):
     """Traffic in and out (protocol 2.8)."""
 
     allow_public_traffic: bool | None = Field(default=None, alias="allowPublicTraffic")
-    allow_out: list[str] | None = Field(default=None, alias="allowOut")
-    deny_out: list[str] | None = Field(default=None, alias="denyOut")
-    dns_servers: list[str] | None = Field(default=None, alias="dnsServers")
-    egress_proxy: dict[str, JsonValue] | None = Field(default=None, alias="egressProxy")
-    mask_request_host: str | None = Field(default=None, alias="maskRequestHost")
+    mask_request_host: str | None = Field(
+        default=None,
+        alias="maskRequestHost",
+        description="host[:port] that servers see; ${PORT} is the port asked for",
+    )
     https_ports: list[int] | None = Field(default=None, alias="httpsPorts")
-    rules: dict[str, JsonValue] | None = None
+
+
+class NetworkUpdate(Egress):
+    """`PUT …/network`: what is not given is cleared."""
+
+    allow_internet_access: bool | None = Field(
+        default=None, description="false: the same as denyOut 0.0.0.0/0"
+    )
 
 
 StringMap = dict[str, str]
@@ -164,9 +187,13 @@ class Lifecycle(BaseModel):
 
 
 class NetworkAnswer(BaseModel):
-    """The network object as created."""
+    """The network object as created, or as changed since."""
 
     allow_public_traffic: bool = Field(serialization_alias="allowPublicTraffic")
+    allow_out: list[str] | None = Field(default=None, serialization_alias="allowOut")
+    deny_out: list[str] | None = Field(default=None, serialization_alias="denyOut")
+    dns_servers: list[str] | None = Field(default=None, serialization_alias="dnsServers")
+    mask_request_host: str | None = Field(default=None, serialization_alias="maskRequestHost")
 
 
 PauseMode = Literal["full", "filesystem"]

@@ -131,6 +131,15 @@ class Node:
         )
         await self._call(self._sandboxes.Update, request)
 
+    async def set_egress(
+        self, sandbox_id: str, execution_id: str, egress: pb.SandboxNetworkEgressConfig
+    ) -> None:
+        """Replace what one run may reach."""
+        request = pb.SandboxUpdateRequest(
+            sandbox_id=sandbox_id, execution_id=execution_id, egress=egress
+        )
+        await self._call(self._sandboxes.Update, request)
+
     async def delete(self, sandbox_id: str, reason: str) -> bool:
         """End a sandbox; False when the node has none of this id."""
         request = pb.SandboxDeleteRequest(sandbox_id=sandbox_id, reason=reason)

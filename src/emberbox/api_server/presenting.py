@@ -15,6 +15,7 @@ from emberbox.api_server.models import (
     SandboxDetail,
     SandboxForkResult,
 )
+from emberbox.api_server.networks import network_of
 from emberbox.api_server.records.lifecycle import SHOWN_PAUSED, State
 from emberbox.shared.protocol import CLIENT_ID
 
@@ -71,7 +72,7 @@ class Presenter:
             envd_access_token=self._envd_token(row),
             domain=self.domain,
             allow_internet_access=row.allow_internet_access,
-            network=NetworkAnswer(allow_public_traffic=row.public_traffic),
+            network=_network(row),
             lifecycle=Lifecycle(
                 auto_resume=row.auto_resume, on_timeout="pause" if row.auto_pause else "kill"
             ),
@@ -92,6 +93,17 @@ class Presenter:
 
     def _envd_token(self, row: Sandbox) -> str | None:
         return self.tokens.envd(row.sandbox_id) if row.secure else None
+
+
+def _network(row: Sandbox) -> NetworkAnswer:
+    network = network_of(row.options)
+    return NetworkAnswer(
+        allow_public_traffic=row.public_traffic,
+        allow_out=network.allow_out,
+        deny_out=network.deny_out,
+        dns_servers=network.dns_servers,
+        mask_request_host=network.mask_request_host,
+    )
 
 
 def _template_id(row: Sandbox) -> str:

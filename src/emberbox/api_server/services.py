@@ -81,7 +81,7 @@ class Services:
             clock=clock,
         )
         creator = shared.creator()
-        living = Living(store.sandboxes, nodes, keeper, clock)
+        living = Living(store.sandboxes, nodes, keeper, shared.catch_up, clock)
         pauser = Pauser(nodes, keeper, shared.catch_up, settings.pause_timeout)
         resumer = shared.resumer(living, pauser)
         return cls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from emberbox.api_server.errors import (
@@ -16,6 +17,8 @@ from emberbox.api_server.nodes import not_ready_reason
 from emberbox.api_server.store.rows import DEFAULT_TAG, Template
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"(?P<name>(?:[a-z0-9_-]+/)?[a-z0-9_-]+)(?::(?P<tag>[a-z0-9_.-]+))?\Z")
 _NOT_OF_NAMES = re.compile(r"[^a-z0-9_-]")
+_REMEMBERED = timedelta(seconds=3)
+_MOST_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Templates:
         self._nodes = nodes
         self._clock = clock
         self._seen: dict[str, list[Template]] = {}
+        self._remembered: dict[tuple[str, ...], tuple[datetime, Template]] = {}
 
     async def resolve(self, text: str, team: Team) -> Template:
         """The template meant, as the build that its tag means.
@@ -89,12 +95,10 @@ class Templates:
         known because a node is away or still making its images.
         """
         reference = TemplateReference.parse(text)
-        found = await self.find(reference, team)
+        found = self._recall(reference, team)
         if found is None:
-            reasons = await self._ask_nodes()
-            found = await self.find(reference, team)
-            if found is None:
-                raise NoCapacityError(reasons) if reasons else TemplateNotFoundError(reference.name)
+            found = await self._look_up(reference, team)
+            self._remember(reference, team, found)
         return await self._tagged(found, reference)
 
     async def find(self, reference: TemplateReference, team: Team) -> Template | None:
@@ -118,6 +122,30 @@ class Templates:
         if found != self._seen.get(node.address):
             await self._store.put_built_in(found, self._clock())
             self._seen[node.address] = found
+            self._remembered.clear()
+
+    def _recall(self, reference: TemplateReference, team: Team) -> Template | None:
+        entry = self._remembered.get((team.team_id, *reference.names(team)))
+        return None if entry is None or entry[0] <= self._clock() else entry[1]
+
+    def _remember(self, reference: TemplateReference, team: Team, found: Template) -> None:
+        """Built-in ones alone: they change with their node, which says so when it is asked for
+        one that it has no more."""
+        if found.team_id is not None:
+            return
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.clear()
+        key = (team.team_id, *reference.names(team))
+        self._remembered[key] = (self._clock() + _REMEMBERED, found)
+
+    async def _look_up(self, reference: TemplateReference, team: Team) -> Template:
+        found = await self.find(reference, team)
+        if found is None:
+            reasons = await self._ask_nodes()
+            found = await self.find(reference, team)
+            if found is None:
+                raise NoCapacityError(reasons) if reasons else TemplateNotFoundError(reference.name)
+        return found
 
     async def _tagged(self, template: Template, reference: TemplateReference) -> Template:
         if template.team_id is None:

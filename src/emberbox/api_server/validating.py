@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from emberbox.api_server.checking_networks import check_network
 from emberbox.api_server.errors import BadRequestError, NotAvailableYetError
 from emberbox.api_server.models import NewSandbox, NewSandboxV2
+from emberbox.api_server.networks import with_network
 from emberbox.api_server.wanted import WantedSandbox
 
 if TYPE_CHECKING:
-    from emberbox.api_server.models import Network
     from emberbox.api_server.store.rows import JsonValue, Limits
 
 _LONGEST_HOURS = 87_600
 """Ten years, so that a deadline is always a moment that databases and clients can write."""
 
 _IDEMPOTENCY_KEY = re.compile(r"[a-z0-9-]{1,255}\Z")
-_ALL_TRAFFIC = ["0.0.0.0/0"]
 _LONGEST_MAP = 256 * 1024
 
 
@@ -52,13 +52,16 @@ def wanted_sandbox(
     if idempotency_key is not None and not _IDEMPOTENCY_KEY.match(idempotency_key):
         raise BadRequestError("Idempotency-Key must be 1 to 255 characters of [a-z0-9-]")
     options: dict[str, JsonValue] = {"mcp": body.mcp} if body.mcp else {}
+    if body.network is not None:
+        check_network(body.network)
+        options = with_network(options, body.network)
     return WantedSandbox(
         template=body.template_id,
         timeout=chosen_timeout(body.timeout, default_timeout, limits),
         secure=bool(body.secure) if isinstance(body, NewSandbox) else True,
         metadata=body.metadata or {},
         env_vars=body.env_vars or {},
-        allow_internet_access=_internet(body),
+        allow_internet_access=body.allow_internet_access,
         public_traffic=body.network is None or body.network.allow_public_traffic is not False,
         options=options,
         auto_pause=bool(body.auto_pause),
@@ -80,26 +83,6 @@ def _check_lifecycle(body: NewSandboxV2) -> None:
 
 def _auto_resumes(body: NewSandboxV2) -> bool:
     return body.auto_resume is not None and body.auto_resume.enabled
-
-
-def _internet(body: NewSandboxV2) -> bool | None:
-    network = body.network
-    if network is None:
-        return body.allow_internet_access
-    _check_network(network)
-    # Denying everything is what allow_internet_access=false means.
-    return False if network.deny_out == _ALL_TRAFFIC else body.allow_internet_access
-
-
-def _check_network(network: Network) -> None:
-    _refuse("network.allowOut", network.allow_out)
-    _refuse("network.denyOut", network.deny_out if network.deny_out != _ALL_TRAFFIC else None)
-    _refuse("network.rules", network.rules)
-    _refuse("network.egressProxy", network.egress_proxy)
-    _refuse("network.maskRequestHost", network.mask_request_host)
-    _refuse("network.httpsPorts", network.https_ports)
-    if network.dns_servers is not None:  # an empty list means "no DNS"
-        raise NotAvailableYetError("network.dnsServers")
 
 
 def _refuse(field: str, value: object) -> None:

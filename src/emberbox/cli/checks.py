@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import enum
+import asyncio
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emberbox.cli import ports
+from emberbox.cli import firecracker_checks, ports
+from emberbox.cli.finding import Finding, Level
 from emberbox.cli.options import LOOPBACK, Node
 from emberbox.cli.preflight import GIB, disk_needed
 from emberbox.cli.processes import how_to_call
 from emberbox.cli.upfile import UpFile
+from emberbox.orchestrator.cgroups import find as find_groups
 from emberbox.orchestrator.images import find_images
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.images.store import ImageStore
 from emberbox.orchestrator.images.tools import PACKAGE_OF_TOOL
 from emberbox.orchestrator.machines.kvm import missing_for_kvm
 from emberbox.orchestrator.machines.probe import select_driver
+from emberbox.orchestrator.network import firewalls
+from emberbox.orchestrator.network.dns import probe
+from emberbox.orchestrator.network.dns.resolvers import parse
 from emberbox.orchestrator.network.node import diagnose
 from emberbox.orchestrator.sandboxes.admission import memory_mb
 from emberbox.shared.errors import StartupError
@@ -37,11 +42,13 @@ from emberbox.shared.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emberbox.orchestrator.machines.firecracker.installation import Options
     from emberbox.orchestrator.network.addresses import NodeNetwork
     from emberbox.orchestrator.settings import Settings
     from emberbox.shared.home import Home
 
 _TOOLS = {**PACKAGE_OF_TOOL, "nft": "nftables"}
+_RESOLVER_SECONDS = 2.0
 _PORTS = {
     API_PORT: "API server",
     API_INTERNAL_PORT: "API server's gRPC",
@@ -53,39 +60,21 @@ _PORTS = {
 }
 
 
-class Level(enum.Enum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """Works, with less: the text says what is lost."""
-    MISSING = "missing"
-    """Sandboxes cannot run until it is mended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `doctor`."""
-
-    subject: str
-    level: Level
-    text: str
-
-
 def look(home: Home, network: NodeNetwork, settings: Settings) -> Iterator[Finding]:
     """All checks, in the order to mend them."""
     node = Node(settings.disk_reserve_mb, settings.own_kernel)
     yield root()
     yield virtualization(missing_for_kvm())
-    yield driver(settings.driver)
+    yield driver(settings.driver, settings.firecracker_options)
     yield tools()
-    yield cgroups()
-    yield from network_findings(network)
+    yield cgroups(settings.cgroup_parent)
+    yield from network_findings(network, settings.resolv_conf)
     yield memory(settings.memory_reserve_mb, settings.template_ram_mb, memory_mb()[1])
     yield disk(home, node)
     yield reflink(home)
     yield ports_free(home)
     yield images(home, node)
+    yield from firecracker_checks.look(settings)
 
 
 def root() -> Finding:
@@ -102,10 +91,10 @@ def virtualization(missing: str) -> Finding:
     return Finding("virtualization", Level.WARNING, f"{missing}; VMs run in software (slower)")
 
 
-def driver(name: str) -> Finding:
+def driver(name: str, firecracker: Options) -> Finding:
     """Whether the driver that is set, or one of all with `auto`, runs sandboxes here."""
     try:
-        report = select_driver(name).report
+        report = select_driver(name, firecracker).report
     except StartupError as error:
         return Finding("driver", Level.MISSING, str(error))
     return Finding("driver", Level.OK, f"{report.name} with {report.accelerator}")
@@ -121,31 +110,54 @@ def tools() -> Finding:
     return Finding("tools", Level.MISSING, text)
 
 
-def cgroups(mountinfo: Path = Path("/proc/self/mountinfo")) -> Finding:
-    """What is there for limits; VMs are in no cgroups of their own yet."""
-    kinds = {
-        line.partition(" - ")[2].split(" ", 1)[0]
-        for line in mountinfo.read_text().splitlines()
-        if "/sys/fs/cgroup" in line
-    }
-    found = "none mounted"
-    if "cgroup" in kinds:
-        found = "version 1 found"
-    elif "cgroup2" in kinds:
-        found = "version 2 found"
-    return Finding("cgroups", Level.OK, f"{found}; limits for each VM are not used yet")
+def cgroups(parent: str) -> Finding:
+    """Whether each VM can be bounded; `parent` is EMBERBOX_CGROUP_PARENT."""
+    if parent == "none":
+        return Finding("cgroups", Level.WARNING, "VMs are not bounded: EMBERBOX_CGROUP_PARENT=none")
+    try:
+        found = find_groups(None if parent == "auto" else Path(parent))
+    except OSError as error:
+        remedy = "set EMBERBOX_CGROUP_PARENT to a group of cgroup v2"
+        return Finding("cgroups", Level.WARNING, f"VMs are not bounded: {error}; {remedy}")
+    if not found.version:
+        why = "no control groups can be written to: mount cgroup2 read-write"
+        return Finding("cgroups", Level.WARNING, f"VMs are not bounded: {why}")
+    text = f"version {found.version}: {', '.join(found.parents)}"
+    if not found.missing:
+        return Finding("cgroups", Level.OK, text)
+    return Finding("cgroups", Level.WARNING, f"{text}; not bounded: {', '.join(found.missing)}")
 
 
-def network_findings(network: NodeNetwork) -> Iterator[Finding]:
+def network_findings(network: NodeNetwork, resolv_conf: Path) -> Iterator[Finding]:
     """The tun device, forwarding, resolvers, and firewalls that would drop our packets."""
     if os.geteuid() != 0:
         yield Finding("network", Level.WARNING, "not looked at: only root sees firewall rules")
         return
-    obstacles = diagnose(network)
+    obstacles = diagnose(network, resolv_conf)
     for text in obstacles:
         yield Finding("network", Level.MISSING, text)
     if not obstacles:
         yield Finding("network", Level.OK, f"{network.address_range} is free to use")
+    for text in firewalls.passed(network):
+        yield Finding("firewall", Level.OK, text)
+    if resolv_conf.exists():
+        yield resolvers(resolv_conf)
+
+
+def resolvers(resolv_conf: Path) -> Finding:
+    """Whether the host's resolvers answer, wherever they are: sandboxes reach them by the DNS
+    forwarder, also those on loopback and on private addresses."""
+    named = parse(resolv_conf.read_text(encoding="utf-8", errors="replace"))
+    silent = asyncio.run(probe.silent(named, _RESOLVER_SECONDS))
+    closed = [address for address in named if not ip_address(address).is_global]
+    how = f"; sandboxes reach {', '.join(closed)} by the DNS forwarder alone" if closed else ""
+    if not silent:
+        return Finding("resolvers", Level.OK, f"{', '.join(named)} answer{how}")
+    remedy = f"mend {resolv_conf}, or name another file by EMBERBOX_RESOLV_CONF"
+    text = f"{', '.join(silent)} of {resolv_conf} does not answer"
+    if len(silent) < len(named):
+        return Finding("resolvers", Level.WARNING, f"{text}, which costs time: {remedy}")
+    return Finding("resolvers", Level.WARNING, f"{text}; sandboxes have no DNS: {remedy}")
 
 
 def memory(reserve_mb: int, template_mb: int, available_mb: int) -> Finding:

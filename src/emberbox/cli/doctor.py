@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from emberbox.cli import checks
-from emberbox.cli.checks import Finding, Level
+from emberbox.cli.finding import Finding, Level
 from emberbox.cli.servers import load_settings
 from emberbox.orchestrator.machines.probe import probe_all
-from emberbox.orchestrator.network.addresses import NodeNetwork
 from emberbox.orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,11 +31,8 @@ def doctor(*, as_json: bool) -> None:
     Exit status 1 when sandboxes cannot run here.
     """
     settings = load_settings(Settings)
-    network = NodeNetwork.of_node(
-        settings.node_id, settings.network_range, settings.egress_allow, settings.dns_port
-    )
-    drivers = probe_all()
-    findings = list(checks.look(settings.paths, network, settings))
+    drivers = probe_all(settings.firecracker_options)
+    findings = list(checks.look(settings.paths, settings.network, settings))
     healthy = all(finding.level is not Level.MISSING for finding in findings)
     if as_json:
         click.echo(_as_json(drivers, findings, healthy=healthy))

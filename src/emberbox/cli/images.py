@@ -18,9 +18,13 @@ from emberbox.orchestrator.images import (
     OwnKernel,
     current_hashes,
     ensure_images,
+    ensure_kernel,
 )
+from emberbox.orchestrator.images.elf_kernel import elf_of
 from emberbox.orchestrator.images.errors import BadSettingError
+from emberbox.orchestrator.images.kernel import KERNEL
 from emberbox.shared.home import Home, default_home
+from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +109,27 @@ def build(obj: tuple[ImageStore, OwnKernel | None], *, refresh: bool) -> None:
     started = time.monotonic()
     build_images(store, own_kernel, refresh=refresh)
     click.echo(f"guest images are ready in {store.root} ({time.monotonic() - started:.1f} s)")
+
+
+@images.command()
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to this file."
+)
+@click.pass_obj
+def kernel(obj: tuple[ImageStore, OwnKernel | None], output: Path | None) -> None:
+    """Extract the guest kernel as an uncompressed ELF file, which is what Firecracker boots.
+
+    The driver does this by itself; the file is for looking at, or for another VMM.
+    """
+    store, own_kernel = obj
+    image = ensure_kernel(
+        store, LineProgress(lambda line: click.echo(line, err=True)), own_kernel=own_kernel
+    )
+    elf = elf_of(image.file(KERNEL))
+    click.echo(f"Linux {image.manifest.facts['version']}: an ELF file of {len(elf) >> 20} MiB")
+    if output is not None:
+        write_atomically(output, elf)
+        click.echo(f"written to {output}")
 
 
 @images.command(name="list")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-_HEADS = ("ID", "STATE", "MADE BY", "READY ms", "STARTED", "ENDS", "STEPS ms")
+_HEADS = ("ID", "STATE", "PID", "MADE BY", "READY ms", "STARTED", "ENDS", "STEPS ms")
 
 
 @click.command()
@@ -76,6 +76,7 @@ def _row(one: pb.RunningSandbox) -> list[str]:
     return [
         one.sandbox_id,
         one.state,
+        str(one.pid or "-"),
         one.way or "-",
         f"{_total(one):.1f}" if one.steps else "-",
         *(f"{_time(at):%Y-%m-%d %H:%M:%S}" for at in (one.start_time, one.end_time)),
@@ -101,6 +102,7 @@ def _sandbox_as_dict(one: pb.RunningSandbox) -> dict[str, object]:
         "execution_id": one.execution_id,
         "template_id": one.template_id,
         "state": one.state,
+        "pid": one.pid,
         "made_by": one.way,
         "ready_ms": round(_total(one), 1),
         "steps_ms": {step.name: round(step.milliseconds, 1) for step in one.steps},

@@ -43,7 +43,7 @@ def snapshots(home: Path | None, *, as_json: bool) -> None:
 
 
 def _paused(state: Home) -> list[_Line]:
-    from emberbox.orchestrator.snapshots.store import SnapshotStore  # noqa: PLC0415 - not for `-h`
+    from emberbox.orchestrator.snapshots.local import LocalSnapshotStore  # noqa: PLC0415 - not for `-h`
 
     if not state.snapshots.is_dir():
         return []
@@ -56,7 +56,7 @@ def _paused(state: Home) -> list[_Line]:
             one.memory_bytes,
             one.disk_bytes,
         )
-        for one in SnapshotStore(state.snapshots).all()
+        for one in LocalSnapshotStore(state.snapshots).all()
     ]
 
 

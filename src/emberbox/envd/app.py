@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from emberbox.envd.metrics import Metrics
     from emberbox.envd.process_service import ProcessService
     from emberbox.envd.state import State
-    from emberbox.envd.syncing import Syncing
     from emberbox.envd.telemetry import Telemetry
     from emberbox.envd.workers import Workers
 
@@ -56,14 +55,12 @@ class Application:
         bridges: Bridges,
         metrics: Metrics,
         telemetry: Telemetry,
-        syncing: Syncing,
     ) -> None:
         self._state = state
         self._initializer = initializer
         self._bridges = bridges
         self._metrics = metrics
         self._telemetry = telemetry
-        self._syncing = syncing
         self._services = {
             "process.Process": rpc.process_app(processes),
             "filesystem.Filesystem": rpc.filesystem_app(filesystem),
@@ -80,7 +77,6 @@ class Application:
             ("POST", "/init"): self._init,
             ("POST", "/bridge"): self._bridge,
             ("GET", "/telemetry"): self._read_telemetry,
-            ("POST", "/sync"): self._sync,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,10 +122,6 @@ class Application:
     async def _init(self, request: Request, send: Send) -> None:
         await self._initializer.handle(request)
         await respond(send, 204, headers=[(b"x-envd-version", VERSION.encode())])
-
-    async def _sync(self, request: Request, send: Send) -> None:
-        await self._syncing.handle(request)
-        await respond(send, 204)
 
     async def _bridge(self, request: Request, send: Send) -> None:
         await respond_json(send, 200, await self._bridges.handle(request))

@@ -19,7 +19,6 @@ _OPEN = frozenset(
         ("POST", "/init"),
         ("POST", "/bridge"),
         ("GET", "/telemetry"),
-        ("POST", "/sync"),
     }
 )
 _REFUSED = "unauthorized access, please provide a valid access token or method signing if supported"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,16 +19,15 @@ from emberbox.envd.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from emberbox.envd.system import tolerated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from emberbox.envd.asgi import Request
     from emberbox.envd.state import State
     from emberbox.envd.system import System
     from emberbox.envd.telemetry import Telemetry
-
-logger = logging.getLogger(__name__)
 
 _TIMESTAMP = re.compile(r"([^.]+?)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
@@ -73,13 +70,13 @@ class Initializer:
 
     def _change_system(self, changes: _Changes) -> None:
         system = self._system
-        with _tolerated("set the clock"):
+        with tolerated("set the clock"):
             if changes.timestamp is not None:
                 system.set_clock(changes.timestamp)
-        with _tolerated("feed the random generator"):
+        with tolerated("feed the random generator"):
             if changes.seed is not None:
                 system.add_entropy(changes.seed)
-        with _tolerated("set the host name"):
+        with tolerated("set the host name"):
             if name := changes.strings.get("hostname"):
                 system.set_hostname(name)
         sandbox_id = changes.strings.get("sandboxId")
@@ -97,15 +94,6 @@ class Initializer:
             state.env_vars = changes.env_vars
         if changes.access_token is not None:
             (state.access_token,) = changes.access_token
-
-
-@contextmanager
-def _tolerated(what: str) -> Iterator[None]:
-    """A sandbox with a wrong clock is better than none; the log tells."""
-    try:
-        yield
-    except OSError as error:
-        logger.warning("cannot %s: %s", what, error)
 
 
 _STRINGS = (

@@ -17,6 +17,7 @@ from emberbox.envd.bridge import Bridges
 from emberbox.envd.connection import Connection
 from emberbox.envd.cors import Cors
 from emberbox.envd.filesystem_service import FilesystemService
+from emberbox.envd.host_calls import HostCalls
 from emberbox.envd.init import Initializer
 from emberbox.envd.logbook import Logbook, LogbookHandler
 from emberbox.envd.metrics import Metrics
@@ -24,7 +25,6 @@ from emberbox.envd.process_service import ProcessService
 from emberbox.envd.processes import Processes
 from emberbox.envd.spawn import Spawner, keep_descriptors
 from emberbox.envd.state import State
-from emberbox.envd.syncing import Syncing
 from emberbox.envd.system import System
 from emberbox.envd.telemetry import Telemetry
 from emberbox.envd.users import Users
@@ -97,6 +97,7 @@ class Envd:
         self._log_handler = LogbookHandler(logbook)
         telemetry = Telemetry(logbook, self.settings.init_peers)
         self.processes = Processes(Spawner(self.cgroups), logbook)
+        self._host_calls = HostCalls(self.state, self.system, telemetry)
         self.bridges = Bridges(self.settings.guest_address, self.settings.port)
         self.app = Application(
             state=self.state,
@@ -107,7 +108,6 @@ class Envd:
             bridges=self.bridges,
             metrics=Metrics(),
             telemetry=telemetry,
-            syncing=Syncing(self._workers, self.settings.init_peers),
         )
         self._server = _IdleServer(
             uvicorn.Config(
@@ -154,9 +154,12 @@ class Envd:
 
     async def _serve_until_stopped(self, sockets: list[socket.socket] | None) -> None:
         _envd_logger.addHandler(self._log_handler)
+        own = (self.settings.address, self.settings.port)
+        self._host_calls.open(asyncio.get_running_loop(), own, self.settings.init_peers[0])
         try:
             await self._server.serve(sockets)
         finally:
+            self._host_calls.close()
             _envd_logger.removeHandler(self._log_handler)
             self.bridges.close_all()
             self._workers.close()

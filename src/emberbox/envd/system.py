@@ -9,7 +9,12 @@ import re
 import socket
 import struct
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +66,15 @@ class System:
             _overwrite(self._etc / name, text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             logger.warning("cannot write %s: %s", self._etc / name, error)
+
+
+@contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """A sandbox with a wrong clock is better than none; the log tells."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("cannot %s: %s", what, error)
 
 
 def _overwrite(path: Path, content: bytes) -> None:

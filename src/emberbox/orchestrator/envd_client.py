@@ -1,4 +1,4 @@
-"""The orchestrator's own calls to envd: health and /init.
+"""The orchestrator's own calls to envd by HTTP: health and /init.
 
 They are made from inside the sandbox's network namespace, so that they come from the gateway's
 address, which no proxy and no other sandbox can use.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import GuestUnreachable
+from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer, read_head
 from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import connect
 from emberbox.shared.protocol import ENVD_PORT, HEADER_ACCESS_TOKEN
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 _ATTEMPT_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
-MAX_ANSWER = 65536
-"""Bytes of the head of an answer, and of its body."""
-_SEED_BYTES = 64
-_STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: |\Z)")
+SEED_BYTES = 64
 _UNAUTHENTICATED = 401
 _NO_ANSWER = (
     OSError,
@@ -51,15 +48,6 @@ class Identity:
     execution_id: str
     access_token: str
     env_vars: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer of envd."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 async def initialize(slot: Slot, identity: Identity, seconds: float, present: str = "") -> str:
@@ -101,16 +89,6 @@ async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: f
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 
-async def sync(slot: Slot, seconds: float) -> None:
-    """Have the guest write to its disks what it keeps for them in memory.
-
-    Raises GuestUnreachable when it has not within `seconds`.
-    """
-    answer = await call(slot, "/sync", b"", "application/json", seconds)
-    if answer.status != 204:
-        raise GuestUnreachable(f"envd refused /sync: {answer.status}")
-
-
 def _init_body(identity: Identity) -> bytes:
     body: dict[str, object] = {
         "sandboxId": identity.sandbox_id,
@@ -120,7 +98,7 @@ def _init_body(identity: Identity) -> bytes:
         "defaultUser": "user",
         "defaultWorkdir": "/home/user",
         "hostname": identity.sandbox_id,
-        "randomSeed": base64.b64encode(secrets.token_bytes(_SEED_BYTES)).decode(),
+        "randomSeed": base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode(),
         # The guest sets its clock by it, so a body is made for each attempt.
         "timestamp": datetime.now(UTC).isoformat(),
     }
@@ -186,23 +164,6 @@ async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     status, headers = await read_head(reader)
     body = b"" if status == 204 else await _read_to_end(reader)
     return Answer(status, headers, body)
-
-
-async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    """Status and headers, their names in lower case.
-
-    Raises EOFError, asyncio.LimitOverrunError, or ValueError, which repeats nothing of the guest's.
-    """
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    status_line, *lines = head.rstrip("\r\n").split("\r\n")
-    status = _STATUS_LINE.match(status_line)
-    if status is None:
-        raise ValueError("the answer has no status line")
-    headers = {
-        name.strip().lower(): value.strip()
-        for name, _, value in (line.partition(":") for line in lines)
-    }
-    return int(status[1]), headers
 
 
 async def _read_to_end(reader: asyncio.StreamReader) -> bytes:

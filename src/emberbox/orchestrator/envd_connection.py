@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator.envd_client import MAX_ANSWER, Answer, read_head
 from emberbox.orchestrator.errors import GuestUnreachable
+from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer, length_of, read_head
 from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import connect
 from emberbox.shared.protocol import ENVD_PORT
@@ -72,11 +72,4 @@ class EnvdConnection:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: envd\r\n\r\n".encode("ascii"))
         await writer.drain()
         status, headers = await read_head(reader)
-        return Answer(status, headers, await reader.readexactly(_length(headers)))
-
-
-def _length(headers: dict[str, str]) -> int:
-    text = headers.get("content-length", "")
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= MAX_ANSWER):
-        raise ValueError("the answer has no length, or is too long")
-    return int(text)
+        return Answer(status, headers, await reader.readexactly(length_of(headers)))

@@ -43,6 +43,12 @@ RESUME_AFTER_CONSUMED = (
     "resume-routed",
 )
 
+CLAIM = (
+    "claim-written",
+    "claim-moved",
+    "claim-initialized",
+)
+
 
 def reach(step: str) -> None:
     """Die here by SIGKILL, or raise MachineError, when the file says so."""

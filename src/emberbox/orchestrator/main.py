@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
-import socket
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.orchestrator.data_proxy.feed import RouteFeed
 from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataProxySupervisor
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
+from emberbox.orchestrator.exclusive import only_one_of_home, only_one_of_node
 from emberbox.orchestrator.grpc_support import RequireSecret
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
@@ -38,6 +37,7 @@ from emberbox.orchestrator.sandboxes.beginning import clonable
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
+from emberbox.orchestrator.sandboxes.share import open_shares
 from emberbox.orchestrator.sandboxes.starts import StartQueue
 from emberbox.orchestrator.service import (
     HostService,
@@ -45,7 +45,7 @@ from emberbox.orchestrator.service import (
     SandboxService,
     TemplateService,
 )
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.telemetry.guest import SlotGuest
 from emberbox.orchestrator.telemetry.observing import ObservedRoutes
 from emberbox.orchestrator.telemetry.store import Retention, TelemetryStore
@@ -59,9 +59,6 @@ from emberbox.shared import internal_secret, logs
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from emberbox.orchestrator.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -80,7 +77,7 @@ def run(settings: Settings) -> None:
         raise StartupError("the orchestrator needs root, for namespaces and uids: use sudo")
     settings.paths.orchestrator.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with _only_one_of_home(settings.paths.orchestrator), _only_one_of_node(settings):
+        with only_one_of_home(settings.paths.orchestrator), only_one_of_node(settings):
             asyncio.run(Orchestrator.of(settings).serve())
     except MachineError as error:
         raise StartupError(error.explain()) from error
@@ -110,9 +107,9 @@ class Orchestrator:
     def of(cls, settings: Settings) -> Orchestrator:
         """Put the parts together; nothing is started. Raises StartupError."""
         paths = settings.paths
-        driver = select_driver(settings.driver)
+        driver = select_driver(settings.driver, settings.firecracker_options)
         network = settings.network
-        slots = SlotPool(network, paths.orchestrator / "network", size=settings.slot_pool)
+        slots = _slots(settings)
         feed = RouteFeed()
         data_proxy = _data_proxy(settings, feed)
         telemetry = _telemetry(settings)
@@ -125,9 +122,13 @@ class Orchestrator:
             routes=ObservedRoutes(FeedRoutes(feed), telemetry),
             directories=RunDirectories(paths.run_directories),
             outbox=Outbox(paths.orchestrator / "outbox.db"),
-            snapshots=SnapshotStore(paths.snapshots),
+            snapshots=LocalSnapshotStore(paths.snapshots),
             builds=store,
             starts=StartQueue(settings.concurrent_starts, settings.start_wait),
+            shares=open_shares(
+                settings.cgroup_parent, network.tag, paths.orchestrator, settings.vm_io_mb_s
+            ),
+            saves=asyncio.Semaphore(settings.concurrent_starts),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
@@ -144,7 +145,7 @@ class Orchestrator:
             images=images,
             templates=store,
             catalog=templates,
-            builder=Builder(network.tag, settings.first_uid, driver, slots, store),
+            builder=Builder(network.tag, settings.first_uid, driver, slots, store, host.shares),
             readiness=readiness,
             in_use=sandboxes.builds_in_use,
             own_kernel=settings.own_kernel,
@@ -193,6 +194,7 @@ class Orchestrator:
         self.telemetry.start()  # knowing who lives
         stack.push_async_callback(self.sandboxes.detach_all)
         await self.slots.reclaim(in_use)
+        self.host.shares.sweep(in_use)
         await self.feed.start(self.settings.paths.orchestrator / "routes.sock")
         stack.push_async_callback(self.feed.close)
         await self.data_proxy.start()
@@ -225,6 +227,7 @@ class Orchestrator:
     async def _close_slots(self) -> None:
         in_use = {s.slot_index for s in self.sandboxes if s.slot_index is not None}
         await self.slots.close(keep=in_use)
+        self.host.shares.close()
 
     async def _shut_down(self, stop: asyncio.Event, *, keep: bool) -> int:
         ended = 0 if keep else await self.sandboxes.end_all("the host was shut down")
@@ -285,6 +288,15 @@ def _pool(settings: Settings, host: Host, templates: TemplateCatalog) -> WarmPoo
     return WarmPool(host, sizes, partial(clonable, host, templates))
 
 
+def _slots(settings: Settings) -> SlotPool:
+    return SlotPool(
+        settings.network,
+        settings.paths.orchestrator / "network",
+        size=settings.slot_pool,
+        resolv_conf=settings.resolv_conf,
+    )
+
+
 def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
     paths = settings.paths
     return DataProxySupervisor(
@@ -318,36 +330,3 @@ def _telemetry(settings: Settings) -> Telemetry:
         lambda record: SlotGuest(network.slot(record.slot)),
         Timing(interval=settings.metrics_interval),
     )
-
-
-@contextlib.contextmanager
-def _only_one_of_node(settings: Settings) -> Iterator[None]:
-    """Namespaces, links and VMs are named by the node: another home with the same node id would
-    take ours for garbage. An abstract socket is free again when its process ends."""
-    lock = socket.socket(socket.AF_UNIX)
-    try:
-        lock.bind(f"\0emberbox-orchestrator-{settings.network.tag}")
-    except OSError:
-        raise StartupError(
-            f"another orchestrator runs as node {settings.node_id} on this machine: stop it, or"
-            " set EMBERBOX_NODE_ID, EMBERBOX_NETWORK_RANGE and EMBERBOX_DNS_PORT"
-        ) from None
-    else:
-        yield
-    finally:
-        lock.close()
-
-
-@contextlib.contextmanager
-def _only_one_of_home(state: Path) -> Iterator[None]:
-    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StartupError(
-            f"another orchestrator serves {state}: stop it or set EMBERBOX_HOME"
-        ) from None
-    else:
-        yield
-    finally:
-        os.close(fd)

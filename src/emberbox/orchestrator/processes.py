@@ -89,6 +89,17 @@ def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
     return True
 
 
+def resident_mb(pid: int) -> int:
+    """Memory that a process has touched, what it shares with others included, in MiB."""
+    total = 0
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("RssAnon", "RssShmem", "VmSwap"):
+                total += int(rest.split()[0])
+    return total // 1024
+
+
 async def wait_gone(identity: ProcessIdentity) -> None:
     """Return when all of the process has ended, whoever its parent is; reap it when that is us."""
     try:

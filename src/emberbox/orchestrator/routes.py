@@ -25,6 +25,7 @@ class FeedRoutes:
                 execution_id=record.execution_id,
                 address=address,
                 traffic_token=record.traffic_token,
+                mask_host=record.mask_host,
                 envd_token=record.envd_token,
             )
         )

@@ -13,6 +13,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import BadRequest
 from emberbox.orchestrator.grpc_support import Context, answering
+from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import CreateRequest
 from emberbox.orchestrator.sandboxes.copying import Wanted
@@ -59,7 +60,7 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         sandbox = await self._sandboxes.create(_create_request(request))
         return pb.SandboxCreateResponse(
             sandbox=_running_sandbox(sandbox),
-            steps=_steps(sandbox),
+            steps=_steps(sandbox.steps.taken),
             notice=sandbox.record.notice,
         )
 
@@ -80,11 +81,18 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
     async def Update(
         self, request: pb.SandboxUpdateRequest, _context: Context
     ) -> pb.SandboxUpdateResponse:
-        """Move a deadline."""
+        """Move a deadline, replace what may be reached, or both."""
         execution_id = request.execution_id if request.HasField("execution_id") else None
-        end_time = request.end_time.ToDatetime(UTC).timestamp()
-        self._sandboxes.update(request.sandbox_id, end_time, execution_id)
-        self._telemetry.deadline_moved(request.sandbox_id, end_time)
+        ids = request.sandbox_id, execution_id
+        if request.HasField("end_time"):
+            end_time = request.end_time.ToDatetime(UTC).timestamp()
+            self._sandboxes.set_deadline(*ids, end_time)
+            self._telemetry.deadline_moved(request.sandbox_id, end_time)
+        if request.HasField("egress"):
+            policy = _policy(request.egress)
+            # A caller that gives up does not leave record and rules apart.
+            await asyncio.shield(self._sandboxes.set_egress(*ids, policy))
+            self._telemetry.egress_changed(request.sandbox_id, policy)
         return pb.SandboxUpdateResponse()
 
     @answering
@@ -94,10 +102,12 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
         """Write a sandbox to disk."""
         wanted = PauseRequested("asked", request.filesystem_only, request.require_healthy_guest)
         # It goes on when the caller has given up: the outbox tells how it ended.
-        snapshot = await asyncio.shield(
+        paused = await asyncio.shield(
             self._sandboxes.pause(request.sandbox_id, request.execution_id, wanted)
         )
-        return pb.SandboxPauseResponse(sandbox=_paused_sandbox(snapshot))
+        return pb.SandboxPauseResponse(
+            sandbox=_paused_sandbox(paused.snapshot), steps=_steps(paused.steps)
+        )
 
     @answering
     async def Checkpoint(
@@ -266,6 +276,8 @@ class HostService(pb_grpc.HostServiceServicer):
 
 def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
     config = request.sandbox
+    network = config.network
+    ingress = network.ingress
     return CreateRequest(
         identity=Identity(
             sandbox_id=config.sandbox_id,
@@ -276,17 +288,37 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         ),
         build_id=config.build_id,
         end_time=request.end_time.ToDatetime(UTC).timestamp(),
-        internet=config.allow_internet_access,
         metadata=dict(config.metadata),
+        egress=_policy(network.egress) if network.HasField("egress") else None,
         traffic_token=(
-            config.traffic_access_token if config.HasField("traffic_access_token") else None
+            ingress.traffic_access_token if ingress.HasField("traffic_access_token") else None
         ),
+        mask_host=ingress.mask_request_host if ingress.HasField("mask_request_host") else None,
         cold=request.filesystem_boot,
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
         group=config.queue_group,
     )
+
+
+def _policy(egress: pb.SandboxNetworkEgressConfig) -> EgressPolicy:
+    """Raises BadRequest."""
+    servers = egress.dns_servers.addresses if egress.HasField("dns_servers") else None
+    try:
+        return EgressPolicy.from_json(
+            {
+                "allow": list(egress.allowed_cidrs),
+                "deny": list(egress.denied_cidrs),
+                "dns_servers": None if servers is None else list(servers),
+            }
+        )
+    except ValueError as error:
+        raise BadRequest(f"egress: {error}") from error
+
+
+def _steps(taken: list[tuple[str, float]]) -> list[pb.Step]:
+    return [pb.Step(name=name, milliseconds=milliseconds) for name, milliseconds in taken]
 
 
 def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
@@ -306,12 +338,9 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         end_time=_time(record.end_time),
         metadata=record.metadata,
         way=sandbox.way,
-        steps=_steps(sandbox),
+        steps=_steps(sandbox.steps.taken),
+        pid=record.process.pid if record.process else 0,
     )
-
-
-def _steps(sandbox: Sandbox) -> list[pb.Step]:
-    return [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
 
 
 def _paused_sandbox(snapshot: Snapshot) -> pb.PausedSandbox:

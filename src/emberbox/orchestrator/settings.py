@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from emberbox.orchestrator.images import OwnKernel
+from emberbox.orchestrator.machines.firecracker.calls import Rates
+from emberbox.orchestrator.machines.firecracker.installation import Options
 from emberbox.orchestrator.network.addresses import (
     DEFAULT_DNS_PORT,
     DEFAULT_RANGE,
@@ -52,12 +54,25 @@ class Settings(BaseSettings):
     # Where the data proxy asks the API server to resume a sandbox that traffic has come for.
     api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     driver: str = "auto"
+    # The programs of Firecracker, by default those on PATH; without its jailer a VMM is less
+    # confined.
+    firecracker: Path | None = None
+    jailer: Path | None = None
+    firecracker_jail: bool = True
+    # What one VM under Firecracker may move in a second, in each direction; 0: no limit.
+    firecracker_disk_mb: int = Field(0, ge=0)
+    firecracker_disk_operations: int = Field(0, ge=0)
+    firecracker_network_mb: int = Field(0, ge=0)
     # The first of the unprivileged uids that VMMs run as; a slot's index is added to it. By default
     # it follows from the node id, so that two nodes on one machine do not share uids.
     uid_base: int | None = Field(None, ge=100_000, le=2_000_000_000)
     slot_pool: int = Field(4, ge=0, le=256)
     network_range: IPv4Network = DEFAULT_RANGE
     dns_port: int = Field(DEFAULT_DNS_PORT, ge=1, le=65535)
+    # Where the host's resolvers are named, in the form of resolv.conf(5).
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    # Mbit/s that a sandbox may send, and as much that it may receive; none: unlimited.
+    bandwidth_mbit: float | None = Field(None, ge=0.1, le=100_000)
     # Closed ranges that sandboxes may reach all the same: CIDRs with commas between them.
     egress_allow: Annotated[tuple[IPv4Network, ...], NoDecode] = ()
     max_sandboxes: int = Field(200, ge=0)
@@ -72,6 +87,10 @@ class Settings(BaseSettings):
     pool_size: int = Field(4, ge=0, le=256)
     pool_least: int = Field(1, ge=0, le=256)
     pool_idle: float = Field(300.0, gt=0)
+    # Where control groups are made: a group of cgroup v2, "auto" or "none".
+    cgroup_parent: str = "auto"
+    # What a VM may read from disk, and write, in a second; 0: as much as it likes.
+    vm_io_mb_s: int = Field(0, ge=0)
     template_vcpu: int = Field(2, ge=1, le=32)
     template_ram_mb: int = Field(512, ge=256)
     template_disk_mb: int = Field(10240, ge=256)
@@ -109,8 +128,9 @@ class Settings(BaseSettings):
     @property
     def network(self) -> NodeNetwork:
         """Names and addresses of this node."""
+        bandwidth = None if self.bandwidth_mbit is None else int(self.bandwidth_mbit * 125_000)
         return NodeNetwork.of_node(
-            self.node_id, self.network_range, self.egress_allow, self.dns_port
+            self.node_id, self.network_range, self.egress_allow, self.dns_port, bandwidth
         )
 
     @property
@@ -119,6 +139,21 @@ class Settings(BaseSettings):
         if self.uid_base is not None:
             return self.uid_base
         return _FIRST_UID + int(self.network.tag, 16) % _UID_RANGES * _UIDS_OF_A_NODE
+
+    @property
+    def firecracker_options(self) -> Options:
+        """How Firecracker is run, where it is."""
+        return Options(
+            self.firecracker,
+            self.jailer,
+            self.firecracker_jail,
+            Rates(
+                self.firecracker_disk_mb,
+                self.firecracker_disk_operations,
+                self.firecracker_network_mb,
+            ),
+            self.paths.orchestrator / "firecracker",
+        )
 
     @property
     def own_kernel(self) -> OwnKernel | None:

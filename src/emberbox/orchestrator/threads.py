@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -42,3 +42,20 @@ async def run_to_end(function: Callable[[], T]) -> T:
         if not running.cancelled():
             running.exception()  # nobody asks for it any more
         raise
+
+
+async def all_to_end(*works: Awaitable[object]) -> None:
+    """Wait until all have ended, one by one or together. Raises what the first failed with.
+
+    When cancelled all are, and have ended too.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise
+    for task in tasks:
+        task.result()

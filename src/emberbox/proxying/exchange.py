@@ -194,7 +194,9 @@ class Exchange:
         fields, key = request.fields, target.pool_key
         if fields.plain:
             upstream.begin(self, to_head=request.method == b"HEAD", may_switch=False)
-            upstream.write(serialising.request_bytes(request, target.extra, key is not None))
+            upstream.write(
+                serialising.request_bytes(request, target.extra, key is not None, host=target.host)
+            )
         else:
             self._forward_more(upstream, target)
         if self.client.finished:
@@ -206,7 +208,7 @@ class Exchange:
         upgrade = request.fields.upgrade if target.allow_upgrade else None
         upstream.begin(self, to_head=request.method == b"HEAD", may_switch=upgrade is not None)
         head = serialising.request_bytes(
-            request, target.extra, target.pool_key is not None, upgrade=upgrade
+            request, target.extra, target.pool_key is not None, upgrade=upgrade, host=target.host
         )
         if self.request_done:
             upstream.write(head)

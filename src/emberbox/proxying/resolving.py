@@ -19,7 +19,8 @@ class Target(NamedTuple):
 
     `pool_key` is None for a fresh connection; else a connection may be shared by all requests
     of that key, so the key must name one server for ever (an execution, never a bare address).
-    `extra` are header lines added towards the upstream, each with its CRLF.
+    `extra` are header lines added towards the upstream, each with its CRLF. `host` takes the place
+    of the Host that the client sent, which becomes X-Forwarded-Host; None leaves it.
     `allow_upgrade` lets a request turn the connection into a tunnel, in which the engine no
     longer sees requests.
     """
@@ -32,6 +33,7 @@ class Target(NamedTuple):
     pool_key: PoolKey | None = None
     extra: bytes = b""
     allow_upgrade: bool = True
+    host: bytes | None = None
 
 
 Decision = Target | Reply

@@ -18,7 +18,7 @@ _PORT = re.compile(rb"\d{1,5}\Z")
 _CONTROL_ROUTES = frozenset(
     {
         *(b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade"),
-        *(b"bridge", b"telemetry", b"sync"),
+        *(b"bridge", b"telemetry"),
     }
 )
 _PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z")

@@ -11,25 +11,37 @@ from typing import TYPE_CHECKING
 from emberbox.proxying.fields import without
 
 if TYPE_CHECKING:
-    from emberbox.proxying.heads import RequestHead, ResponseHead
+    from emberbox.proxying.heads import RequestFields, RequestHead, ResponseHead
 
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _CLOSE = b"Connection: close\r\n"
 
 
 def request_bytes(
-    head: RequestHead, extra: bytes, keep_alive: bool, *, upgrade: bytes | None = None
+    head: RequestHead,
+    extra: bytes,
+    keep_alive: bool,
+    *,
+    upgrade: bytes | None = None,
+    host: bytes | None = None,
 ) -> bytes:
     """The head for the upstream. `extra` are whole lines that we add, each with its CRLF;
-    `upgrade` is the protocol that it may switch to."""
+    `upgrade` is the protocol that it may switch to; `host` masks the client's Host, which is told
+    as X-Forwarded-Host then (protocol reference, 4.5)."""
     fields = head.fields
+    passed = fields.passed if host is None else _masked(fields, host)
     framing = _CHUNKED if fields.chunked else b""
     if upgrade is not None:
         framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
     elif not keep_alive:
         framing += _CLOSE
-    rest = (fields.passed, framing, extra, b"\r\n")
+    rest = (passed, framing, extra, b"\r\n")
     return b"".join((head.method, b" ", head.target, b" HTTP/1.1", *rest))
+
+
+def _masked(fields: RequestFields, host: bytes) -> bytes:
+    others = without(without(fields.passed, b"host:"), b"x-forwarded-host:")
+    return b"\r\nHost: %b\r\nX-Forwarded-Host: %b%b" % (host, fields.get(b"host") or b"", others)
 
 
 def response_bytes(head: ResponseHead, *, chunked: bool, close: bool) -> bytes:

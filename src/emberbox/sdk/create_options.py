@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from .errors import InvalidArgumentException
-from .not_yet import refuse_options
 from .snapshot_models import SnapshotMode, keeps_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from .network_models import SandboxNetworkOpts
 
 
 class SandboxOnTimeoutPause(TypedDict):
@@ -68,19 +65,6 @@ class GitHubMcpServerConfig(TypedDict):
 GitHubMcpServer: TypeAlias = dict[str, GitHubMcpServerConfig | Any]
 McpServer: TypeAlias = GitHubMcpServer
 """Servers and their settings by name."""
-
-
-def network_body(owner: str, network: SandboxNetworkOpts | None) -> dict[str, object]:
-    """The network in the body of a create.
-
-    Raises NotSupportedYetException, in the name of `owner`, for a field that cannot be asked for.
-    """
-    public = "allow_public_traffic"
-    fields: Mapping[str, object] = dict(network or {})
-    rest = {f"network.{name}": value for name, value in fields.items() if name != public}
-    refuse_options(owner, rest)
-    allowed = fields.get(public)
-    return {} if allowed is None else {"network": {"allowPublicTraffic": allowed}}
 
 
 def lifecycle_body(lifecycle: SandboxLifecycle | None) -> dict[str, object]:

@@ -17,6 +17,9 @@ HEADER_TRAFFIC_TOKEN = "e2b-traffic-access-token"  # noqa: S105 - the name of a 
 HEADER_ACCESS_TOKEN = "X-Access-Token"  # noqa: S105 - the name of a header
 HEADER_INTERNAL_SECRET = "X-Emberbox-Internal-Secret"  # noqa: S105 - the name of a header
 
+MASKED_PORT = "${PORT}"
+"""In `maskRequestHost`: the port that a request is for."""
+
 GRPC_SECRET_KEY = "x-emberbox-secret"  # noqa: S105 - the name of a metadata key
 """gRPC metadata key that carries the secret shared by the programs."""
 GRPC_RETRY_AFTER_KEY = "retry-after"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Named durations, in milliseconds, in the order they were measured."""
+    """Named durations, in milliseconds, in the order they ended. Some go on at the same time."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, float]] = []
@@ -30,6 +30,10 @@ class Steps:
             yield
         finally:
             self.taken.append((name, (time.perf_counter() - start) * 1000))
+
+    def reached(self, name: str) -> None:
+        """Note how long it took from the beginning to this moment."""
+        self.taken.append((name, self.total))
 
     def add(self, within: str, steps: Iterable[tuple[str, float]]) -> None:
         """Steps that were measured elsewhere, as parts of the step `within`."""

@@ -19,51 +19,10 @@ const BUILD = { templateId: "emberboxbasetemplate", buildId: crypto.randomUUID()
 
 const file = sandboxOfThisFile();
 
-coversNotYet(
-  ["Sandbox.pause", "Sandbox.betaPause", "Sandbox.fork"],
-  "pausing and forking",
-  async () => {
-    const { box } = file;
-    await assertNotYet(SandboxError, box.pause());
-    await assertNotYet(SandboxError, box.pause({ keepMemory: false }));
-    await assertNotYet(SandboxError, box.betaPause());
-    await assertNotYet(SandboxError, box.fork({ count: 2 }));
-    await assertNotYet(SandboxError, Sandbox.pause(box.sandboxId));
-    await assertNotYet(SandboxError, Sandbox.fork(box.sandboxId));
-    assert.equal(await box.isRunning(), true);
-  },
-);
-
-coversNotYet(
-  [
-    "Sandbox.createSnapshot",
-    "Sandbox.listSnapshots",
-    "Sandbox.deleteSnapshot",
-    "SnapshotPaginator.nextItems",
-  ],
-  "snapshots",
-  async () => {
-    const { box } = file;
-    await assertNotYet(SandboxError, box.createSnapshot({ name: "kept" }));
-    await assertNotYet(SandboxError, Sandbox.createSnapshot(box.sandboxId));
-    await assertNotYet(SandboxError, box.listSnapshots().nextItems());
-    await assertNotYet(SandboxError, Sandbox.listSnapshots().nextItems());
-    await assertNotYet(SandboxError, Sandbox.deleteSnapshot("team/kept:default"));
-  },
-);
-
-coversNotYet(["Sandbox.updateNetwork"], "changing the network", async () => {
-  const network = { denyOut: ["0.0.0.0/0"] };
-  await assertNotYet(SandboxError, file.box.updateNetwork(network));
-  await assertNotYet(SandboxError, Sandbox.updateNetwork(file.box.sandboxId, network));
-});
-
 coversError(SandboxError, ["Sandbox.create"], "options of create that come later", async () => {
   for (const options of [
-    { lifecycle: { onTimeout: "pause" } },
-    { lifecycle: { onTimeout: "pause", autoResume: true } },
-    { network: { denyOut: ["192.0.2.0/24"] } },
-    { network: { maskRequestHost: "masked.example:${PORT}" } },
+    { network: { allowOut: ["api.example"], denyOut: ["0.0.0.0/0"] } },
+    { network: { egressProxy: { address: "proxy.example:1080" } } },
     { volumeMounts: { "/mnt": "volume" } },
   ]) {
     await assertNotYet(SandboxError, Sandbox.create(options));

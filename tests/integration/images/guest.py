@@ -66,7 +66,13 @@ class Guest:
     """A running guest; leaving the context kills it."""
 
     def __init__(
-        self, images: ImageSet, disks: Sequence[Disk], port: int, console: Path, options: str = ""
+        self,
+        images: ImageSet,
+        disks: Sequence[Disk],
+        port: int,
+        console: Path,
+        options: str = "",
+        command_line: str = COMMAND_LINE,
     ) -> None:
         self._port = port
         self._console = console
@@ -75,7 +81,7 @@ class Guest:
             "-display", "none", "-M", MACHINE, "-accel", "tcg", "-cpu", CPU,
             "-m", "512", "-smp", "2",
             "-kernel", str(images.kernel), "-initrd", str(images.initrd),
-            "-append", f"{COMMAND_LINE} {software_clock_options()} {options}",
+            "-append", f"{command_line} {software_clock_options()} {options}",
             "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
             "-netdev", f"{NETWORK},hostfwd=tcp:127.0.0.1:{port}-169.254.0.21:49983",
             "-device", "virtio-net-device,netdev=net,mac=02:FC:00:00:00:05",

@@ -11,6 +11,8 @@ import pytest
 
 from emberbox.orchestrator.images import ext4
 from emberbox.orchestrator.images.disks import make_scratch
+from emberbox.orchestrator.machines.firecracker.calls import KERNEL_COMMAND_LINE
+from emberbox.orchestrator.machines.firecracker.kernels import extracted
 from tests.integration.images.guest import Guest, disks_of
 
 if TYPE_CHECKING:
@@ -200,3 +202,24 @@ def test_a_missing_disk_is_told_on_the_console_and_ends_the_machine(
         assert guest.wait_for_end() == 0
 
     assert re.search(r"emberbox-init: disk /dev/vdc is missing", guest.console)
+
+
+@pytest.mark.exhaustive
+def test_the_kernel_for_firecracker_boots_with_its_command_line_and_disks(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    """As far as this shows without it: the ELF file, what the kernel is told, and disks that have
+    other serial numbers than ours, in the order in which Firecracker is given them."""
+    elf = extracted(images.kernel, tmp_path)
+    assert elf != images.kernel
+    make_scratch(tmp_path / "scratch", 512)
+    disks = [
+        dataclasses.replace(disk, serial=f"other{number}")
+        for number, disk in enumerate(disks_of(images, tmp_path / "scratch"))
+    ]
+    given = dataclasses.replace(images, kernel=elf)
+    port, console = unused_port(), tmp_path / "console"
+    with Guest(given, disks, port, console, command_line=KERNEL_COMMAND_LINE) as guest:
+        guest.wait_for_envd()
+        assert answer(guest, "cat /proc/cmdline").startswith(KERNEL_COMMAND_LINE)
+        assert "virtio_mmio" in answer(guest, "cat /proc/modules")

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emberbox.orchestrator.network import netns
 from emberbox.orchestrator.network.addresses import GATEWAY_ADDRESS
+from emberbox.orchestrator.network.dns import probe
 from emberbox.orchestrator.network.dns.messages import HEADER_SIZE
-from emberbox.orchestrator.network.policy import CLOSED, EgressPolicy
+from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.processes import wait_gone
-from tests.integration.network.world import PUBLIC, Guest, World, make_network
+from scripts.fake_internet import PUBLIC
+from tests.integration.network.world import Guest, World, make_network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERNET = EgressPolicy(internet=True)
+INTERNET = OPEN
 QUERY = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01"
 RESOLVER = "127.0.0.53"
 
@@ -29,9 +32,13 @@ RESOLVER = "127.0.0.53"
 class Resolver:
     """Answers every query with one address, over UDP and TCP."""
 
-    def __init__(self, world: World, address: str = RESOLVER) -> None:
-        self._udp = world.listen(world.host, address, 53, socket.SOCK_DGRAM)
-        self._tcp = world.listen(world.host, address, 53)
+    def __init__(self, world: World, address: str = RESOLVER, where: Path | None = None) -> None:
+        """On the host unless another namespace is given."""
+        where = where or world.host
+        self.address = address
+        self.asked = 0
+        self._udp = world.listen(where, address, 53, socket.SOCK_DGRAM)
+        self._tcp = world.listen(where, address, 53)
         self._tasks = [
             asyncio.create_task(self._serve_udp()),
             asyncio.create_task(self._serve_tcp()),
@@ -46,12 +53,14 @@ class Resolver:
         loop = asyncio.get_running_loop()
         while True:
             query, client = await loop.sock_recvfrom(self._udp, 4096)
+            self.asked += 1
             await loop.sock_sendto(self._udp, answer(query), client)
 
     async def _serve_tcp(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(self._tcp)
+            self.asked += 1
             with connection:
                 query = (await loop.sock_recv(connection, 4096))[2:]
                 reply = answer(query)
@@ -81,32 +90,40 @@ async def ask_by_tcp(guest: Guest) -> bytes:
             return (await loop.sock_recv(client, 4096))[2:]
 
 
-async def test_names_by_udp_and_tcp(world: World, pool: SlotPool) -> None:
+async def test_names_by_udp_and_tcp(world: World, dns_pool: SlotPool) -> None:
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(INTERNET))
+    guest = world.guest(await dns_pool.acquire(INTERNET))
     assert await ask_by_udp(guest) == answer(QUERY)
     assert await ask_by_tcp(guest) == answer(QUERY)
     await resolver.close()
 
 
-async def test_no_internet_no_names(world: World, pool: SlotPool) -> None:
+async def test_resolvers_that_do_not_answer_are_found(world: World) -> None:
     resolver = Resolver(world)
-    slot = await pool.acquire(CLOSED)
+    named = [RESOLVER, "127.0.0.99"]
+    silent = await netns.call_in(world.host, lambda: asyncio.run(probe.silent(named, 2)))
+    assert silent == ["127.0.0.99"]
+    await resolver.close()
+
+
+async def test_no_internet_no_names(world: World, dns_pool: SlotPool) -> None:
+    resolver = Resolver(world)
+    slot = await dns_pool.acquire(CLOSED)
     guest = world.guest(slot)
     with pytest.raises(OSError, match=r"refused|route|unreachable"):
         await ask_by_udp(guest)
     with pytest.raises(ConnectionRefusedError):
         await ask_by_tcp(guest)
-    await pool.set_policy(slot, INTERNET)
+    await dns_pool.set_policy(slot, INTERNET)
     assert await ask_by_udp(guest) == answer(QUERY)
     await resolver.close()
 
 
 async def test_dead_resolver_is_skipped_and_none_is_a_failure(
-    world: World, pool: SlotPool, resolv_conf: Path
+    world: World, dns_pool: SlotPool, resolv_conf: Path
 ) -> None:
     resolver = Resolver(world, "127.0.0.54")
-    guest = world.guest(await pool.acquire(INTERNET))
+    guest = world.guest(await dns_pool.acquire(INTERNET))
     name_resolvers(resolv_conf, "127.0.0.99", "127.0.0.54")
     assert await ask_by_udp(guest) == answer(QUERY)
     name_resolvers(resolv_conf, "127.0.0.99")
@@ -117,12 +134,12 @@ async def test_dead_resolver_is_skipped_and_none_is_a_failure(
 
 
 async def test_forwarder_outlives_the_pool_and_is_found_again(
-    world: World, pool: SlotPool, tmp_path: Path, resolv_conf: Path
+    world: World, dns_pool: SlotPool, tmp_path: Path, resolv_conf: Path
 ) -> None:
     resolver = Resolver(world)
-    slot = await pool.acquire(INTERNET)
-    before = pool.dns.identity
-    await pool.close(keep={slot.index})
+    slot = await dns_pool.acquire(INTERNET)
+    before = dns_pool.dns.identity
+    await dns_pool.close(keep={slot.index})
     guest = world.guest(slot)
     assert await ask_by_udp(guest) == answer(QUERY)
 
@@ -132,22 +149,22 @@ async def test_forwarder_outlives_the_pool_and_is_found_again(
     await again.start()
     try:
         assert again.dns.identity == before
-        assert (await again.adopt(slot.index)) == slot
+        assert (await again.adopt(slot.index, INTERNET)) == slot
         assert await ask_by_udp(guest) == answer(QUERY)
     finally:
         await again.close(keep=set())
     await resolver.close()
 
 
-async def test_forwarder_that_dies_is_replaced(world: World, pool: SlotPool) -> None:
+async def test_forwarder_that_dies_is_replaced(world: World, dns_pool: SlotPool) -> None:
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(INTERNET))
-    dead = pool.dns.identity
+    guest = world.guest(await dns_pool.acquire(INTERNET))
+    dead = dns_pool.dns.identity
     assert dead is not None
     os.kill(dead.pid, signal.SIGKILL)
     await wait_gone(dead)
     async with asyncio.timeout(20):
-        while pool.dns.identity in {None, dead}:  # noqa: ASYNC110
+        while dns_pool.dns.identity in {None, dead}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         while True:
             try:
@@ -158,9 +175,9 @@ async def test_forwarder_that_dies_is_replaced(world: World, pool: SlotPool) -> 
     await resolver.close()
 
 
-async def test_forwarder_is_not_root(pool: SlotPool) -> None:
-    assert pool.dns.identity is not None
-    status = await asyncio.to_thread(read_status, pool.dns.identity.pid)
+async def test_forwarder_is_not_root(dns_pool: SlotPool) -> None:
+    assert dns_pool.dns.identity is not None
+    status = await asyncio.to_thread(read_status, dns_pool.dns.identity.pid)
     assert status["Uid"].split() == ["65534"] * 4
     assert int(status["CapEff"], 16) == 0
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.network import firewalls, netns, nft
-from emberbox.orchestrator.network.policy import EgressPolicy
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.network.pool import SlotPool
+from scripts.fake_internet import PUBLIC
 from tests.integration.network.test_dns import QUERY, Resolver, answer, ask_by_tcp, ask_by_udp
-from tests.integration.network.world import PUBLIC, World, make_network
+from tests.integration.network.world import World, make_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +43,13 @@ async def test_forward_drop_of_iptables_is_passed(
     resolver = Resolver(world)
     try:
         assert await pool.diagnose() == []
+        told = netns.run_in(world.host, lambda: firewalls.passed(pool.network))
+        assert sorted(line.split()[1:4] for line in told) == [
+            ["ip", "filter", "FORWARD"],
+            ["ip", "filter", "INPUT"],
+        ]
         world.listen(world.internet, PUBLIC, 80)
-        guest = world.guest(await pool.acquire(EgressPolicy(internet=True)))
+        guest = world.guest(await pool.acquire(OPEN))
         (await guest.connect(PUBLIC, 80)).close()
         assert await ask_by_udp(guest) == answer(QUERY)
         assert await ask_by_tcp(guest) == answer(QUERY)
@@ -74,13 +80,13 @@ async def test_iptables_rules_without_the_tool_are_diagnosed(
 
 
 async def test_rulesets_of_their_own_are_diagnosed_with_a_remedy(
-    world: World, pool: SlotPool
+    world: World, dns_pool: SlotPool
 ) -> None:
     world.listen(world.internet, PUBLIC, 80)
     resolver = Resolver(world)
-    guest = world.guest(await pool.acquire(EgressPolicy(internet=True)))
+    guest = world.guest(await dns_pool.acquire(OPEN))
     netns.run_in(world.host, lambda: nft.load(OWN_RULESET))
-    findings = await pool.diagnose()
+    findings = await dns_pool.diagnose()
     assert [name for name in ("forward", "input") for f in findings if f"theirs {name}" in f] == [
         "forward",
         "input",

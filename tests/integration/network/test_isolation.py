@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -15,22 +14,17 @@ from emberbox.orchestrator.network.addresses import (
     GATEWAY_ADDRESS,
     GATEWAY_MAC,
     GUEST_ADDRESS,
-    GUEST_MAC,
 )
-from emberbox.orchestrator.network.policy import CLOSED, EgressPolicy
+from emberbox.orchestrator.network.policy import CLOSED, EVERYTHING, OPEN, EgressPolicy
 from emberbox.orchestrator.network.pool import SlotPool
-from tests.integration.network.world import (
-    HOST_PUBLIC,
-    INTERNET_ADDRESSES,
-    PUBLIC,
-    World,
-    make_network,
-)
+from scripts.fake_internet import HOST_PUBLIC, INTERNET_ADDRESSES, OTHER, PUBLIC
+from tests.integration.network import frames
+from tests.integration.network.world import World, make_network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERNET = EgressPolicy(internet=True)
+INTERNET = OPEN
 
 
 def tcp_client(where: Path) -> socket.socket:
@@ -170,12 +164,12 @@ async def test_spoofed_frames_are_dropped(world: World, pool: SlotPool) -> None:
     receiver = world.listen(world.internet, PUBLIC, 9000, socket.SOCK_DGRAM)
     guest = world.guest(await pool.acquire(INTERNET))
     spoofed = [
-        udp_frame(b"source address", source="169.254.0.20"),
-        udp_frame(b"host's address", source="10.77.0.2"),
-        udp_frame(b"public source", source="8.8.8.8"),
-        udp_frame(b"hardware address", mac="02:FC:00:00:00:07"),
-        udp_frame(b"gateway's hardware address", mac=GATEWAY_MAC),
-        udp_frame(b"wrong destination", to_mac="ff:ff:ff:ff:ff:ff"),
+        udp_frame(b"source address", source_address="169.254.0.20"),
+        udp_frame(b"host's address", source_address="10.77.0.2"),
+        udp_frame(b"public source", source_address="8.8.8.8"),
+        udp_frame(b"hardware address", source="02:FC:00:00:00:07"),
+        udp_frame(b"gateway's hardware address", source=GATEWAY_MAC),
+        udp_frame(b"wrong destination", to="ff:ff:ff:ff:ff:ff"),
         vlan_frame(b"vlan"),
     ]
     for frame in spoofed:
@@ -189,8 +183,8 @@ async def test_forged_arp_and_ipv6_leave_no_trace(world: World, pool: SlotPool) 
     slot = await pool.acquire(INTERNET)
     receiver = world.listen(world.internet, PUBLIC, 9000, socket.SOCK_DGRAM)
     guest = world.guest(slot)
-    guest.send_frame(arp_frame(claims="10.77.0.2"))
-    guest.send_frame(mac(GATEWAY_MAC) + mac(GUEST_MAC) + b"\x86\xdd" + b"\x60" + b"\0" * 60)
+    guest.send_frame(frames.arp_reply("10.77.0.2"))
+    guest.send_frame(frames.ethernet(0x86DD, b"\x60" + b"\0" * 60))
     guest.send_frame(udp_frame(b"after"))
     assert await asyncio.get_running_loop().sock_recv(receiver, 64) == b"after"
     neighbours = await run_ip(slot.netns_path, "neigh")
@@ -216,66 +210,29 @@ async def test_operators_open_ranges(world: World, tmp_path: Path, resolv_conf: 
 
 
 async def test_addresses_are_allowed_and_denied(world: World, pool: SlotPool) -> None:
-    for address in (PUBLIC, "203.0.113.1"):
+    for address in (PUBLIC, OTHER):
         world.listen(world.internet, address, 80)
-    slot = await pool.acquire(EgressPolicy(internet=True, deny=(IPv4Network("198.51.100.0/24"),)))
+    slot = await pool.acquire(EgressPolicy(deny=(IPv4Network("198.51.100.0/24"),)))
     guest = world.guest(slot)
     with pytest.raises(ConnectionRefusedError):
         await guest.connect(PUBLIC, 80)
-    (await guest.connect("203.0.113.1", 80)).close()
-    await pool.set_policy(slot, EgressPolicy(internet=False, allow=(IPv4Network(PUBLIC),)))
+    (await guest.connect(OTHER, 80)).close()
+    await pool.set_policy(slot, EgressPolicy(allow=(IPv4Network(PUBLIC),), deny=(EVERYTHING,)))
     (await guest.connect(PUBLIC, 80)).close()
     with pytest.raises(ConnectionRefusedError):
-        await guest.connect("203.0.113.1", 80)
+        await guest.connect(OTHER, 80)
 
 
-async def test_policy_change_ends_open_connections(world: World, pool: SlotPool) -> None:
-    listener = world.listen(world.internet, PUBLIC, 80)
-    slot = await pool.acquire(INTERNET)
-    guest = world.guest(slot)
-    loop = asyncio.get_running_loop()
-    with await guest.connect(PUBLIC, 80) as client:
-        connection, _ = await accept(listener)
-        with connection:
-            await pool.set_policy(slot, CLOSED)
-            await loop.sock_sendall(client, b"late")
-            with pytest.raises(ConnectionResetError):
-                await loop.sock_recv(client, 16)
-            with pytest.raises(BlockingIOError):
-                connection.recv(16)
-
-
-def mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def udp_frame(
-    payload: bytes,
-    source: str = GUEST_ADDRESS,
-    mac: str = GUEST_MAC,
-    to_mac: str = GATEWAY_MAC,
-) -> bytes:
-    """A UDP datagram to the internet, port 9000, as a frame."""
-    udp = struct.pack("!HHHH", 1234, 9000, 8 + len(payload), 0) + payload
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0)
-    addresses = socket.inet_aton(source) + socket.inet_aton(PUBLIC)
-    words = struct.unpack("!10H", head + addresses)
-    total = sum(words)
-    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    head = head[:10] + struct.pack("!H", checksum)
-    hardware = bytes.fromhex((to_mac + mac).replace(":", ""))
-    return hardware + b"\x08\x00" + head + addresses + udp
+def udp_frame(payload: bytes, **frame: str) -> bytes:
+    """A datagram to the internet, port 9000, as a frame."""
+    source = frame.pop("source_address", GUEST_ADDRESS)
+    packet = frames.ipv4(socket.IPPROTO_UDP, frames.udp(payload, 9000), PUBLIC, source=source)
+    return frames.ethernet(0x0800, packet, **frame)
 
 
 def vlan_frame(payload: bytes) -> bytes:
     frame = udp_frame(payload)
     return frame[:12] + b"\x81\x00\x00\x01" + frame[12:]
-
-
-def arp_frame(claims: str) -> bytes:
-    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac(GUEST_MAC) + socket.inet_aton(claims)
-    body += mac(GATEWAY_MAC) + socket.inet_aton(GATEWAY_ADDRESS)
-    return mac(GATEWAY_MAC) + mac(GUEST_MAC) + b"\x08\x06" + body
 
 
 async def run_ip(where: Path, *arguments: str) -> str:

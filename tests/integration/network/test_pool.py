@@ -19,29 +19,15 @@ from emberbox.orchestrator.network.errors import (
     SlotMissingError,
 )
 from emberbox.orchestrator.network.links import Links
-from emberbox.orchestrator.network.policy import CLOSED, EgressPolicy
-from emberbox.orchestrator.network.pool import SlotPool
+from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.network.tap import open_tap
 from tests.integration.network.world import RANGE, World, make_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from emberbox.orchestrator.network.pool import SlotPool
+    from tests.integration.network.conftest import MakePool
 
-    MakePool = Callable[..., SlotPool]
-
-INTERNET = EgressPolicy(internet=True)
-
-
-@pytest.fixture
-def make_pool(world: World, tmp_path: Path, resolv_conf: Path) -> MakePool:
-    def make(size: int = 1, network: NodeNetwork | None = None) -> SlotPool:
-        chosen = network or make_network()
-        return SlotPool(
-            chosen, tmp_path / "state", size=size, host=world.host, resolv_conf=resolv_conf
-        )
-
-    return make
+INTERNET = OPEN
 
 
 def indices(world: World) -> set[int]:
@@ -54,12 +40,14 @@ async def until_ready(pool: SlotPool, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_released_slot_leaves_nothing(world: World, pool: SlotPool) -> None:
-    await until_ready(pool, 2)
+async def test_a_slot_that_is_not_kept_leaves_nothing(world: World, make_pool: MakePool) -> None:
+    pool = make_pool(size=0)
+    await pool.start()
     slot = await pool.acquire(INTERNET)
     await pool.release(slot)
-    assert slot.index not in indices(world)
+    assert indices(world) == set()
     assert not slot.netns_path.exists()
+    await pool.close(keep=set())
 
 
 async def test_many_at_once_get_slots_of_their_own(pool: SlotPool) -> None:
@@ -70,6 +58,7 @@ async def test_many_at_once_get_slots_of_their_own(pool: SlotPool) -> None:
 
 
 async def test_indices_go_round(pool: SlotPool) -> None:
+    await until_ready(pool, 2)
     first = await pool.acquire(CLOSED)
     await pool.release(first)
     second = await pool.acquire(CLOSED)
@@ -86,7 +75,7 @@ async def test_restart_adopts_and_reclaims(world: World, make_pool: MakePool) ->
 
     after = make_pool(size=2)
     await after.start()
-    assert await after.adopt(used.index) == used
+    assert await after.adopt(used.index, INTERNET) == used
     await after.reclaim({used.index})
     assert used.index in indices(world)
     assert lost.index not in indices(world)
@@ -113,7 +102,7 @@ async def test_reclaim_removes_half_made_slots(world: World, pool: SlotPool) -> 
 
 async def test_adopting_what_is_gone_is_an_error(pool: SlotPool) -> None:
     with pytest.raises(SlotMissingError, match="link"):
-        await pool.adopt(77)
+        await pool.adopt(77, INTERNET)
 
 
 async def test_cancelled_acquire_loses_no_slot(world: World, make_pool: MakePool) -> None:

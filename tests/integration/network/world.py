@@ -1,4 +1,4 @@
-"""A machine and an internet made of namespaces, and a guest with a real network stack.
+"""The fake internet, and a guest with a real network stack behind a slot's tap.
 
     guest netns ── tap ~ frames carried by the test ~ tap0 ── slot netns ── host netns ── internet
 
@@ -14,7 +14,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.network import netns
 from emberbox.orchestrator.network.addresses import (
@@ -27,6 +27,7 @@ from emberbox.orchestrator.network.addresses import (
 )
 from emberbox.orchestrator.network.links import Links
 from emberbox.orchestrator.network.tap import open_tap
+from scripts.fake_internet import FakeInternet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,21 +35,6 @@ if TYPE_CHECKING:
 
 TAG = f"t{os.getpid() % 4096:03x}"
 RANGE = IPv4Network("10.77.0.0/24")
-PUBLIC = "198.51.100.10"
-HOST_PUBLIC = "203.0.113.2"
-INTERNET_ADDRESSES = (
-    PUBLIC,
-    "10.200.0.1",
-    "100.64.0.1",
-    "169.254.169.254",
-    "172.16.0.1",
-    "192.0.0.1",
-    "192.168.50.1",
-    "198.18.0.1",
-    "240.0.0.1",
-)
-"""All of them answer behind the host, so that only rules can keep a guest from them."""
-
 VNET_HEADER = b"\0" * 10
 
 
@@ -58,79 +44,22 @@ def make_network(*, egress_allow: tuple[IPv4Network, ...] = ()) -> NodeNetwork:
 
 
 @dataclass
-class World:
-    """The host's and the internet's namespaces."""
+class World(FakeInternet):
+    """The same with guests."""
 
-    host: Path = NETNS_DIRECTORY / f"{TAG}-host"
-    internet: Path = NETNS_DIRECTORY / f"{TAG}-net"
-    _guests: list[Guest] = field(default_factory=list)
-    _sockets: list[socket.socket] = field(default_factory=list)
+    tag: str = TAG
+    guests: list[Guest] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        netns.create(self.host.name)
-        netns.create(self.internet.name)
-        with self.internet.open() as inside:
-            netns.run_in(self.host, lambda: self._connect(inside.fileno()))
-        netns.run_in(self.internet, self._configure_internet)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for guest in self._guests:
+    def __exit__(self, *error: object) -> None:
+        for guest in self.guests:
             guest.close()
-        for opened in self._sockets:
-            opened.close()
-        netns.run_in(self.host, _delete_uplink)
-        netns.delete(self.host.name)
-        netns.delete(self.internet.name)
+        super().__exit__(*error)
 
     def guest(self, slot: Slot) -> Guest:
         """Plug a guest into a slot."""
         guest = Guest(slot)
-        self._guests.append(guest)
+        self.guests.append(guest)
         return guest
-
-    def listen(
-        self, where: Path, address: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
-    ) -> socket.socket:
-        """A listening TCP socket or a bound UDP one in a namespace."""
-
-        def bind() -> socket.socket:
-            made = socket.socket(socket.AF_INET, kind)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((address, port))
-            if kind is socket.SOCK_STREAM:
-                made.listen()
-            made.setblocking(False)
-            return made
-
-        made = netns.run_in(where, bind)
-        self._sockets.append(made)
-        return made
-
-    def _connect(self, internet_fd: int) -> None:
-        with Links() as links:
-            links.up(links.index("lo"))
-            links.add_veth("uplink", "uplink", internet_fd)
-            index = links.index("uplink")
-            links.add_address(index, HOST_PUBLIC, 24)
-            links.up(index)
-        # The route needs the other end up as well.
-        netns.run_in(self.internet, self._bring_up_internet)
-        with Links() as links:
-            links.add_default_route(links.index("uplink"), "203.0.113.1")
-
-    def _bring_up_internet(self) -> None:
-        with Links() as links:
-            index = links.index("uplink")
-            links.add_address(index, "203.0.113.1", 24)
-            links.up(index)
-
-    def _configure_internet(self) -> None:
-        with Links() as links:
-            index = links.index("lo")
-            links.up(index)
-            for address in INTERNET_ADDRESSES:
-                links.add_address(index, address, 32)
 
 
 class Guest:
@@ -198,6 +127,12 @@ def _make_guest_link() -> int:
     return fd
 
 
-def _delete_uplink() -> None:
-    with Links() as links:
-        links.delete("uplink")
+def write_resolv_conf(directory: Path, address: str) -> Path:
+    """A file that names this resolver, readable for the forwarder, which is nobody."""
+    for place in (directory, *directory.parents):
+        if place.stat().st_uid == os.getuid() and place.stat().st_mode & 0o777 == 0o700:
+            place.chmod(0o711)
+    path = directory / "resolv.conf"
+    path.write_text(f"nameserver {address}\n")
+    path.chmod(0o644)
+    return path

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
+import pytest
+
+from emberbox.cli.servers import load_settings
 from emberbox.orchestrator import envd_client
+from emberbox.orchestrator.images import ImageStore, ensure_images
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.probe import select_driver
@@ -18,8 +22,11 @@ from emberbox.orchestrator.network.addresses import GUEST_ADDRESS, NodeNetwork
 from emberbox.orchestrator.network.policy import CLOSED
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.network.slots import connect
+from emberbox.orchestrator.settings import Settings
+from emberbox.orchestrator.templates.build import Builder
 from emberbox.orchestrator.templates.prepare import base_template
 from emberbox.orchestrator.templates.store import Template, TemplateStore
+from emberbox.shared.errors import StartupError
 from emberbox.shared.protocol import ENVD_PORT
 from tests.integration.images.guest import run_by_envd
 from tests.stack import LANE
@@ -36,7 +43,8 @@ _NETWORK = NodeNetwork.of_node(
     f"machine-tests-{LANE}", IPv4Network(f"10.204.{16 * LANE}.0/20"), dns_port=10453 + LANE
 )
 _UID_BASE = 1_900_000_000 + 65536 * LANE
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = 180.0
+_HARDWARE, _DISK_MB = Hardware(2, 512), 10240
 
 
 @dataclass
@@ -48,6 +56,10 @@ class MachineHost:
     slots: SlotPool
     driver: Driver
     _number: int = 0
+
+    def restarted(self) -> None:
+        """Go on as another orchestrator process, that knows nothing of its machines."""
+        self.driver = new_driver(self.driver.report.name)
 
     async def place(self, scratch: Path) -> Surroundings:
         """A new run directory and slot around a copy of a disk."""
@@ -151,14 +163,38 @@ def _http(connection: socket.socket) -> http.client.HTTPConnection:
     return speaking
 
 
+DRIVERS = ("qemu", "firecracker")
+
+
+def new_driver(name: str) -> Driver:
+    """The driver of that name; skips the test where it cannot run, with the reason."""
+    try:
+        return select_driver(name, load_settings(Settings).firecracker_options)
+    except StartupError as error:
+        pytest.skip(str(error))
+
+
 @asynccontextmanager
-async def machine_host(stack: Stack, directory: Path) -> AsyncIterator[MachineHost]:
-    """A host for machines of the stack's template."""
+async def machine_host(stack: Stack, directory: Path, name: str) -> AsyncIterator[MachineHost]:
+    """A host for machines of the base template under that driver."""
+    driver = new_driver(name)
     slots = SlotPool(_NETWORK, directory / "network", size=0)
     await slots.start()
     try:
-        [template] = TemplateStore(stack.home.templates).builds(base_template(Hardware(1, 1), 1))
+        template = await _template(stack, driver, slots)
         (directory / "machines").mkdir()
-        yield MachineHost(directory / "machines", template, slots, select_driver())
+        yield MachineHost(directory / "machines", template, slots, driver)
     finally:
         await slots.close(keep=set())
+
+
+async def _template(stack: Stack, driver: Driver, slots: SlotPool) -> Template:
+    """The stack's own, or for another driver than the stack's one that is made once."""
+    spec = base_template(_HARDWARE, _DISK_MB)
+    for template in TemplateStore(stack.home.templates).builds(spec):
+        if template.manifest.made_with == driver.made_with:
+            return template
+    store = TemplateStore(stack.home.root / "templates-of-other-drivers")
+    images = await asyncio.to_thread(ensure_images, ImageStore(stack.home.images))
+    builder = Builder(_NETWORK.tag, _UID_BASE, driver, slots, store)
+    return await builder.ensure(spec, images, lambda _text: None)

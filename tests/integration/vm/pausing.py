@@ -48,9 +48,10 @@ class Orchestrator:
 
     def call(self, method: str, request: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """One call of the sandbox service. Raises grpc.RpcError."""
-        return self._call(pb_grpc.SandboxServiceStub, method, request, seconds)
+        return self.ask(pb_grpc.SandboxServiceStub, method, request, seconds)
 
-    def _call(self, service: Any, method: str, request: Any, seconds: float) -> Any:
+    def ask(self, service: Any, method: str, request: Any, seconds: float = ANSWER_SECONDS) -> Any:
+        """One call of any of its services. Raises grpc.RpcError."""
         with grpc.insecure_channel(f"127.0.0.1:{self.stack.ports.orchestrator}") as channel:
             stub = service(channel)
             secret = [(GRPC_SECRET_KEY, self.stack.home.internal_secret.read_text().strip())]
@@ -63,7 +64,7 @@ class Orchestrator:
         request = pb.TemplateDeleteRequest(
             template_id=template.template_id, build_id=template.build_id
         )
-        self._call(pb_grpc.TemplateServiceStub, "Delete", request, ANSWER_SECONDS)
+        self.ask(pb_grpc.TemplateServiceStub, "Delete", request)
 
     def paused(self) -> dict[str, Any]:
         """What is paused, by sandbox id."""
@@ -133,6 +134,14 @@ class PausableSandbox:
         ended = run_by_envd(connection, script, "root", headers)
         assert ended.succeeded, f"{script}: {ended}"
         return ended.output.strip()
+
+    def refuses(self, token: str) -> bool:
+        """Whether it does nothing for who presents this token."""
+        try:
+            self.run("true", token)
+        except (AssertionError, ValueError):  # the answer is an error and no stream of events
+            return True
+        return False
 
     def settle(self) -> str:
         """`running` or `paused`, once it is one of them."""

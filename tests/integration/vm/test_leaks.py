@@ -97,8 +97,9 @@ def _error_of_create(stack: Stack) -> str:
 
 
 def _settled_holdings(stack: Stack) -> dict[str, int]:
-    """What the programs hold once the pool is as it is when idle."""
-    wait_until(lambda: _holdings(stack)["namespaces"] == POOL, 30)
+    """What the programs hold once the pools are as they are when idle."""
+    slots = POOL + len(stack.wait_for_warm_clones())
+    wait_until(lambda: _holdings(stack)["namespaces"] == slots, 30)
     return _holdings(stack)
 
 
@@ -123,6 +124,7 @@ def _holdings(stack: Stack) -> dict[str, int]:
         "taps": sum(_taps_in(namespace) for namespace in namespaces),
         "tables": sum(network.table in table for table in machine.tables),
         "run directories": len(list(stack.home.run_directories.iterdir())),
+        "warm clones": len(stack.warm_clones()),
     }
 
 
@@ -131,6 +133,7 @@ def _assert_nothing_grew(stack: Stack, before: dict[str, int]) -> None:
         now = _holdings(stack)
         return [f"{k}: {before[k]} → {now[k]}" for k in before if now[k] > before[k]]
 
+    stack.wait_for_warm_clones()
     left = leaks.wait_until_none(grown)
     assert not left, left
 

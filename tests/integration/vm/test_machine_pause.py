@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -12,17 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emberbox.orchestrator.errors import MachineError, SnapshotUnusable
-from emberbox.orchestrator.machines.probe import select_driver
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.processes import is_alive
-from tests.integration.vm.machines import Guest, MachineHost, machine_host
+from tests.integration.vm.machines import DRIVERS, Guest, MachineHost, machine_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(300)]
 
 # Its count is in memory alone until it is asked for by the signal.
 COUNTER = """
@@ -42,9 +42,11 @@ ROUNDS = 3
 SECONDS = 60.0
 
 
-@pytest.fixture
-async def host(stack: Stack, tmp_path: Path) -> AsyncIterator[MachineHost]:
-    async with machine_host(stack, tmp_path) as made:
+@pytest.fixture(params=DRIVERS)
+async def host(
+    stack: Stack, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[MachineHost]:
+    async with machine_host(stack, tmp_path, request.param) as made:
         yield made
 
 
@@ -90,12 +92,13 @@ class Counter:
 
 
 def image_hash(guest: Guest) -> str:
-    """Of the template's RAM as its clones map it."""
+    """Of the template's RAM as its clones map it: a file of memory, or the very file."""
     for link in Path(f"/proc/{guest.machine.identity.pid}/fd").iterdir():
         if str(link.readlink()).startswith("/memfd:emberbox-ram"):
             with link.open("rb") as memory:
                 return hashlib.file_digest(memory, "sha256").hexdigest()
-    raise AssertionError("it has no memory file")
+    with (guest.host.template.snapshot.directory / "ram").open("rb") as ram:
+        return hashlib.file_digest(ram, "sha256").hexdigest()
 
 
 async def test_a_clone_goes_on_after_its_vmm_has_ended_three_times(host: MachineHost) -> None:
@@ -120,7 +123,7 @@ async def _adopted_and_again(host: MachineHost, guest: Guest, counter: Counter) 
     """Another orchestrator process takes hold of the continued machine and saves it too."""
     identity = guest.machine.identity
     await guest.machine.detach()
-    host.driver = select_driver()
+    host.restarted()
     guest.machine = await host.driver.adopt(identity, guest.place)
     await guest.away_and_back()
     await counter.check()
@@ -130,8 +133,8 @@ async def _ends_when_told(guest: Guest) -> None:
     """The watch of a continued machine sees its guest end."""
     await guest.run("(sleep 0.5; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &")
     async with asyncio.timeout(SECONDS):
-        assert "the guest ended" in await guest.machine.wait()
-    with pytest.raises(MachineError, match="shutdown"):
+        assert "ended" in await guest.machine.wait()
+    with pytest.raises(MachineError):
         await guest.machine.save(guest.host.empty())
 
 
@@ -165,7 +168,7 @@ async def test_a_save_that_fails_leaves_a_machine_that_can_go_on(
         await guest.machine.pause()
         (small_disk / "devices-fail").mkdir()
         fill(small_disk)
-        with pytest.raises(MachineError, match="QEMU refused xen-save-devices-state"):
+        with pytest.raises((MachineError, OSError), match=r"refused|No space left"):
             await guest.machine.save(small_disk / "devices-fail")
         with pytest.raises(MachineError, match="a clone's memory"):
             await guest.machine.snapshot(host.empty())
@@ -207,14 +210,20 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-async def test_a_saved_clone_becomes_a_snapshot_of_many(host: MachineHost) -> None:
+@pytest.mark.parametrize("layered", [True, False])
+async def test_a_saved_clone_becomes_a_snapshot_of_many(
+    host: MachineHost, *, layered: bool
+) -> None:
     async with host.clone() as guest:
         counter = Counter(guest, mib=16)
         await counter.start()
         saved = await guest.save()
         await guest.machine.stop()
-        snapshot = await host.driver.materialise(host.template.snapshot, saved, host.empty())
-        (saved / "memory").unlink()
+        snapshot = await host.driver.materialise(
+            host.template.snapshot, saved, host.empty(), layered=layered
+        )
+        shutil.rmtree(saved)
+        assert (snapshot.base is not None) is layered
 
         places = [await host.place(guest.place.scratch) for _ in range(2)]
         children = [Guest(host, await host.driver.restore(snapshot, p), p) for p in places]
@@ -225,7 +234,8 @@ async def test_a_saved_clone_becomes_a_snapshot_of_many(host: MachineHost) -> No
                 counter._last = 0
             # A child can be saved like any clone, over what it is a clone of.
             again = await children[0].save()
-            assert (again / "memory").stat().st_size < (snapshot.directory / "ram").stat().st_size
+            grandchild = await host.driver.materialise(snapshot, again, host.empty(), layered=True)
+            assert grandchild.base == (snapshot.base or snapshot.directory)
         host.driver.forget(snapshot)
 
 

@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from emberbox import Sandbox, SandboxException
 from emberbox.orchestrator.processes import is_alive
+from tests.integration.vm.serving import MESSAGES, PAGES, echoes, serve_messages, serve_pages
 from tests.stack import EMBERBOX, Stack, frozen, wait_until
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > next; mv next count; sleep 0.2; done"
-ECHO = Path(__file__).parents[3] / "examples" / "websocket_echo.py"
-PAGES, MESSAGES = 8000, 8765
-"""Ports inside: a web server that listens on 127.0.0.1, and a WebSocket that echoes."""
 
 
 def test_sigkill_of_the_orchestrator_keeps_processes_files_and_deadlines(
@@ -93,7 +89,7 @@ def test_a_stopped_api_server_does_not_stop_the_data_plane(
 ) -> None:
     sandbox = create()
     running = sandbox.commands.run("sleep 2; echo done", background=True)
-    _serve_pages(sandbox)
+    serve_pages(sandbox)
     with frozen(stack.pid_of("api-server")), sandbox.http(PAGES) as client:
         assert sandbox.commands.run("echo works").stdout == "works\n"
         sandbox.files.write("/home/user/a", "b")
@@ -132,10 +128,8 @@ def test_ports_answer_while_the_orchestrator_is_killed(
     create: Callable[..., Sandbox], stack: Stack
 ) -> None:
     sandbox = create()
-    _serve_pages(sandbox)
-    sandbox.files.write("/home/user/echo.py", ECHO.read_text())
-    sandbox.commands.run(f"python3 /home/user/echo.py {MESSAGES}", background=True, timeout=0)
-    wait_until(lambda: _echoes(sandbox), 60)
+    serve_pages(sandbox)
+    serve_messages(sandbox)
     with sandbox.http(PAGES) as client, sandbox.websocket(MESSAGES) as opened_before:
 
         def all_answer() -> bool:
@@ -143,7 +137,7 @@ def test_ports_answer_while_the_orchestrator_is_killed(
             return (
                 opened_before.recv(timeout=10) == "before"
                 and client.get("/page").text == "from inside"
-                and _echoes(sandbox)
+                and echoes(sandbox)
             )
 
         assert all_answer()
@@ -271,23 +265,6 @@ def test_sigterm_of_up_ends_its_sandboxes(create: Callable[..., Sandbox], stack:
 def _wait_until_it_counts_on(sandbox: Sandbox) -> None:
     before = int(sandbox.files.read("/home/user/count"))
     wait_until(lambda: int(sandbox.files.read("/home/user/count")) > before, 30)
-
-
-def _serve_pages(sandbox: Sandbox) -> None:
-    sandbox.files.write("/home/user/site/page", "from inside")
-    server = f"python3 -m http.server {PAGES} --bind 127.0.0.1 --directory /home/user/site"
-    sandbox.commands.run(server, background=True, timeout=0)
-    with sandbox.http(PAGES) as client:
-        wait_until(lambda: client.get("/page").status_code == 200, 60)
-
-
-def _echoes(sandbox: Sandbox) -> bool:
-    try:
-        with sandbox.websocket(MESSAGES, open_timeout=10) as connection:
-            connection.send("now")
-            return connection.recv(timeout=10) == "now"
-    except InvalidStatus:  # 502: it does not listen yet
-        return False
 
 
 def _known(sandbox: Sandbox, stack: Stack) -> bool:

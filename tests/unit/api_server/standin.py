@@ -59,6 +59,7 @@ class Standin:
     retry_after: int | None = None
     steps: list[tuple[str, float]] = field(default_factory=list)
     fail_list: bool = False
+    fail_update: tuple[grpc.StatusCode, str] | None = None
     # What it has of a sandbox, by id.
     samples: dict[str, list[pb.SandboxMetric]] = field(default_factory=dict)
     logs: dict[str, list[pb.LogEntry]] = field(default_factory=dict)
@@ -265,7 +266,12 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
             return await context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox")
         if request.execution_id not in ("", running.execution_id):
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, "another run")
-        running.end_time.CopyFrom(request.end_time)
+        if self.host.fail_update is not None:
+            await context.abort(*self.host.fail_update)
+        if request.HasField("end_time"):
+            running.end_time.CopyFrom(request.end_time)
+        if request.HasField("egress"):
+            self.host.configs[request.sandbox_id].network.egress.CopyFrom(request.egress)
         return pb.SandboxUpdateResponse()
 
     async def Delete(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
+from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.shared.protocol import CLIENT_ID, ENVD_VERSION
 
-from .harness import eventually
+from .harness import eventually, spied
 from .standin import BASE_ID, BUILD_ID, template
 
 if TYPE_CHECKING:
@@ -36,8 +38,9 @@ async def test_v2_answers_201_with_the_required_fields(world: World) -> None:
     assert config.metadata == {"a": "b"}
     assert config.build_id == BUILD_ID
     assert config.envd_access_token == body["envdAccessToken"]
-    assert config.allow_internet_access
-    assert not config.HasField("traffic_access_token")
+    assert config.network.HasField("egress")
+    assert config.network.egress == pb.SandboxNetworkEgressConfig()
+    assert not config.network.ingress.HasField("traffic_access_token")
 
 
 async def test_running_is_written_after_the_answer(world: World) -> None:
@@ -68,18 +71,8 @@ async def test_private_traffic_gets_a_token_of_its_own(world: World) -> None:
     answer = await world.create(network={"allowPublicTraffic": False})
     body = answer.json()
     config = world.host.configs[body["sandboxID"]]
-    assert body["trafficAccessToken"] == config.traffic_access_token
+    assert body["trafficAccessToken"] == config.network.ingress.traffic_access_token
     assert body["trafficAccessToken"] != body["envdAccessToken"]
-
-
-@pytest.mark.parametrize(
-    "body", [{"allow_internet_access": False}, {"network": {"denyOut": ["0.0.0.0/0"]}}]
-)
-async def test_without_internet(world: World, body: dict[str, object]) -> None:
-    sandbox_id = await world.created(**body)
-    assert not world.host.configs[sandbox_id].allow_internet_access
-    detail = (await world.http.get(f"/sandboxes/{sandbox_id}")).json()
-    assert detail["allowInternetAccess"] is False
 
 
 @pytest.mark.parametrize("name", ["base", "BASE", "base:default", BASE_ID])
@@ -127,12 +120,9 @@ async def test_a_timeout_beyond_all_time_is_refused(world: World) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"network": {"allowOut": ["1.1.1.1"]}},
-        {"network": {"denyOut": ["1.1.1.1"]}},
+        {"network": {"allowOut": ["a.example"], "denyOut": ["0.0.0.0/0"]}},
         {"network": {"rules": {"a.example": []}}},
         {"network": {"egressProxy": {"address": "a:1"}}},
-        {"network": {"dnsServers": []}},
-        {"network": {"maskRequestHost": "a"}},
         {"network": {"httpsPorts": [443]}},
         {"volumeMounts": [{"name": "v", "path": "/v"}]},
         {"iam": {"tokens": {"t": {}}}},
@@ -285,6 +275,19 @@ async def test_hosts_can_tell_teams_apart_and_no_more(world: World) -> None:
     group = configs[first].queue_group
     assert group == configs[second].queue_group != configs[answer.json()["sandboxID"]].queue_group
     assert group not in ((await world.row(first)).team_id, "")
+
+
+async def test_a_built_in_template_is_looked_up_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emberbox.api_server.template_names._REMEMBERED", timedelta(hours=1))
+    await world.created()
+    looked_up = spied(world.store.templates, "find")
+    await world.created()
+    assert looked_up.made == 0
+    await world.services.templates.sync(world.services.nodes.all()[0])  # nothing new
+    await world.created()
+    assert looked_up.made == 0
 
 
 async def test_a_template_that_was_built_anew_is_found_at_once(world: World) -> None:

@@ -33,7 +33,7 @@ async def test_one_child(world: World) -> None:
     config = world.host.configs[child["sandboxID"]]
     assert (config.template_id, config.build_id) == (build.template_id, build.build_id)
     assert config.envd_access_token == child["envdAccessToken"]
-    assert config.traffic_access_token == child["trafficAccessToken"]
+    assert config.network.ingress.traffic_access_token == child["trafficAccessToken"]
     for name in ("sandboxID", "envdAccessToken", "trafficAccessToken"):
         assert child[name] != parent[name]
     row = await world.row(child["sandboxID"])
@@ -46,11 +46,16 @@ async def test_one_child(world: World) -> None:
 
 
 async def test_a_child_has_its_parents_options(world: World) -> None:
-    parent = await world.created(autoPause=True, autoResume={"enabled": True})
+    network = {"denyOut": ["0.0.0.0/0"], "allowOut": ["192.0.2.1"], "maskRequestHost": "a.example"}
+    parent = await world.created(
+        autoPause=True, autoResume={"enabled": True}, network=network, allow_internet_access=False
+    )
     (result,) = (await fork(world, parent, timeout=99)).json()
     row = await world.row(result["sandbox"]["sandboxID"])
     assert (row.auto_pause, row.auto_resume, row.timeout) == (True, True, 99)
     assert world.host.configs[row.sandbox_id].auto_pause
+    assert world.host.configs[row.sandbox_id].network == world.host.configs[parent].network
+    assert row.allow_internet_access is False
 
 
 async def test_many_children_of_one_checkpoint(world: World) -> None:

@@ -156,7 +156,7 @@ async def test_errors_become_its_exceptions(world: World, options: ApiParams) ->
         with pytest.raises(SandboxException, match="400: Timeout must be greater than 0"):
             Sandbox.create(timeout=-1, **options)
         with pytest.raises(SandboxException, match=r"501: .*: not available in Emberbox yet"):
-            Sandbox.create(network={"deny_out": ["1.1.1.1"]}, **options)
+            Sandbox.create(network={"egress_proxy": {"address": "a:1080"}}, **options)
 
     await asyncio.to_thread(wrong)
 

@@ -58,7 +58,7 @@ async def test_connect_resumes(world: World, path: str) -> None:
     assert config.auto_pause
     assert config.execution_id == row.execution_id
     assert config.envd_access_token == created["envdAccessToken"]
-    assert config.traffic_access_token == created["trafficAccessToken"]
+    assert config.network.ingress.traffic_access_token == created["trafficAccessToken"]
     assert not request.filesystem_boot
     detail = (await world.http.get(f"/sandboxes/{sandbox_id}")).json()
     assert detail["state"] == "running"

@@ -9,11 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from emberbox.cli import checks
-from emberbox.cli.checks import Level
 from emberbox.cli.doctor import doctor
+from emberbox.cli.finding import Level
 from emberbox.cli.options import Node, Options
 from emberbox.cli.preflight import check_disk, disk_needed
+from emberbox.orchestrator.cgroups import Hierarchy
 from emberbox.orchestrator.images.tools import BUILD_SPACE
+from emberbox.orchestrator.machines.firecracker import installation as firecracker
+from emberbox.orchestrator.network.dns import probe
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -30,26 +33,72 @@ def test_without_hardware_virtualization_vms_are_slower() -> None:
 
 @pytest.mark.parametrize("name", ["firecracker", "vmware"])
 def test_a_driver_that_is_set_and_cannot_be_used_is_missing(name: str) -> None:
-    finding = checks.driver(name)
+    finding = checks.driver(name, firecracker.Options())
     assert finding.level is Level.MISSING
     assert name in finding.text
 
 
 @pytest.mark.parametrize(
-    ("mounts", "text"),
+    ("controllers", "level", "text"),
     [
-        (["cgroup2"], "version 2 found"),
-        (["cgroup", "cgroup2"], "version 1 found"),
-        ([], "none mounted"),
+        ("cpu memory pids io", Level.OK, "version 2: cpu, memory, pids, io"),
+        ("memory", Level.WARNING, "version 2: memory; not bounded: cpu, pids, io"),
+        ("", Level.WARNING, "VMs are not bounded: no control groups can be written to"),
     ],
 )
-def test_cgroups_are_named_and_not_said_to_be_used(
-    tmp_path: Path, mounts: list[str], text: str
+def test_doctor_says_what_bounds_vms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controllers: str, level: Level, text: str
 ) -> None:
-    lines = [f"30 23 0:26 / /sys/fs/cgroup rw - {kind} {kind} rw" for kind in mounts]
-    (tmp_path / "mountinfo").write_text("\n".join(lines))
-    finding = checks.cgroups(tmp_path / "mountinfo")
-    assert finding.text == f"{text}; limits for each VM are not used yet"
+    def found(parent: Path | None) -> Hierarchy:
+        assert parent is None
+        return Hierarchy(2 if controllers else 0, dict.fromkeys(controllers.split(), tmp_path))
+
+    monkeypatch.setattr(checks, "find_groups", found)
+    finding = checks.cgroups("auto")
+    assert finding.level is level
+    assert finding.text.startswith(text)
+
+
+def test_doctor_says_when_vms_are_not_to_be_bounded(tmp_path: Path) -> None:
+    assert "EMBERBOX_CGROUP_PARENT=none" in checks.cgroups("none").text
+    finding = checks.cgroups(str(tmp_path))
+    assert finding.level is Level.WARNING
+    assert "set EMBERBOX_CGROUP_PARENT" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("named", "silent", "level", "text"),
+    [
+        (
+            ["127.0.0.53"],
+            [],
+            Level.OK,
+            "sandboxes reach 127.0.0.53 by the DNS forwarder",
+        ),
+        (["10.0.0.2", "9.9.9.9"], [], Level.OK, "9.9.9.9 answer; sandboxes reach 10.0.0.2 by"),
+        (["9.9.9.9"], [], Level.OK, "9.9.9.9 answer"),
+        (["10.0.0.2", "9.9.9.9"], ["10.0.0.2"], Level.WARNING, "10.0.0.2 of"),
+        (["10.0.0.2"], ["10.0.0.2"], Level.WARNING, "sandboxes have no DNS: mend"),
+    ],
+)
+def test_resolvers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: list[str],
+    silent: list[str],
+    level: Level,
+    text: str,
+) -> None:
+    async def ask(resolvers: tuple[str, ...], _seconds: float) -> list[str]:
+        assert list(resolvers) == named
+        return silent
+
+    monkeypatch.setattr(probe, "silent", ask)
+    path = tmp_path / "resolv.conf"
+    path.write_text("".join(f"nameserver {address}\n" for address in named))
+    finding = checks.resolvers(path)
+    assert finding.level is level
+    assert text in finding.text
 
 
 def test_memory_below_the_reserve_and_one_vm_is_missing() -> None:

@@ -28,6 +28,7 @@ POOLED = pb.RunningSandbox(
     template_id="base",
     state="running",
     way="pool",
+    pid=4321,
     steps=[pb.Step(name="claim", milliseconds=1.26), pb.Step(name="init", milliseconds=20)],
     start_time=STARTED,
     end_time=STARTED,
@@ -85,9 +86,10 @@ def run(*arguments: str, status: int = 0) -> str:
 def test_a_table_for_people(address: str) -> None:
     heads, pooled, adopted, last = run("--orchestrator", address).splitlines()
     assert heads.split("  ")[0] == "ID"
-    assert pooled.split()[:4] == ["ipooled", "running", "pool", "21.3"]
+    assert pooled.split()[:4] == ["ipooled", "running", "4321", "pool"]
     assert pooled.endswith("2026-11-27 12:00:00  2026-11-27 12:00:00  claim 1.3, init 20.0")
     assert adopted.split()[:4] == ["iadopted", "running", "-", "-"]
+    assert " 21.3 " in pooled
     assert last == "2 sandboxes; warm clones: 3 ready, 1 being made, 4 wanted"
 
 
@@ -95,7 +97,8 @@ def test_json_for_programs(address: str) -> None:
     told = json.loads(run("--orchestrator", address, "--json"))
     assert told["warm_clones"] == {"ready": 3, "making": 1, "wanted": 4}
     first = told["sandboxes"][0]
-    assert (first["sandbox_id"], first["made_by"], first["ready_ms"]) == ("ipooled", "pool", 21.3)
+    assert (first["sandbox_id"], first["pid"], first["made_by"]) == ("ipooled", 4321, "pool")
+    assert first["ready_ms"] == 21.3
     assert first["steps_ms"] == {"claim": 1.3, "init": 20.0}
     assert first["started_at"] == "2026-11-27T12:00:00+00:00"
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from emberbox.cli.commands import emberbox
+from emberbox.orchestrator.network.policy import OPEN
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.snapshots.manifest import Snapshot
-from emberbox.orchestrator.snapshots.store import SnapshotStore
 from emberbox.shared.home import Home
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def paused(home: Path) -> None:
-    store = SnapshotStore(Home(home).snapshots)
+    store = LocalSnapshotStore(Home(home).snapshots)
     snapshot = Snapshot(
         sandbox_id="iabc",
         execution_id="e-1",
@@ -31,7 +32,7 @@ def paused(home: Path) -> None:
         made_with="vmm",
         images={},
         envd_version="1",
-        internet=True,
+        egress=OPEN,
         paused_at=0.0,
         memory=True,
         based=True,

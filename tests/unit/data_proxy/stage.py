@@ -48,10 +48,11 @@ class Stage(Bench):
         execution: str = "e1",
         token: str | None = None,
         envd_token: str | None = None,
+        mask: str | None = None,
     ) -> None:
         """Route sandbox `i<number>` to the guest of that number."""
         self._number += 1
-        route = Route(f"i{number}", execution, guest_address(number), token, envd_token)
+        route = Route(f"i{number}", execution, guest_address(number), token, envd_token, mask)
         self.worker.apply(Put(self._number, route))
 
     def delete(self, number: int, execution: str = "e1") -> None:

@@ -20,7 +20,7 @@ from emberbox.orchestrator.data_proxy.table import RouteTable
 ONE = Route("i1", "e1", "10.0.0.1")
 AGAIN = Route("i1", "e2", "10.0.0.1")
 MOVED = Route("i1", "e1", "10.0.0.9")
-TOKEN = Route("i1", "e1", "10.0.0.1", "token", "secret")
+TOKEN = Route("i1", "e1", "10.0.0.1", "token", "secret", "a.example")
 TWO = Route("i2", "e1", "10.0.0.2")
 
 
@@ -53,14 +53,15 @@ def test_changes(last: Message, ended: list[Route], left: set[Route]) -> None:
             Snapshot(0, (ONE,)),
             (
                 b'{"type":"snapshot","number":0,"routes":[{"sandbox_id":"i1","execution_id":"e1",'
-                b'"address":"10.0.0.1","traffic_token":null,"envd_token":null}]}\n'
+                b'"address":"10.0.0.1","traffic_token":null,"envd_token":null,"mask_host":null}]}\n'
             ),
         ),
         (
             Put(1, TOKEN),
             (
                 b'{"type":"put","number":1,"route":{"sandbox_id":"i1","execution_id":"e1",'
-                b'"address":"10.0.0.1","traffic_token":"token","envd_token":"secret"}}\n'
+                b'"address":"10.0.0.1","traffic_token":"token","envd_token":"secret",'
+                b'"mask_host":"a.example"}}\n'
             ),
         ),
         (
@@ -75,8 +76,8 @@ def test_messages(message: Message, line: bytes) -> None:
     assert decode(line) == message
 
 
-def test_an_older_orchestrator_sends_no_envd_token() -> None:
-    line = encode(Put(1, TOKEN)).replace(b',"envd_token":"secret"', b"")
+def test_an_older_orchestrator_sends_less() -> None:
+    line = encode(Put(1, TOKEN)).replace(b',"envd_token":"secret","mask_host":"a.example"', b"")
     assert decode(line) == Put(1, Route("i1", "e1", "10.0.0.1", "token"))
 
 

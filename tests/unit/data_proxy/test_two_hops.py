@@ -152,6 +152,48 @@ async def test_traffic_token(stage: Stage) -> None:
         assert (answer.status, text in answer.body) == (status, True)
 
 
+async def test_the_host_is_masked(stage: Stage) -> None:
+    edge, _ = await stage.open()
+    guest = await stage.echoing_guest(1, 8000)
+    stage.put(1, mask="${PORT}-app.example:${PORT}")
+    client = await stage.connect(edge)
+    await client.send(request(1, 8000, "X-Forwarded-Host: forged", "Cookie: a=b"))
+    await client.read_message()
+    assert guest.seen[0].fields == [
+        (b"Host", b"8000-app.example:8000"),
+        (b"X-Forwarded-Host", b"8000-i1.example.com"),
+        (b"Cookie", b"a=b"),
+        (b"Connection", b"close"),
+    ]
+
+
+async def test_the_host_is_not_masked_for_envd(stage: Stage) -> None:
+    edge, _ = await stage.open()
+    envd = await stage.echoing_guest(1, ENVD_TEST_PORT)
+    stage.put(1, mask="app.example")
+    client = await stage.connect(edge)
+    await client.send(request(1, ENVD_TEST_PORT))
+    await client.read_message()
+    assert envd.seen[0].get("host") == f"{ENVD_TEST_PORT}-i1.example.com".encode()
+    assert envd.seen[0].get("x-forwarded-host") is None
+
+
+async def test_the_host_of_a_websocket_is_masked(stage: Stage) -> None:
+    edge, _ = await stage.open()
+    hosts = []
+
+    async def note(websocket: ServerConnection) -> None:
+        assert websocket.request is not None
+        hosts.append([websocket.request.headers[name] for name in ("Host", "X-Forwarded-Host")])
+
+    stage.put(1, mask="localhost:${PORT}")
+    async with serve(note, guest_address(1), 9000):
+        headers = {"E2b-Sandbox-Id": "i1", "E2b-Sandbox-Port": "9000"}
+        async with connect(f"ws://127.0.0.1:{edge}/", additional_headers=headers) as websocket:
+            await websocket.wait_closed()
+    assert hosts == [["localhost:9000", f"127.0.0.1:{edge}"]]
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [

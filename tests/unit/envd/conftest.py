@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 OTHER = pwd.getpwnam("daemon")
 """A user without rights that every Linux system has."""
 
+HOST = "127.0.0.2"
+"""Where the host's calls come from; who calls `/init` by HTTP may come from 127.0.0.1 as well."""
+
 
 @dataclass
 class RecordingSystem(System):
@@ -150,13 +153,14 @@ class Running:
 @contextmanager
 def serving(cgroups: Cgroups | None = None) -> Iterator[Running]:
     system = RecordingSystem()
-    settings = Settings(init_peers=("127.0.0.1",), guest_address="127.0.0.21")
-    envd = Envd(settings, system=system, cgroups=cgroups)
     # With its protocol named, or asyncio leaves Nagle's algorithm on: 40 ms for every answer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        port = listener.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        settings = Settings(port, "127.0.0.1", (HOST, "127.0.0.1"), guest_address="127.0.0.21")
+        envd = Envd(settings, system=system, cgroups=cgroups)
         thread = envd.run(listener)
         with Client(base_url=url, timeout=20) as client:
             yield Running(envd, system, url, client)

@@ -230,19 +230,6 @@ def test_entropy_is_taken_by_the_kernel() -> None:
     System().add_entropy(bytes(64))
 
 
-# /sync
-
-
-async def test_sync_for_the_host(guest: Envd) -> None:
-    assert (await ask(guest, "/sync", {}, "169.254.0.22"))[0] == 204
-
-
-@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "169.254.0.21", ""])
-async def test_sync_for_anybody_else(guest: Envd, peer: str) -> None:
-    status, _ = await ask(guest, "/sync", {}, peer)
-    assert status == 403
-
-
 # /bridge
 
 

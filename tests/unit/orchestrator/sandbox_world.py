@@ -15,6 +15,7 @@ from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError
 from emberbox.orchestrator.machines.driver import DriverReport, Hardware, Saved
 from emberbox.orchestrator.network.addresses import NodeNetwork
+from emberbox.orchestrator.network.policy import CLOSED, OPEN
 from emberbox.orchestrator.outbox import Outbox
 from emberbox.orchestrator.pool.demand import Sizes
 from emberbox.orchestrator.pool.pool import WarmPool
@@ -25,7 +26,7 @@ from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
 from emberbox.orchestrator.sandboxes.starts import StartQueue
-from emberbox.orchestrator.snapshots.store import SnapshotStore
+from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.store import Manifest, Template, TemplateSpec, TemplateStore
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from emberbox.orchestrator.machines.driver import BeforeRunning
+    from emberbox.orchestrator.machines.driver import BeforeRunning, MachineSnapshot
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.policy import EgressPolicy
 
@@ -60,6 +61,9 @@ class StandInMachine:
     async def resume(self) -> None:
         self._world.did("resume machine")
         self.running = True
+
+    def most_saved_mb(self, ram_mb: int) -> int:
+        return ram_mb
 
     async def save(self, directory: Path) -> Saved:
         assert not self.running
@@ -95,15 +99,19 @@ class World:
 
     def __init__(self) -> None:
         self.fails_at: str | None = None
+        self.then_fails_at: str | None = None
         self.failure: Exception = MachineError("broken")
         self.done: list[str] = []
         self.taken: list[str] = []
         self.machine: StandInMachine | None = None
         self.made_with = "vmm"
+        self.layers = True
         self.pinned: set[tuple[str, str]] = set()
         self.report = DriverReport("stand-in", True, "none", "1", "")
         self.presented: list[tuple[str, Identity]] = []
         self.held: dict[str, asyncio.Event] = {}
+        self.policy = CLOSED
+        self.routed: list[SandboxRecord] = []
 
     def hold(self, what: str) -> asyncio.Event:
         """Let what is done wait for the event that is returned."""
@@ -117,26 +125,35 @@ class World:
     def did(self, what: str) -> None:
         self.done.append(what)
         if what == self.fails_at:
-            self.fails_at = None
+            self.fails_at, self.then_fails_at = self.then_fails_at, None
             raise self.failure
 
     # SlotPool
     async def acquire(self, policy: EgressPolicy) -> Slot:
-        self.did("slot" if policy.internet else "closed slot")
+        self.did("closed slot" if policy == CLOSED else "slot")
         self.taken.append("slot")
+        self.policy = policy
         return NETWORK.slot(3)
 
+    async def set_policy(self, _slot: Slot, policy: EgressPolicy) -> None:
+        await self.wait_at("policy")
+        self.did("close slot" if policy == CLOSED else "open slot")
+        self.policy = policy
+
+    async def end_forbidden(self, _slot: Slot, policy: EgressPolicy) -> None:
+        assert self.policy == policy
+        self.did("end forbidden")
+
     async def release(self, _slot: Slot) -> None:
+        await self.wait_at("release")
         self.taken.remove("slot")
         self.did("release")
 
-    async def set_policy(self, _slot: Slot, policy: EgressPolicy) -> None:
-        self.did("open slot" if policy.internet else "close slot")
-
     async def adopt(self, *arguments: Any) -> Any:
-        if len(arguments) == 1:
+        if isinstance(arguments[0], int):
             self.did("adopt slot")
             self.taken.append("slot")
+            self.policy = arguments[1]
             return NETWORK.slot(arguments[0])
         self.did("adopt machine")
         return self._new_machine()
@@ -163,10 +180,16 @@ class World:
         self.did("boot")
         return self._new_machine()
 
-    async def materialise(self, _snapshot: object, saved: Path, directory: Path) -> None:
+    async def materialise(
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool
+    ) -> MachineSnapshot:
         await self.wait_at("materialise")
         self.did("materialise")
         (directory / "ram").write_bytes((saved / "memory").read_bytes())
+        base = snapshot.base or snapshot.directory
+        return dataclasses.replace(
+            snapshot, directory=directory, base=base if layered and self.layers else None
+        )
 
     def forget(self, _snapshot: object) -> None:
         self.did("forget")
@@ -179,8 +202,9 @@ class World:
         self.pinned.discard((image, by))
 
     # Routes
-    async def open(self, _record: object, _address: str) -> None:
+    async def open(self, record: SandboxRecord, _address: str) -> None:
         self.taken.append("route")
+        self.routed.append(record)
         self.did("route")
 
     async def close(self, _record: object) -> None:
@@ -202,6 +226,7 @@ class Setting:
     outbox: Outbox
     pool: WarmPool
     """Not started: a test that wants warm clones does that."""
+    snapshots: Path
 
     def outcomes(self) -> list[tuple[str, str]]:
         return [(entry.outcome, entry.reason) for entry in self.outbox.after(0)]
@@ -230,11 +255,17 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     async def wait_healthy(*_arguments: object) -> None:
         world.did("health")
 
+    async def resume(_slot: object, identity: Identity, _seconds: float, present: str) -> str:
+        world.did("resume")
+        world.presented.append((present, identity))
+        return "0.6.13"
+
     async def run(*_arguments: object, **_options: object) -> None:
         world.did("run")
 
     monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
-    monkeypatch.setattr("emberbox.orchestrator.envd_client.sync", sync)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.resume", resume)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.sync", sync)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.wait_healthy", wait_healthy)
     monkeypatch.setattr("emberbox.orchestrator.rehearsing.run", run)
     outbox = Outbox(tmp_path / "outbox.db")
@@ -246,9 +277,10 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
         routes=world,
         directories=RunDirectories(tmp_path / "sandboxes"),
         outbox=outbox,
-        snapshots=SnapshotStore(tmp_path / "snapshots"),
+        snapshots=LocalSnapshotStore(tmp_path / "snapshots"),
         builds=TemplateStore(tmp_path / "templates"),
         starts=StartQueue(at_once=2, longest_wait=30.0),
+        saves=asyncio.Semaphore(2),
     )
     templates = TemplateCatalog()
     templates.offer(template(host.builds))
@@ -257,7 +289,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     warm = dataclasses.replace(host, directories=RunDirectories(tmp_path / "pool"))
     pool = WarmPool(warm, SIZES, partial(clonable, host, templates))
     sandboxes = Sandboxes(host, templates, checkpoints, limits, pool)
-    yield Setting(world, host, sandboxes, outbox, pool)
+    yield Setting(world, host, sandboxes, outbox, pool, tmp_path / "snapshots")
     outbox.close()
 
 
@@ -281,12 +313,12 @@ def template(store: TemplateStore, build_id: str = "b-1", root: str = "root-1") 
 
 
 def request(seconds: float = 60, identity: Identity = IDENTITY, **more: Any) -> CreateRequest:
-    return CreateRequest(identity, "b-1", time.time() + seconds, internet=True, metadata={}, **more)
+    return CreateRequest(identity, "b-1", time.time() + seconds, metadata={}, **more)
 
 
 def record(**changes: Any) -> SandboxRecord:
     running = SandboxRecord(
-        "iabc", "e-1", "t", "b-1", 3, 1, 64, 10, True, 0.0, time.time() + 60, running=True
+        "iabc", "e-1", "t", "b-1", 3, 1, 64, 10, OPEN, 0.0, time.time() + 60, running=True
     )
     return dataclasses.replace(running, **changes)
 

@@ -17,6 +17,7 @@ from emberbox.orchestrator.errors import (
     SnapshotUnusable,
     TemplateMissing,
 )
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.copying import Wanted
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested, State
 from tests.unit.orchestrator.sandbox_world import IDENTITY, ended, request
@@ -57,6 +58,46 @@ async def test_a_child_begins_with_the_memory_and_is_told_a_token_of_its_own(
     present, identity = setting.world.presented[-1]
     assert (present, identity.access_token) == ("token", "other")
     await setting.sandboxes.end_all("test")
+
+
+@pytest.mark.parametrize("layers", [True, False])
+async def test_what_its_memory_lies_over_stays(setting: Setting, *, layers: bool) -> None:
+    setting.world.layers = layers
+    await setting.sandboxes.create(request())
+    kept = await checkpoint(setting)
+    below = ("t", "b-1") if layers else None
+    assert kept.template.manifest.base == below
+    found = setting.host.builds.get("copy", "c-1")
+    assert found is not None
+    assert found.manifest == kept.template.manifest
+    root = setting.host.builds.get("t", "b-1")
+    assert root is not None
+    assert found.snapshot.base == (root.snapshot.directory if layers else None)
+    await setting.sandboxes.delete("iabc", "asked")
+    assert setting.sandboxes.builds_in_use() == ({"b-1"} if layers else set())
+
+    # A checkpoint of its child lies over the same, and never over a checkpoint that is whole.
+    await setting.sandboxes.create(of_checkpoint())
+    setting.world.layers = True
+    second = await setting.sandboxes.checkpoint("ichild", "e-9", Wanted("again", "c-2"))
+    assert second.template.manifest.base == below
+    await setting.sandboxes.delete("ichild", "asked")
+    await setting.sandboxes.remove_checkpoint("copy", "c-1")
+    assert setting.sandboxes.builds_in_use() == ({"b-1"} if layers else set())
+    await setting.sandboxes.remove_checkpoint("again", "c-2")
+    assert setting.sandboxes.builds_in_use() == set()
+
+
+async def test_what_is_copied_stays_until_the_copy_is_kept(setting: Setting) -> None:
+    await setting.sandboxes.create(request())
+    go = setting.world.hold("materialise")
+    copying = asyncio.ensure_future(checkpoint(setting))
+    while "save" not in setting.world.done:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await setting.sandboxes.delete("iabc", "asked")
+    assert setting.sandboxes.builds_in_use() == {"b-1"}
+    go.set()
+    await copying
 
 
 async def test_the_same_checkpoint_twice_is_one(setting: Setting) -> None:
@@ -132,14 +173,16 @@ async def test_a_kill_while_copying_waits_and_a_pause_follows(setting: Setting) 
     copying = asyncio.ensure_future(checkpoint(setting))
     while setting.sandboxes.get("iabc").state is not State.COPYING:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
-    setting.sandboxes.update("iabc", request().end_time, "e-1")
+    setting.sandboxes.set_deadline("iabc", "e-1", request().end_time)
+    await setting.sandboxes.set_egress("iabc", "e-1", OPEN)
     pausing = asyncio.ensure_future(
         setting.sandboxes.pause("iabc", "e-1", PauseRequested("asked", files_only=True))
     )
     await asyncio.sleep(0)
     go.set()
     await copying
-    assert not (await pausing).memory
+    assert not (await pausing).snapshot.memory
+    await ended(setting)
     assert setting.outcomes() == [("paused", "asked")]
 
 

@@ -10,8 +10,8 @@ import random
 
 import pytest
 
+from emberbox.orchestrator.machines.pages import PAGE, Run
 from emberbox.orchestrator.machines.qemu import page_map
-from emberbox.orchestrator.machines.qemu.page_map import PAGE
 
 PAGES = 20_000
 WRITTEN = sorted(random.Random(1).sample(range(PAGES), 3000))
@@ -51,5 +51,5 @@ def _both_ways(address: int) -> tuple[list[int], list[int]]:
     return scanned, read
 
 
-def _pages(run: page_map.Run) -> range:
+def _pages(run: Run) -> range:
     return range(run.offset // PAGE, (run.offset + run.length) // PAGE)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.processes import ProcessIdentity
 from emberbox.orchestrator.sandboxes.records import RECORD_FILE, RunDirectories, SandboxRecord
 
@@ -20,7 +21,7 @@ RECORD = SandboxRecord(
     vcpu=2,
     ram_mb=512,
     disk_mb=1024,
-    internet=True,
+    egress=OPEN,
     start_time=1.5,
     end_time=2.5,
     metadata={"k": "v"},

@@ -42,7 +42,7 @@ def wanted(sandbox_id: str) -> pb.SandboxCreateRequest:
 
 async def test_it_tells_how_it_was_made_and_where_the_time_went(stub: Any) -> None:
     made = await stub.Create(wanted("ione"))
-    names = ["queue", "slot", "disk", "machine", "init", "route"]
+    names = ["queue", "slot", "share", "disk", "machine", "running", "init", "route"]
     assert [step.name for step in made.steps] == names
     [listed] = (await stub.List(pb.SandboxListRequest())).sandboxes
     assert listed.way == "clone"

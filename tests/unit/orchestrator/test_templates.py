@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -95,10 +96,29 @@ def test_what_a_crash_left_half_built_is_no_build_and_is_swept(store: TemplateSt
     assert not work.exists()
 
 
-def test_a_torn_removal_is_no_build(store: TemplateStore) -> None:
-    made = build(store, "b-1")
+def test_a_torn_removal_is_no_build_and_is_swept(store: TemplateStore) -> None:
+    made, other = build(store, "b-1"), build(store, "b-2")
     (made.directory / "template.json").unlink()
-    assert store.builds(SPEC) == []
+    assert store.builds(SPEC) == [other]
+    store.sweep()
+    assert not made.directory.exists()
+    assert store.builds(SPEC) == [other]
+
+
+def test_the_last_build_of_a_template_leaves_nothing(store: TemplateStore, tmp_path: Path) -> None:
+    first, second = build(store, "b-1"), build(store, "b-2")
+    store.remove(first)
+    assert store.builds(SPEC) == [second]
+    store.remove(second)
+    assert list((tmp_path / "templates").iterdir()) == []
+    assert build(store, "b-3").directory.exists()
+
+
+def test_a_manifest_of_another_version_is_read_as_far_as_it_is_known(store: TemplateStore) -> None:
+    made = build(store, "b-1")
+    manifest = made.directory / "template.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "to_come": 1}))
+    assert store.get(SPEC.template_id, "b-1") is not None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +193,32 @@ async def test_an_older_build_goes_on_when_a_new_one_fails(
     assert prepared.catalog.get(SPEC.template_id).build_id == "old"
 
 
-async def test_a_build_of_another_vmm_does_not_serve(
+async def test_sandboxes_boot_from_a_build_of_another_vmm_until_there_is_a_new_one(
+    store: TemplateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(store, "old", made_with="vmm 0")
+    builder = StandInBuilder(store)
+    prepared = preparation(store, tmp_path, builder, monkeypatch)
+    go, ensure = asyncio.Event(), builder.ensure
+
+    async def ensure_later(_spec: object, _images: object, report: Callable[[str], None]) -> Any:
+        report("booting")
+        await go.wait()
+        return await ensure()
+
+    monkeypatch.setattr(builder, "ensure", ensure_later)
+    preparing = asyncio.create_task(prepared.run())
+    while prepared.readiness.status != "booting":  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert prepared.readiness.ready
+    assert prepared.catalog.get(SPEC.template_id).build_id == "old"
+    go.set()
+    await preparing
+    assert prepared.catalog.get(SPEC.template_id).build_id == "new"
+    assert prepared.readiness.status == "ready"
+
+
+async def test_a_build_of_another_vmm_is_not_enough_when_there_will_be_no_other(
     store: TemplateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(store, "old", made_with="vmm 0")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Self
 
-from emberbox.orchestrator.machines.qemu.page_map import PAGE
+from emberbox.orchestrator.machines.pages import PAGE
 from emberbox.orchestrator.machines.qemu.ram import RAM_NAME
 from emberbox.orchestrator.processes import identify
 

@@ -18,7 +18,6 @@ CONTROL = [
     "/upgrade",
     "/bridge",
     "/telemetry",
-    "/sync",
 ]
 
 

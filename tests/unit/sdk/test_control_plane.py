@@ -174,7 +174,8 @@ async def test_a_server_that_does_not_answer(sdk: Flavour, server: StandIn) -> N
         ("mcp", {}, "mcp"),
         ("iam", {}, "iam"),
         ("volume_mounts", {}, "volume_mounts"),
-        ("network", {"deny_out": ["10.0.0.0/8"]}, "network.deny_out"),
+        ("network", {"rules": {}}, "network.rules"),
+        ("network", {"egress_proxy": {"address": "a:1"}}, "network.egress_proxy"),
         ("network", {"allow_public_traffic": True, "https_ports": []}, "network.https_ports"),
     ],
 )
@@ -186,9 +187,45 @@ async def test_options_to_come_are_refused(
     assert server.requests == []
 
 
-async def test_ports_that_are_not_for_everybody(sdk: Flavour, server: StandIn) -> None:
-    await sdk.do(sdk.Sandbox.create, network={"allow_public_traffic": False})
-    assert server.requests[-1].json["network"] == {"allowPublicTraffic": False}
+NETWORK = {
+    "allow_out": ["192.0.2.1"],
+    "deny_out": lambda context: [context.all_traffic],
+    "dns_servers": [],
+}
+ON_THE_WIRE = {"allowOut": ["192.0.2.1"], "denyOut": ["0.0.0.0/0"], "dnsServers": []}
+
+
+async def test_the_network_of_a_create(sdk: Flavour, server: StandIn) -> None:
+    ingress = {"allow_public_traffic": False, "mask_request_host": "a.example:${PORT}"}
+    await sdk.do(sdk.Sandbox.create, network={**NETWORK, **ingress})
+    assert server.requests[-1].json["network"] == {
+        **ON_THE_WIRE,
+        "allowPublicTraffic": False,
+        "maskRequestHost": "a.example:${PORT}",
+    }
+
+
+async def test_the_network_is_replaced(sdk: Flavour, server: StandIn) -> None:
+    server.on("PUT", f"/sandboxes/{ID}/network", *(reply(204) for _ in range(3)))
+    sandbox = await sdk.do(sdk.Sandbox.create)
+    await sdk.do(sandbox.update_network, NETWORK)
+    await sdk.do(sandbox.update_network, {})
+    await sdk.do(sdk.Sandbox.update_network, ID, {"allow_internet_access": False})
+    bodies = [request.json for request in server.requests[-3:]]
+    assert bodies == [ON_THE_WIRE, {}, {"allow_internet_access": False}]
+
+
+async def test_the_network_of_nothing(sdk: Flavour, server: StandIn) -> None:
+    server.on("PUT", f"/sandboxes/{ID}/network", reply(404, {"code": 404, "message": "none"}))
+    with pytest.raises(emberbox.SandboxNotFoundException, match=f"Sandbox {ID} not found"):
+        await sdk.do(sdk.Sandbox.update_network, ID, {})
+
+
+async def test_what_a_network_update_cannot_ask_for_yet(sdk: Flavour, server: StandIn) -> None:
+    network = {"egress_proxy": {"address": "a:1"}}
+    with pytest.raises(emberbox.NotSupportedYetException, match=r"network\.egress_proxy"):
+        await sdk.do(sdk.Sandbox.update_network, ID, network)
+    assert server.requests == []
 
 
 async def test_connect_by_id_and_again(sdk: Flavour, server: StandIn) -> None:

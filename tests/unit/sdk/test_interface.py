@@ -56,7 +56,7 @@ PAIRS = [
 ]
 
 # Methods that say "not supported yet" take anything, so they have no parameters to compare.
-TO_COME = {"update_network", "get_mcp_url", "get_mcp_token"}
+TO_COME = {"get_mcp_url", "get_mcp_token"}
 
 # Parameters that ours has and theirs has not, each with its reason.
 MORE = {

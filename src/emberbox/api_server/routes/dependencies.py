@@ -68,8 +68,13 @@ def authenticated_router(tag: str) -> APIRouter:
     )
 
 
-def _principal(request: Request) -> Principal:
+# Coroutines, though they wait for nothing: the framework runs functions in threads.
+async def _principal(request: Request) -> Principal:
     return cast("Principal", request.state.principal)
+
+
+async def _services(request: Request) -> Services:
+    return services_of(request)
 
 
 def _sandbox_id(value: str) -> str:
@@ -82,5 +87,5 @@ def _sandbox_id(value: str) -> str:
 
 
 Caller = Annotated[Principal, Depends(_principal)]
-Parts = Annotated[Services, Depends(services_of)]
+Parts = Annotated[Services, Depends(_services)]
 SandboxId = Annotated[str, BeforeValidator(_sandbox_id)]

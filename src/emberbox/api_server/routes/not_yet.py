@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _KEYED: tuple[tuple[str, str, str], ...] = (
-    ("PUT", "/sandboxes/{sandbox_id}/network", "Changing the network of a sandbox"),
     ("GET", "/templates", "Listing templates"),
     ("GET", "/v2/templates", "Listing templates"),
     ("GET", "/default-templates", "Listing templates"),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from emberbox.api_server.models import RefreshRequest, SandboxDetail, TimeoutRequest
+from emberbox.api_server.checking_networks import check_egress
+from emberbox.api_server.models import (
+    NetworkUpdate,
+    RefreshRequest,
+    SandboxDetail,
+    TimeoutRequest,
+)
 from emberbox.api_server.routes.dependencies import (
     Caller,
     Parts,
@@ -56,6 +62,21 @@ async def set_timeout(
     """Let it end so many seconds from now: sooner or later than before."""
     seconds = capped_timeout(body.timeout, caller.team.limits)
     await parts.living.set_timeout(caller.team, sandbox_id, seconds)
+
+
+@router.put(
+    "/sandboxes/{sandbox_id}/network",
+    status_code=204,
+    operation_id="updateSandboxNetwork",
+    response_class=Response,
+    responses=error_answers(400, 404, 409, 501, 503),
+)
+async def update_network(
+    sandbox_id: SandboxId, body: NetworkUpdate, caller: Caller, parts: Parts
+) -> None:
+    """Replace what it may reach, in one step; open connections are held to it within a second."""
+    check_egress(body)
+    await parts.living.update_network(caller.team, sandbox_id, body)
 
 
 @router.post(

@@ -30,4 +30,8 @@ class Timing:
         )
 
 
-Timed = Annotated[Timing, Depends(Timing)]
+async def _timing(request: Request, response: Response) -> Timing:
+    return Timing(request, response)
+
+
+Timed = Annotated[Timing, Depends(_timing)]

@@ -34,6 +34,8 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     )
     limits = team_of(row.one()).limits
     _check_one(limits, wanted)
+    if not limits.of_all:
+        return
     used = await connection.execute(
         select(
             func.coalesce(func.sum(case((_COUNTS, 1), else_=0)), 0),

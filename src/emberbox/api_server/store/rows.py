@@ -30,6 +30,12 @@ class Limits:
     total_ram_mb: int | None = None
     total_disk_mb: int | None = None
 
+    @property
+    def of_all(self) -> bool:
+        """Whether something bounds what all sandboxes together use."""
+        bounds = (self.concurrent_sandboxes, self.total_vcpu, self.total_ram_mb, self.total_disk_mb)
+        return any(bound is not None for bound in bounds)
+
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The columns, in order."""

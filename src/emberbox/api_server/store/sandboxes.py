@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from emberbox.api_server.records.lifecycle import Paused
     from emberbox.api_server.store.database import Database
+    from emberbox.api_server.store.rows import JsonValue
 
 _REASON_LENGTH = 512
 
@@ -161,6 +162,17 @@ class SandboxStore:
     async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> bool:
         """Copy the deadline that the orchestrator accepted."""
         return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at})
+
+    async def set_egress(
+        self,
+        sandbox_id: str,
+        execution_id: str,
+        options: Mapping[str, JsonValue],
+        allow_internet_access: bool | None,
+    ) -> bool:
+        """Copy what the orchestrator accepted: options with the network in them."""
+        values = {"options": options, "allow_internet_access": allow_internet_access}
+        return await self._update(sandbox_id, execution_id, LIVE, values)
 
     async def note(self, row: Sandbox, notice: str) -> None:
         """Keep what the node said of the start of this run; nothing when it is empty."""

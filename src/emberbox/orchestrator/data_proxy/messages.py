@@ -22,7 +22,8 @@ class Route:
 
     `address` is an IPv4 address at which every port of the VM answers. Requests to other ports
     than envd's must show `traffic_token` when there is one. Signed URLs are signed with
-    `envd_token`, which envd itself asks for; None when envd is open to all.
+    `envd_token`, which envd itself asks for; None when envd is open to all. `mask_host` is the Host
+    that servers on other ports than envd's see; None: the client's. `${PORT}` in it is the port.
     """
 
     sandbox_id: str
@@ -30,6 +31,7 @@ class Route:
     address: str
     traffic_token: str | None = field(default=None, repr=False)
     envd_token: str | None = field(default=None, repr=False)
+    mask_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,9 @@ def _route(fields: dict[str, object]) -> Route:
         execution_id=_text(fields["execution_id"]),
         address=_text(fields["address"]),
         traffic_token=_text_or_none(fields["traffic_token"]),
-        # An older orchestrator does not send it.
+        # An older orchestrator does not send these.
         envd_token=_text_or_none(fields.get("envd_token")),
+        mask_host=_text_or_none(fields.get("mask_host")),
     )
 
 

@@ -22,7 +22,12 @@ from emberbox.proxying.routing import (
 )
 from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM
 from emberbox.shared import internal_secret
-from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET, HEADER_TRAFFIC_TOKEN
+from emberbox.shared.protocol import (
+    ENVD_PORT,
+    HEADER_INTERNAL_SECRET,
+    HEADER_TRAFFIC_TOKEN,
+    MASKED_PORT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -167,6 +172,7 @@ def _closed_to(request: RequestHead, sandbox: SandboxAddress, route: Route) -> R
 
 def _target(sandbox: SandboxAddress, route: Route) -> Target:
     envd = is_envd(sandbox)
+    masked = None if envd or route.mask_host is None else _masked(route.mask_host, sandbox.port)
     return Target(
         address=route.address,
         port=sandbox.port,
@@ -175,4 +181,9 @@ def _target(sandbox: SandboxAddress, route: Route) -> Target:
         execution_id=route.execution_id,
         pool_key=(route.execution_id, sandbox.port) if envd else None,
         allow_upgrade=not envd,
+        host=masked,
     )
+
+
+def _masked(mask: str, port: int) -> bytes:
+    return mask.replace(MASKED_PORT, str(port)).encode("ascii")

@@ -9,6 +9,7 @@ from emberbox.orchestrator.images.ensure import (
     ImageSet,
     current_hashes,
     ensure_images,
+    ensure_kernel,
     find_images,
 )
 from emberbox.orchestrator.images.errors import ImageError
@@ -26,5 +27,6 @@ __all__ = [
     "Silent",
     "current_hashes",
     "ensure_images",
+    "ensure_kernel",
     "find_images",
 ]

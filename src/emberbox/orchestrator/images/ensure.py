@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,17 @@ def ensure_images(
     return _set_of(images)
 
 
+def ensure_kernel(
+    store: ImageStore, progress: Progress | None = None, *, own_kernel: OwnKernel | None = None
+) -> Image:
+    """The kernel alone, made when it is not there. Raises ImageError."""
+    found = store.find("kernel", key_of("kernel", kernel.inputs_of(own_kernel)))
+    if found is not None:
+        return found
+    with _making(store, progress or Silent()) as shown:
+        return _Builder(store, shown, own_kernel, refresh=False).kernel()
+
+
 def current_hashes(store: ImageStore, own_kernel: OwnKernel | None = None) -> frozenset[str]:
     """Hashes of the images that `find_images` stands on, for `ImageStore.prune`."""
     images = _find(store, own_kernel)
@@ -96,11 +108,17 @@ def _find(store: ImageStore, own_kernel: OwnKernel | None) -> _Images | None:
 def _build(
     store: ImageStore, progress: Progress, own_kernel: OwnKernel | None, *, refresh: bool
 ) -> _Images:
+    with _making(store, progress) as shown:
+        return _Builder(store, shown, own_kernel, refresh=refresh).build()
+
+
+@contextlib.contextmanager
+def _making(store: ImageStore, progress: Progress) -> Iterator[Progress]:
     store.root.mkdir(parents=True, exist_ok=True)
     check_host(store.root)
     progress.step("waiting for the store", None)
     with store.building():
-        return _Builder(store, progress, own_kernel, refresh=refresh).build()
+        yield progress
 
 
 class _Builder:
@@ -116,14 +134,15 @@ class _Builder:
         self._apt = Apt(store.apt_directory, host_release())
 
     def build(self) -> _Images:
-        kernel_image = self._kernel()
+        kernel_image = self.kernel()
         interpreter_image = self._interpreter()
         initrd_image = self._initrd(kernel_image, interpreter_image)
         runtime_image = self._runtime(interpreter_image)
         root_image = self._root()
         return _Images(kernel_image, interpreter_image, initrd_image, runtime_image, root_image)
 
-    def _kernel(self) -> Image:
+    def kernel(self) -> Image:
+        """The kernel and its modules."""
         found = self._present("kernel", kernel.inputs_of(self._own_kernel))
         if found is not None:
             return found

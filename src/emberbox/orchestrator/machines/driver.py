@@ -46,15 +46,23 @@ class BootFiles:
     runtime: Path
 
 
+class Joinable(Protocol):
+    """A control group, or several."""
+
+    def add(self, pid: int) -> None:
+        """Let a process join. Raises OSError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The place of one VM on the host, made before it starts and reclaimed after it is gone.
 
-    name:      the VMM's name in the process list
-    directory: run directory, root's alone; the VMM reaches nothing in it by path
+    name:      the VMM's name: an argument of its process begins with it
+    directory: run directory, root's alone; the VMM reaches nothing in it by its path on the host
     slot:      the network namespace the VMM runs in, with the tap it is given
     uid:       the VMM's own unprivileged uid and gid
     scratch:   the writable disk
+    share:     what it may take of the host: the VMM's process joins it before it runs anything
     """
 
     name: str
@@ -62,6 +70,7 @@ class Surroundings:
     slot: Slot
     uid: int
     scratch: Path
+    share: Joinable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,14 @@ class MachineSnapshot:
     directory holds the driver's own files (device state, RAM image); they are written once and
     never changed. The scratch disk belongs to the caller, who copies it for each clone.
     made_with is the driver's `made_with` at that time: only the same can load it.
+    base is the directory of the snapshot that this one lies over; None when it is whole.
     """
 
     directory: Path
     hardware: Hardware
     boot: BootFiles
     made_with: str
+    base: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,12 @@ class Machine(Protocol):
 
     async def resume(self) -> None:
         """Let the vCPUs run, also after a `save`, failed or not. Raises MachineError."""
+
+    def most_saved_mb(self, ram_mb: int) -> int:
+        """MiB that a `save` may take on the disk now, while it writes, of a VM of `ram_mb`.
+
+        Looks at the process: quick enough for the event loop. Raises OSError.
+        """
 
     async def save(self, directory: Path) -> Saved:
         """Write device state and what the memory differs from its base into an empty directory.
@@ -155,7 +172,8 @@ class Driver(Protocol):
 
     @property
     def made_with(self) -> str:
-        """Everything about VMM and host that a snapshot depends on, as one comparable text."""
+        """Everything about VMM and host that a snapshot depends on, as one comparable text: the
+        version, ": " and the rest."""
 
     async def boot(self, hardware: Hardware, files: BootFiles, place: Surroundings) -> Machine:
         """Start a VM from its kernel. Returns when the vCPUs run. Raises MachineError."""
@@ -180,12 +198,13 @@ class Driver(Protocol):
         """
 
     async def materialise(
-        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool = False
     ) -> MachineSnapshot:
         """Make a snapshot, in an existing empty directory, of a saved clone of `snapshot`.
 
-        It depends on neither any more, and is as quick to clone as a template. Files and
-        directory are fsynced. Raises SnapshotUnusable, OSError.
+        It is as quick to clone as a template and needs `saved` no more. With `layered` it may lie
+        over what `snapshot` stands on, as its `base` says, when that takes less; otherwise it is
+        whole. Files and directory are fsynced. Raises SnapshotUnusable, OSError.
         """
 
     def forget(self, snapshot: MachineSnapshot) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 KVM = Path("/dev/kvm")
 
 
-def missing_for_kvm() -> str:
-    """What hardware virtualization lacks here; empty when it works.
+def missing_hardware() -> str:
+    """What hardware virtualization lacks here; empty when it works for root.
 
     A /dev/kvm that opens is not enough: there are hosts where it opens and an ordinary guest
-    kernel never boots, so the CPU must show the extension as well. And VMMs open it without
-    being root.
+    kernel never boots, so the CPU must show the extension as well.
     """
     if not KVM.exists():
         return "no /dev/kvm: load kvm_intel or kvm_amd, or enable nested virtualization"
@@ -24,6 +23,13 @@ def missing_for_kvm() -> str:
             pass
     except OSError as error:
         return f"/dev/kvm does not open: {error.strerror}"
+    return ""
+
+
+def missing_for_kvm() -> str:
+    """The same for VMMs that open the host's /dev/kvm without being root."""
+    if missing := missing_hardware():
+        return missing
     if not _open_to_all() and not kvm_groups():
         return "/dev/kvm is for root alone: run chgrp kvm /dev/kvm && chmod 660 /dev/kvm"
     return ""

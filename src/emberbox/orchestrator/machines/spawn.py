@@ -4,29 +4,36 @@ but what is named."""
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from emberbox.orchestrator.network.netns import call_in
 from emberbox.orchestrator.processes import ProcessIdentity, identify, kill_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from emberbox.orchestrator.machines.driver import Joinable
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Where and as whom a VMM runs. `output` takes what it prints, which is a few lines.
+    """Where and as whom a VMM runs. `output`, a file or a pipe, takes what it prints.
 
-    groups: the only further groups it has, such as that of /dev/kvm.
+    groups:  the only further groups it has, such as that of /dev/kvm
+    prepare: called in the thread that starts it, in its network namespace
+    share:   what it may take of the host
     """
 
     uid: int
     groups: tuple[int, ...]
     netns: Path
     output: Path
+    prepare: Callable[[], object] | None = None
+    share: Joinable | None = None
 
 
 async def spawn(
@@ -50,7 +57,9 @@ async def spawn(
 
 
 def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) -> ProcessIdentity:
-    with where.output.open("ab") as output:
+    if where.prepare is not None:
+        where.prepare()
+    with _opened(where.output) as output:
         child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -65,7 +74,22 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             cwd="/",
             env={},
         )
+    if where.share is not None:
+        try:
+            where.share.add(child.pid)
+        except OSError:
+            child.kill()
+            child.wait()
+            raise
     identity = identify(child.pid)
     # The process is watched by pidfd and may outlive us: this object must not claim it.
     child.returncode = 0
     return identity
+
+
+def _opened(output: Path) -> IO[bytes]:
+    if output.is_fifo():
+        # Both ends, so that it is never broken; full, it takes no more and nobody waits.
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.fdopen(os.open(output, flags), "r+b", buffering=0)
+    return output.open("ab")

@@ -64,6 +64,8 @@ class NodeNetwork:
     egress_allow: tuple[IPv4Network, ...] = ()
     """Ranges that operators open for every guest (EMBERBOX_EGRESS_ALLOW), before the denies."""
     dns_port: int = DEFAULT_DNS_PORT
+    bandwidth: int | None = None
+    """Bytes a second that a guest may send, and as many that it may receive."""
 
     def __post_init__(self) -> None:
         if not (self.tag.isalnum() and self.tag.isascii() and len(self.tag) <= 6):
@@ -78,10 +80,11 @@ class NodeNetwork:
         address_range: IPv4Network = DEFAULT_RANGE,
         egress_allow: tuple[IPv4Network, ...] = (),
         dns_port: int = DEFAULT_DNS_PORT,
+        bandwidth: int | None = None,
     ) -> NodeNetwork:
         """The network of the node with that id; the same id gives the same names for ever."""
         tag = hashlib.sha256(node_id.encode()).hexdigest()[:_TAG_LENGTH]
-        return cls(tag, address_range, egress_allow, dns_port)
+        return cls(tag, address_range, egress_allow, dns_port, bandwidth)
 
     @property
     def capacity(self) -> int:

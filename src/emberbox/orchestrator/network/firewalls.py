@@ -61,12 +61,20 @@ def close_iptables(network: NodeNetwork) -> None:
             pass
 
 
+def passed(network: NodeNetwork) -> list[str]:
+    """What drops our packets and is passed while the node runs, a sentence each. For threads."""
+    return [
+        f"chain {_name(chain)} drops what it does not know (as Docker and ufw set it): accept rules"
+        " for sandboxes are put in front of it"
+        for chain in _dropping(network)
+        if _passable(chain) and chain["family"] == "ip"
+    ]
+
+
 def obstacles(network: NodeNetwork) -> list[str]:
     """What drops our packets and we cannot pass, a sentence each with its remedy. For threads."""
-    chains = [c for c in nft.base_chains() if c["hook"] in {"forward", "input"}]
-    dropping = [c for c in chains if c.get("policy") == "drop" and c["table"] != network.table]
-    found = [_advice(network, chain) for chain in dropping if not _passable(chain)]
-    if any(chain["table"] == _FIREWALLD_TABLE for chain in chains):
+    found = [_advice(network, c) for c in _dropping(network) if not _passable(c)]
+    if any(chain["table"] == _FIREWALLD_TABLE for chain in _chains()):
         # Its chains accept by policy and end in a reject. Whether the range is trusted already
         # is written in its own configuration, which may be loaded or not.
         found.append(
@@ -76,6 +84,14 @@ def obstacles(network: NodeNetwork) -> list[str]:
     return found
 
 
+def _chains() -> list[nft.BaseChain]:
+    return [c for c in nft.base_chains() if c["hook"] in {"forward", "input"}]
+
+
+def _dropping(network: NodeNetwork) -> list[nft.BaseChain]:
+    return [c for c in _chains() if c.get("policy") == "drop" and c["table"] != network.table]
+
+
 def _passable(chain: nft.BaseChain) -> bool:
     """Whether `open_iptables` gets us past that chain."""
     of_ipv6 = chain["family"] == "ip6"  # nothing of ours is IPv6
@@ -83,7 +99,7 @@ def _passable(chain: nft.BaseChain) -> bool:
 
 
 def _advice(network: NodeNetwork, chain: nft.BaseChain) -> str:
-    name = f"{chain['family']} {chain['table']} {chain['name']}"
+    name = _name(chain)
     if chain["table"] == _IPTABLES_TABLE and chain["family"] == "ip":
         return f"chain {name} drops the sandboxes' packets; install the package iptables"
     match = f'iifname "{network.link_prefix}*"'
@@ -92,6 +108,10 @@ def _advice(network: NodeNetwork, chain: nft.BaseChain) -> str:
         match += f" th dport {network.dns_port}"
     remedy = f"nft insert rule {name} {match} accept"
     return f"chain {name} drops the sandboxes' packets; add a rule: {remedy}"
+
+
+def _name(chain: nft.BaseChain) -> str:
+    return f"{chain['family']} {chain['table']} {chain['name']}"
 
 
 def _in_use() -> bool:

@@ -8,6 +8,7 @@ import struct
 
 from emberbox.orchestrator.network.errors import KernelRefusedError
 from emberbox.orchestrator.network.netlink import (
+    NETLINK_ROUTE,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
@@ -18,7 +19,6 @@ from emberbox.orchestrator.network.netlink import (
     text_attribute,
 )
 
-_NETLINK_ROUTE = 0
 _RTM_NEWLINK = 16
 _RTM_DELLINK = 17
 _RTM_GETLINK = 18
@@ -55,7 +55,7 @@ class Links(NetlinkSocket):
     """The links of the namespace in which this was opened. All raise KernelRefusedError."""
 
     def __init__(self) -> None:
-        super().__init__(_NETLINK_ROUTE)
+        super().__init__(NETLINK_ROUTE)
 
     def add_veth(self, name: str, peer: str, peer_netns_fd: int) -> None:
         """Make a veth pair, its other end in another namespace."""

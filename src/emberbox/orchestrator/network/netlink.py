@@ -16,8 +16,12 @@ from emberbox.orchestrator.network.errors import KernelRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
+
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
+NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400

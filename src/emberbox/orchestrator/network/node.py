@@ -58,7 +58,7 @@ def indices_of_links(network: NodeNetwork) -> set[int]:
     return {index for index in by_link if index is not None}
 
 
-def diagnose(network: NodeNetwork, resolv_conf: Path = Path("/etc/resolv.conf")) -> list[str]:
+def diagnose(network: NodeNetwork, resolv_conf: Path) -> list[str]:
     """What is in the way of sandboxes' network on this host, a sentence each with its remedy.
 
     For threads, in the host's namespace. Changes nothing.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from emberbox.orchestrator.network import netns, nft, node, slots
+from emberbox.orchestrator.network import netns, node, slots
 from emberbox.orchestrator.network.dns_process import DnsProcess
 from emberbox.orchestrator.network.errors import (
     NetworkError,
@@ -33,14 +33,16 @@ _MADE_AT_ONCE = 2
 """The kernel changes links one at a time; more threads only wait for one another."""
 
 _RETRY_S = 1.0
+_KEPT_OF_USED = 4
+"""Slots that come back are kept for reuse until this many times the size of the pool are ready."""
 
 
 class SlotPool:
     """The slots of one node. Every method belongs to the event loop in which `start` ran.
 
-    An index is held from before its slot is made until after it is destroyed. Indices go round:
-    an address comes back as late as possible, so that who still holds an old route to it does not
-    meet another guest there.
+    An index is held from before its slot is made until after it is destroyed. Slots that are used
+    again wait behind those that are ready, and indices go round: an address comes back as late as
+    possible, so that who still holds an old route to it does not meet another guest there.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class SlotPool:
         self._state_directory = state_directory
         self._size = size
         self._host = host or netns.own()
+        self._resolv_conf = resolv_conf
         self.dns = DnsProcess(network, state_directory, self._host, resolv_conf)
         """The forwarder behind this node's gateways."""
         self._ready: deque[Slot] = deque()
@@ -104,29 +107,41 @@ class SlotPool:
         return slot
 
     async def release(self, slot: Slot) -> None:
-        """Destroy a slot that is not used any more; its VMM must have ended.
+        """Give back a slot that is not used any more; its VMM must have ended.
 
-        Nothing of it is reused, so there is nothing to reset. A failure is logged and the slot is
-        left to `reclaim`.
+        It is reset and waits for another guest, or is destroyed when enough wait or that failed. A
+        failure to destroy is logged and the slot is left to `reclaim`.
         """
-        await asyncio.shield(self._spawn(self._destroy(slot)))
+        await asyncio.shield(self._spawn(self._give_back(slot)))
 
     async def set_policy(self, slot: Slot, policy: EgressPolicy) -> None:
-        """Replace what the guest may reach, in one step, open connections included.
+        """Replace what the guest may reach, in one step: open connections are held to it, too.
 
         Raises NetworkError; then the policy before stays.
         """
         await slots.set_policy(self._network, slot, policy)
 
-    async def adopt(self, index: int) -> Slot:
-        """Take back the slot of a VM that lived on. Its policy is as it was.
+    async def end_forbidden(self, slot: Slot, policy: EgressPolicy) -> None:
+        """Reset the guest's open connections that the policy, now in force, has closed.
 
-        Raises SlotMissingError.
+        It takes some ten milliseconds, as the kernel looks through the connections of all slots. A
+        failure is logged: such a connection is dead, and its guest finds out when it next sends.
+        """
+        try:
+            await slots.end_forbidden(self._network, slot, policy)
+        except (NetworkError, OSError) as error:
+            _log.warning("open connections not reset", slot=slot.netns, error=str(error))
+
+    async def adopt(self, index: int, policy: EgressPolicy) -> Slot:
+        """Take back the slot of a VM that lived on, its rules as a new slot's with that policy.
+
+        Raises SlotMissingError, NetworkError.
         """
         slot = self._network.slot(index)
         missing = await self._missing_part(slot)
         if missing is not None:
             raise SlotMissingError(index, missing)
+        await _finished(asyncio.to_thread(slots.renew, self._network, slot, policy))
         self._leftovers.discard(index)
         self._held.add(index)
         return slot
@@ -150,7 +165,9 @@ class SlotPool:
 
     async def diagnose(self) -> list[str]:
         """What on this host is in the way, a sentence each with its remedy."""
-        return await netns.call_in(self._host, lambda: node.diagnose(self._network))
+        return await netns.call_in(
+            self._host, lambda: node.diagnose(self._network, self._resolv_conf)
+        )
 
     async def _refill(self) -> None:
         while True:
@@ -190,6 +207,21 @@ class SlotPool:
             raise
         return slot
 
+    async def _give_back(self, slot: Slot) -> None:
+        # Looked at after the reset, with no await between: many may come back at once.
+        if await self._reset(slot) and len(self._ready) < _KEPT_OF_USED * self._size:
+            self._ready.append(slot)
+            self._wanted.set()
+        else:
+            await self._destroy(slot)
+
+    async def _reset(self, slot: Slot) -> bool:
+        try:
+            return await asyncio.to_thread(slots.reset, self._network, slot)
+        except (NetworkError, OSError) as error:
+            _log.warning("a network slot is not reused", slot=slot.netns, error=str(error))
+            return False
+
     async def _destroy(self, slot: Slot) -> None:
         try:
             await _finished(asyncio.to_thread(slots.destroy, slot, self._host))
@@ -225,9 +257,6 @@ class SlotPool:
             return f"its link {slot.link}"
         if slot.netns not in netns.names():
             return f"its namespace {slot.netns}"
-        table = self._network.table
-        if not await netns.call_in(slot.netns_path, lambda: nft.has_table("inet", table)):
-            return f"its nftables table {table}"
         return None
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.orchestrator.machines.watch import unless_ended
+from emberbox.orchestrator.network.policy import CLOSED
 from emberbox.orchestrator.pool.rehearsal import nobody, rehearse
-from emberbox.orchestrator.sandboxes.holdings import Beginning, Holdings
+from emberbox.orchestrator.sandboxes.beginning import Beginning
+from emberbox.orchestrator.sandboxes.holdings import Holdings
 from emberbox.orchestrator.sandboxes.joint import Joint
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
 from emberbox.shared.steps import Steps
@@ -135,7 +137,7 @@ def clone_record(name: str, template: Template) -> SandboxRecord:
         vcpu=template.hardware.vcpu,
         ram_mb=template.hardware.ram_mb,
         disk_mb=template.manifest.disk_mb,
-        internet=False,
+        egress=CLOSED,
         start_time=time.time(),
         end_time=0.0,
     )

@@ -115,17 +115,6 @@ def check_pause(room: PauseRoom) -> None:
         )
 
 
-def resident_mb(pid: int) -> int:
-    """Memory that a process has touched, what it shares with others included, in MiB."""
-    total = 0
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-        for line in file:
-            name, _, rest = line.partition(":")
-            if name in ("RssAnon", "RssShmem", "VmSwap"):
-                total += int(rest.split()[0])
-    return total // 1024
-
-
 def memory_mb() -> tuple[int, int]:
     """Total and available memory of this host, in MiB."""
     values: dict[str, int] = {}

@@ -4,18 +4,63 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from emberbox.orchestrator.errors import MachineError
-from emberbox.orchestrator.sandboxes.holdings import booted_from_files
+from emberbox.orchestrator.machines.made_with import another_vmm
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from emberbox.orchestrator.envd_client import Identity
-    from emberbox.orchestrator.sandboxes.holdings import Host
+    from emberbox.orchestrator.network.policy import EgressPolicy
+    from emberbox.orchestrator.sandboxes.holdings import Holdings, Host
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.templates.catalog import TemplateCatalog
     from emberbox.orchestrator.templates.store import Template
+
+
+class WarmClone(Protocol):
+    """A clone of the template that runs already and is nobody's yet, as its new owner sees it."""
+
+    @property
+    def directory(self) -> Path:
+        """Its run directory, called as it is in the pool."""
+
+    async def handed_over(self) -> Holdings:
+        """What it holds, when it is warm; from now on that is the caller's to give back.
+
+        Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
+        """
+
+    def discard(self) -> None:
+        """Remove what is left of its directory; for threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a sandbox starts from.
+
+    cold:     boot from files, the template's or the snapshot's
+    snapshot: of the paused sandbox that is continued
+    clone:    a warm one, to be made this sandbox
+    """
+
+    template: Template
+    identity: Identity
+    cold: bool = False
+    snapshot: Snapshot | None = None
+    clone: WarmClone | None = None
+
+    @property
+    def present_token(self) -> str:
+        """What envd has for a token in the memory that is loaded, before it is told another."""
+        if self.cold:
+            return ""
+        source = self.snapshot or self.template.manifest
+        return source.envd_token or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +69,17 @@ class CreateRequest:
 
     cold:     boot from files, the template's or those of the paused sandbox
     snapshot: continue the paused sandbox of this id
+    egress:   None: the snapshot's
     group:    those of one group wait for one another when many start; means nothing else
     """
 
     identity: Identity
     build_id: str
     end_time: float
-    internet: bool
     metadata: dict[str, str]
+    egress: EgressPolicy | None = None
     traffic_token: str | None = None
+    mask_host: str | None = None
     cold: bool = False
     snapshot: bool = False
     auto_pause: bool = False
@@ -54,7 +101,7 @@ def choose_start(host: Host, template: Template, *, cold: bool) -> Way:
     if cold or not template.manifest.memory:
         return Way(template, cold=True)
     if template.manifest.made_with != host.driver.made_with:
-        why = _another_vmm(template.manifest.made_with, host)
+        why = another_vmm(template.manifest.made_with, host.driver.made_with)
         return Way(template, cold=True, notice=booted_from_files(why))
     return Way(template, cold=False)
 
@@ -86,15 +133,8 @@ def _why_from_files(host: Host, snapshot: Snapshot, build: Template | None) -> s
     if build is None or not build.bootable or build.manifest.images != snapshot.images:
         return "the images that it ran on are not on this host any more"
     if snapshot.made_with != host.driver.made_with:
-        return _another_vmm(snapshot.made_with, host)
+        return another_vmm(snapshot.made_with, host.driver.made_with)
     return ""
-
-
-def _another_vmm(made_with: str, host: Host) -> str:
-    return (
-        f"its memory was saved by another VMM than this host's: {made_with};"
-        f" here: {host.driver.made_with}"
-    )
 
 
 def _bootable(host: Host, snapshot: Snapshot, build: Template | None) -> Template:
@@ -123,10 +163,11 @@ def new_record(request: CreateRequest, way: Way) -> SandboxRecord:
         vcpu=template.hardware.vcpu,
         ram_mb=template.hardware.ram_mb,
         disk_mb=template.manifest.disk_mb,
-        internet=request.internet,
+        egress=request.egress or OPEN,
         start_time=time.time(),
         end_time=request.end_time,
         traffic_token=request.traffic_token,
+        mask_host=request.mask_host,
         envd_token=identity.access_token or None,
         env_vars=dict(identity.env_vars),
         metadata=request.metadata,
@@ -148,10 +189,11 @@ def resumed_record(request: CreateRequest, snapshot: Snapshot, way: Way) -> Sand
         vcpu=snapshot.vcpu,
         ram_mb=snapshot.ram_mb,
         disk_mb=snapshot.disk_mb,
-        internet=request.internet,
+        egress=request.egress or snapshot.egress,
         start_time=time.time(),
         end_time=request.end_time,
         traffic_token=request.traffic_token,
+        mask_host=request.mask_host,
         envd_token=identity.access_token or None,
         env_vars=dict(identity.env_vars) or snapshot.env_vars,
         metadata=request.metadata or snapshot.metadata,
@@ -160,3 +202,8 @@ def resumed_record(request: CreateRequest, snapshot: Snapshot, way: Way) -> Sand
         resumed=True,
         notice=way.notice,
     )
+
+
+def booted_from_files(reason: str) -> str:
+    """What a caller is told whose sandbox could not go on where it was."""
+    return f"it was booted from its files, all processes are new: {reason}"

@@ -70,6 +70,8 @@ class Copying:
     machine: Machine
     slot: Slot
     note: Callable[[str], None]
+    _saved: Saved | None = None
+    _shared: bool = False
 
     async def run(self, wanted: Wanted) -> Draft:
         """The copy; the machine runs again, also after an error.
@@ -87,16 +89,15 @@ class Copying:
         spec = TemplateSpec(wanted.template_id, (), hardware, record.disk_mb)
         work = await asyncio.to_thread(self.host.builds.begin, spec, wanted.build_id)
         try:
-            saved = await self._copy(work, wanted)
+            async with self.host.saves:
+                saved = await self._copy(work, wanted)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
         return Draft(spec, work, wanted, record, base, saved)
 
     def _require_room(self, wanted: Wanted) -> None:
-        room = self.host.pause_room(
-            self.record, self.machine.identity, files_only=wanted.files_only
-        )
+        room = self.host.pause_room(self.record, self.machine, files_only=wanted.files_only)
         memory = 0 if wanted.files_only else self.record.ram_mb
         disk = self._scratch.stat().st_blocks >> 11
         admission.check_pause(
@@ -104,22 +105,28 @@ class Copying:
         )
 
     async def _copy(self, work: Path, wanted: Wanted) -> Saved | None:
-        began, saved = time.perf_counter(), None
+        began = time.perf_counter()
         try:
             await self.machine.pause()
             failpoints.reach("copy-stopped")
+            copies = [self._copy_disk(work / TEMPLATE_SCRATCH)]
             if not wanted.files_only:
-                await asyncio.to_thread((work / _SAVED).mkdir, 0o700)
-                saved = await self.machine.save(work / _SAVED)
-            target = work / TEMPLATE_SCRATCH
-            shared = await threads.run_to_end(lambda: copy_sparse(self._scratch, target))
+                copies.append(self._save_memory(work / _SAVED))
+            await threads.all_to_end(*copies)
             failpoints.reach("copy-made")
         finally:
             await let_run(self.machine, self.note)
         milliseconds = (time.perf_counter() - began) * 1000
-        how = "sharing its disk's blocks" if shared else "copying its disk"
+        how = "sharing its disk's blocks" if self._shared else "copying its disk"
         self.note(f"copied as build {wanted.build_id} in {milliseconds:.0f} ms, {how}")
-        return saved
+        return self._saved
+
+    async def _save_memory(self, directory: Path) -> None:
+        await asyncio.to_thread(directory.mkdir, 0o700)
+        self._saved = await self.machine.save(directory)
+
+    async def _copy_disk(self, target: Path) -> None:
+        self._shared = await threads.run_to_end(lambda: copy_sparse(self._scratch, target))
 
     @property
     def _scratch(self) -> Path:

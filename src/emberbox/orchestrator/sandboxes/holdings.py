@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, priority, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
-from emberbox.orchestrator.network.policy import EgressPolicy
 from emberbox.orchestrator.processes import is_alive, kill_and_wait
-from emberbox.orchestrator.sandboxes.admission import (
-    PauseRoom,
-    disk_available_mb,
-    resident_mb,
-)
+from emberbox.orchestrator.sandboxes.admission import PauseRoom, disk_available_mb
+from emberbox.orchestrator.sandboxes.beginning import booted_from_files
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
+from emberbox.orchestrator.sandboxes.share import Share, Shares
+from emberbox.orchestrator.snapshots.of_run import SnapshotsOfRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
     from emberbox.orchestrator.outbox import Outbox
-    from emberbox.orchestrator.processes import ProcessIdentity
+    from emberbox.orchestrator.sandboxes.beginning import Beginning, WarmClone
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
     from emberbox.orchestrator.sandboxes.starts import StartQueue
     from emberbox.orchestrator.snapshots.manifest import Snapshot
@@ -70,6 +67,8 @@ class Host:
     """What all sandboxes of this host share.
 
     starts:           who may start next
+    shares:           what each VM may take
+    saves:            bounds how many are written to disk at once; until it is its turn one runs on
     pause_reserve_mb: what a pause leaves free on the disk
     """
 
@@ -83,56 +82,15 @@ class Host:
     snapshots: SnapshotStore
     builds: TemplateStore
     starts: StartQueue
+    saves: asyncio.Semaphore
+    shares: Shares = field(default_factory=Shares)
     pause_reserve_mb: int = 0
 
-    def pause_room(
-        self, record: SandboxRecord, process: ProcessIdentity, *, files_only: bool
-    ) -> PauseRoom:
+    def pause_room(self, record: SandboxRecord, machine: Machine, *, files_only: bool) -> PauseRoom:
         """The disk as a pause of this sandbox would find it. Raises OSError."""
-        wanted = 0 if files_only else min(record.ram_mb, resident_mb(process.pid))
+        wanted = 0 if files_only else machine.most_saved_mb(record.ram_mb)
         available = disk_available_mb(self.directories.root)
         return PauseRoom(available, wanted, self.pause_reserve_mb)
-
-
-class WarmClone(Protocol):
-    """A clone of the template that runs already and is nobody's yet, as its new owner sees it."""
-
-    @property
-    def directory(self) -> Path:
-        """Its run directory, called as it is in the pool."""
-
-    async def handed_over(self) -> Holdings:
-        """What it holds, when it is warm; from now on that is the caller's to give back.
-
-        Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
-        """
-
-    def discard(self) -> None:
-        """Remove what is left of its directory; for threads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What a sandbox starts from.
-
-    cold:     boot from files, the template's or the snapshot's
-    snapshot: of the paused sandbox that is continued
-    clone:    a warm one, to be made this sandbox
-    """
-
-    template: Template
-    identity: Identity
-    cold: bool = False
-    snapshot: Snapshot | None = None
-    clone: WarmClone | None = None
-
-    @property
-    def present_token(self) -> str:
-        """What envd has for a token in the memory that is loaded, before it is told another."""
-        if self.cold:
-            return ""
-        source = self.snapshot or self.template.manifest
-        return source.envd_token or ""
 
 
 @dataclass(slots=True)
@@ -146,7 +104,9 @@ class Holdings:
     note: Callable[[str], None]
     ahead: bool = False
     slot: Slot | None = None
+    share: Share = field(default_factory=Share)
     machine: Machine | None = None
+    _continued: bool = False
 
     async def bring_up(
         self, record: SandboxRecord, beginning: Beginning, steps: Steps
@@ -156,20 +116,23 @@ class Holdings:
         Raises OrchestratorError or OSError; what was taken until then stays here.
         """
         with steps.measure("slot"):
-            slot = await self.host.slots.acquire(EgressPolicy(internet=record.internet))
+            slot = await self.host.slots.acquire(record.egress)
         self.slot = slot
         record = dataclasses.replace(record, slot=slot.index)
+        with steps.measure("share"):
+            self.share = self.host.shares.of(slot.index, Hardware(record.vcpu, record.ram_mb))
         with steps.measure("disk"):
             directory = self.host.directories.create(record)
             await asyncio.to_thread(self._provide_disk, beginning, directory / SCRATCH_FILE)
         with steps.measure("machine"):
             record = await self._start(record, beginning, self._surroundings(record, slot))
+        steps.reached("running")
         failpoints.reach("resume-continued")
         with steps.measure("init"):
-            seconds = CLONE_READY_SECONDS if beginning.snapshot is None else RESUME_READY_SECONDS
-            record = await self.introduce(
-                record, beginning.identity, beginning.present_token, seconds
-            )
+            identity = beginning.identity
+            if not self._continued:  # also when its memory could not be loaded
+                identity = dataclasses.replace(identity, env_vars=record.env_vars)
+            record = await self.introduce(record, identity, beginning.present_token)
         failpoints.reach("resume-initialized")
         return record
 
@@ -184,16 +147,19 @@ class Holdings:
         with steps.measure("claim"):
             given = await clone.handed_over()
             self.slot, given.slot = given.slot, None
+            self.share, given.share = given.share, Share()
             self.machine, given.machine = given.machine, None
             slot, machine = self.both()
             record = dataclasses.replace(record, slot=slot.index, process=machine.identity)
             machine.moved(self.host.directories.take_over(clone.directory, record))
-            priority.raise_again(machine.identity)
+            self.share.come_forward(machine.identity)
+            failpoints.reach("claim-moved")
         self.note(f"made of the warm clone {clone.directory.name}")
         with steps.measure("init"):
             record = await self.introduce(record, identity, "", CLAIM_READY_SECONDS)
+            failpoints.reach("claim-initialized")
         with steps.measure("egress"):
-            await self.host.slots.set_policy(slot, EgressPolicy(internet=record.internet))
+            await self.host.slots.set_policy(slot, record.egress)
         return record
 
     def both(self) -> tuple[Slot, Machine]:
@@ -203,15 +169,20 @@ class Holdings:
         return self.slot, self.machine
 
     async def introduce(
-        self, record: SandboxRecord, identity: Identity, present_token: str, seconds: float
+        self,
+        record: SandboxRecord,
+        identity: Identity,
+        present_token: str,
+        seconds: float | None = None,
     ) -> SandboxRecord:
-        """Tell the machine who it is; the record with what it answers. A boot has its own time.
+        """Tell the machine who it is, within `seconds` or what its kind may take; the record with
+        what it answers.
 
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
         slot, machine = self.both()
-        limit = BOOT_READY_SECONDS if record.booted or self.ahead else seconds
-        answer = envd_client.initialize(slot, identity, limit, present_token)
+        ask = envd_calls.resume if self._continued else envd_client.initialize
+        answer = ask(slot, identity, seconds or self._ready_seconds(record), present_token)
         version = await unless_ended(machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
@@ -224,7 +195,9 @@ class Holdings:
         if process is None or not is_alive(process):
             return
         try:
-            self.slot = await self.host.slots.adopt(record.slot)
+            self.slot = await self.host.slots.adopt(record.slot, record.egress)
+            self.share = self.host.shares.of(record.slot, Hardware(record.vcpu, record.ram_mb))
+            self.share.add(process.pid)
             place = self._surroundings(record, self.slot)
             self.machine = await self.host.driver.adopt(process, place)
         except (OrchestratorError, OSError, ValueError) as error:
@@ -240,6 +213,8 @@ class Holdings:
             await self._stop(self.machine)
             self.machine = None
             failpoints.reach("pause-ended")
+        share, self.share = self.share, Share()
+        await self._attempt("remove its control group", share.remove())
         if self.slot is not None:
             slot, self.slot = self.slot, None
             await self._attempt("give back its slot", self.host.slots.release(slot))
@@ -255,7 +230,7 @@ class Holdings:
             copy_sparse(template.boot_scratch if beginning.cold else template.scratch, scratch)
             return
         failpoints.reach("resume-begun")
-        os.link(self.host.snapshots.place(beginning.snapshot.sandbox_id).scratch, scratch)
+        self.host.snapshots.give_disk(beginning.snapshot.sandbox_id, scratch)
         failpoints.reach("resume-linked")
 
     async def _start(
@@ -291,15 +266,16 @@ class Holdings:
             await self._take_snapshot(held)
 
         self.note(f"continued from the memory of execution {snapshot.execution_id}")
-        saved = self.host.snapshots.place(snapshot.sandbox_id).memory
+        saved = await asyncio.to_thread(self.host.snapshots.memory, snapshot.sandbox_id)
         await self.host.driver.restore(template.snapshot, place, saved, take)
+        self._continued = True
         return held
 
     async def _hold(self, record: SandboxRecord, machine: Machine) -> SandboxRecord:
         """Written down at once: a machine that no record names is ended at the next start."""
         self.machine = machine
         if self.ahead:
-            priority.lower(machine.identity)
+            self.share.give_way(machine.identity)
         record = dataclasses.replace(record, process=machine.identity)
         self.host.directories.save(record)
         return record
@@ -308,11 +284,7 @@ class Holdings:
         if not record.resumed:
             return
         ids = record.sandbox_id, record.execution_id
-        try:
-            await threads.run_to_end(lambda: self.host.snapshots.consume(*ids))
-        except asyncio.CancelledError:
-            await asyncio.to_thread(self.host.snapshots.put_back, *ids)
-            raise
+        await SnapshotsOfRun(self.host.snapshots, *ids).take()
         failpoints.reach("resume-consumed")
 
     async def _stop(self, machine: Machine) -> None:
@@ -330,6 +302,11 @@ class Holdings:
             return False
         return True
 
+    def _ready_seconds(self, record: SandboxRecord) -> float:
+        if record.booted or self.ahead:
+            return BOOT_READY_SECONDS
+        return RESUME_READY_SECONDS if record.resumed else CLONE_READY_SECONDS
+
     def _surroundings(self, record: SandboxRecord, slot: Slot) -> Surroundings:
         directory = self.host.directories.path(record.sandbox_id)
         return Surroundings(
@@ -338,12 +315,8 @@ class Holdings:
             slot=slot,
             uid=self.host.uid_base + slot.index,
             scratch=directory / SCRATCH_FILE,
+            share=self.share,
         )
-
-
-def booted_from_files(reason: str) -> str:
-    """What a caller is told whose sandbox could not go on where it was."""
-    return f"it was booted from its files, all processes are new: {reason}"
 
 
 def machine_name(node: str, sandbox_id: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import itertools
 import re
-from pathlib import Path
+from collections import Counter
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -20,17 +19,18 @@ from emberbox.orchestrator.errors import (
     TemplateMissing,
 )
 from emberbox.orchestrator.machines.driver import Hardware
-from emberbox.orchestrator.processes import identify, kill_and_wait
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.beginning import (
+    Beginning,
     choose_start,
     choose_way,
     new_record,
     resumed_record,
 )
-from emberbox.orchestrator.sandboxes.holdings import Beginning, machine_name
 from emberbox.orchestrator.sandboxes.lifecycle import Outcome, State
 from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+from emberbox.orchestrator.sandboxes.saving import Paused
+from emberbox.orchestrator.sandboxes.strays import end_strays
 from emberbox.orchestrator.snapshots.store import is_execution_id
 from emberbox.orchestrator.templates.checkpoints import measured
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.envd_client import Identity
+    from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.pool.pool import PoolCounts, WarmPool
-    from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
     from emberbox.orchestrator.sandboxes.holdings import Host
@@ -54,6 +54,9 @@ _log = structlog.get_logger(__name__)
 # It names a directory, a process and a host: nothing else may be in it.
 _SANDBOX_ID = re.compile(r"[a-z0-9]{1,63}")
 _RUNS = (State.RUNNING, State.COPYING)
+
+_ENDING_SECONDS = 5.0
+"""How long a full host waits for a sandbox that is ending before it refuses another."""
 
 
 class Sandboxes:
@@ -73,7 +76,8 @@ class Sandboxes:
         self._templates = templates
         self._limits = limits
         self._sandboxes: dict[str, Sandbox] = {}
-        self._making: dict[str, asyncio.Lock] = {}
+        self._copied: Counter[str] = Counter()
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing = False
 
     async def create(self, request: CreateRequest) -> Sandbox:
@@ -89,15 +93,36 @@ class Sandboxes:
             if known.record.execution_id == request.identity.execution_id:
                 await known.settled()
                 return known
-            if not (request.snapshot and known.is_pausing):
+            if not (request.snapshot and known.saving.is_pausing):
                 raise RunConflict(f"sandbox {known.record.sandbox_id} runs as another execution")
-            await known.unpaused()
+            await known.saving.unpaused()
         if self._closing:
             raise AdmissionRefused("the host is being shut down")
         # No await until it is registered: of two that come at once the second finds the first.
-        sandbox = self._resume(request) if request.snapshot else self._clone(request)
+        try:
+            sandbox = self._resume(request) if request.snapshot else self._clone(request)
+        except AdmissionRefused:
+            if not await self._one_has_ended():
+                raise
+            return await self.create(request)
         await sandbox.settled()
         return sandbox
+
+    async def _one_has_ended(self) -> bool:
+        """Whether there is more room, after a moment: a pause is answered before all is given
+        back."""
+        ending = [s.ended.wait() for s in self if s.state is State.ENDING]
+        if not ending:
+            return False
+        waiting = [asyncio.create_task(wait) for wait in ending]
+        try:
+            done, _ = await asyncio.wait(
+                waiting, timeout=_ENDING_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in waiting:
+                task.cancel()
+        return bool(done)
 
     def _clone(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
@@ -116,8 +141,6 @@ class Sandboxes:
         way = choose_way(self._host, snapshot, cold=request.cold)
         record = resumed_record(request, snapshot, way)
         identity = dataclasses.replace(identity, template_id=record.template_id)
-        if way.cold:  # its envd starts anew and has none
-            identity = dataclasses.replace(identity, env_vars=record.env_vars)
         beginning = Beginning(way.template, identity, way.cold, snapshot)
         return self._admit(record, beginning, request.group)
 
@@ -163,16 +186,28 @@ class Sandboxes:
         """All that are not wholly gone."""
         return iter(list(self._sandboxes.values()))
 
-    def update(self, sandbox_id: str, end_time: float, execution_id: str | None) -> None:
-        """Move a deadline. Raises SandboxMissing or RunConflict."""
+    def set_deadline(self, sandbox_id: str, execution_id: str | None, end_time: float) -> None:
+        """Move a deadline. Raises SandboxMissing, RunConflict or OSError."""
+        self._running(sandbox_id, execution_id).set_deadline(end_time)
+
+    async def set_egress(
+        self, sandbox_id: str, execution_id: str | None, policy: EgressPolicy
+    ) -> None:
+        """Replace what a sandbox may reach, in one step.
+
+        Raises SandboxMissing, RunConflict, NetworkError or OSError; all is as before then.
+        """
+        await self._running(sandbox_id, execution_id).set_egress(policy)
+
+    def _running(self, sandbox_id: str, execution_id: str | None) -> Sandbox:
         sandbox = self.get(sandbox_id)
         if sandbox.state not in _RUNS:
             raise SandboxMissing(f"sandbox {sandbox_id} is not running")
         if execution_id is not None and sandbox.record.execution_id != execution_id:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
-        sandbox.set_deadline(end_time)
+        return sandbox
 
-    async def pause(self, sandbox_id: str, execution_id: str, wanted: PauseRequested) -> Snapshot:
+    async def pause(self, sandbox_id: str, execution_id: str, wanted: PauseRequested) -> Paused:
         """Write a sandbox to disk and end its VM; what is left of it.
 
         For an execution that was paused already its snapshot again. Raises SandboxMissing,
@@ -185,7 +220,7 @@ class Sandboxes:
         if known.record.execution_id != execution_id:
             raise RunConflict(f"sandbox {sandbox_id} runs as another execution")
         await known.settled()
-        return await known.pause(wanted)
+        return await known.saving.pause(wanted)
 
     async def checkpoint(self, sandbox_id: str, execution_id: str, wanted: Wanted) -> Kept:
         """Make a template build of a running sandbox, which goes on; the same twice is one.
@@ -202,9 +237,12 @@ class Sandboxes:
                 return await self._made_before(wanted)
             except TemplateMissing:
                 await sandbox.settled()
-                return await self._checkpoints.keep(await sandbox.checkpoint(wanted))
+            # What it is a copy of is needed until it is kept, also when the sandbox has ended.
+            self._copied.update([sandbox.record.build_id])
+            try:
+                return await self._checkpoints.keep(await sandbox.saving.checkpoint(wanted))
             finally:
-                self._making.pop(wanted.build_id, None)
+                self._copied.subtract([sandbox.record.build_id])
 
     async def _made_before(self, wanted: Wanted) -> Kept:
         found = self._templates.checkpoint(wanted.template_id, wanted.build_id)
@@ -222,11 +260,11 @@ class Sandboxes:
         # No await between the look and its withdrawal: no sandbox begins with it in between.
         await self._checkpoints.remove(template_id, build_id, self.builds_in_use())
 
-    def _paused_before(self, sandbox_id: str, execution_id: str) -> Snapshot:
+    def _paused_before(self, sandbox_id: str, execution_id: str) -> Paused:
         snapshot = self._find_snapshot(sandbox_id)
         if snapshot is None or snapshot.execution_id != execution_id:
             raise SandboxMissing(f"sandbox {sandbox_id} does not run on this host")
-        return snapshot
+        return Paused(snapshot, steps=[])
 
     def _find_snapshot(self, sandbox_id: str) -> Snapshot | None:
         if not _SANDBOX_ID.fullmatch(sandbox_id):
@@ -236,28 +274,36 @@ class Sandboxes:
     async def paused(self) -> list[Snapshot]:
         """Those that are paused, and not about to run."""
         snapshots = await asyncio.to_thread(self._host.snapshots.all)
-        return [s for s in snapshots if s.sandbox_id not in self._sandboxes]
+        runs = {s.record.sandbox_id for s in self if not s.is_paused}
+        return [s for s in snapshots if s.sandbox_id not in runs]
 
     def builds_in_use(self) -> set[str]:
-        """Template builds that a sandbox, running or paused, could not go on without."""
+        """Template builds that a sandbox, running or paused, or a checkpoint needs."""
+        # Before and after: one that is paused or resumed meanwhile is seen in one of them.
         running = {sandbox.record.build_id for sandbox in self}
+        paused = self._host.snapshots.builds()
         warm = {clone.build_id for clone in self._pool.records()}
-        return running | warm | self._host.snapshots.builds()
+        copied = {build for build, count in list(self._copied.items()) if count}
+        below = self._templates.bases()
+        after = {sandbox.record.build_id for sandbox in self}
+        return running | paused | warm | copied | below | after
 
     async def delete(self, sandbox_id: str, reason: str) -> None:
         """End a sandbox, running or paused, and return when nothing of it is left.
 
         Raises SandboxMissing.
         """
-        known = self._sandboxes.get(sandbox_id)
-        if known is not None:
-            await known.end(Outcome.KILLED, reason)
-        # Also when its pause had won.
-        there = sandbox_id not in self._sandboxes and self._find_snapshot(sandbox_id) is not None
-        if there:
-            await asyncio.to_thread(self._host.snapshots.discard, sandbox_id)
-        if known is None and not there:
+        if sandbox_id not in self._sandboxes and self._find_snapshot(sandbox_id) is None:
             raise SandboxMissing(f"sandbox {sandbox_id} is not on this host")
+        # Its pause may win against its end, and a resume may come before its snapshot is gone.
+        while True:
+            known = self._sandboxes.get(sandbox_id)
+            if known is not None:
+                await known.end(Outcome.KILLED, reason)
+            elif self._find_snapshot(sandbox_id) is None:
+                return
+            else:
+                await asyncio.to_thread(self._host.snapshots.discard, sandbox_id)
 
     async def end_all(self, reason: str) -> int:
         """End every sandbox that runs and take no more; how many there were.
@@ -271,7 +317,7 @@ class Sandboxes:
         return len(sandboxes)
 
     async def _end_or_pause(self, sandbox: Sandbox, reason: str) -> None:
-        await sandbox.unpaused()
+        await sandbox.saving.unpaused()
         await sandbox.end(Outcome.KILLED, reason)
 
     async def adopt_all(self) -> set[int]:
@@ -283,7 +329,7 @@ class Sandboxes:
         # A VMM that no record names was being started when its orchestrator was killed. It goes
         # first: its slot, and with it its uid, may be given to another.
         known = {record.process for record in records} | self._pool.processes
-        await _end_strays(self._host, known)
+        await end_strays(self._host, known)
         warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
         await asyncio.to_thread(self._host.snapshots.sweep, runs)
@@ -329,27 +375,3 @@ def _check_ids(identity: Identity) -> None:
         raise BadRequest(
             f"execution_id {identity.execution_id!r} must be letters, digits and dashes"
         )
-
-
-async def _end_strays(host: Host, known: set[ProcessIdentity | None]) -> None:
-    for identity in await asyncio.to_thread(_vmms, host):
-        if identity not in known:
-            _log.warning("ending a stray VMM", pid=identity.pid)
-            await kill_and_wait(identity)
-
-
-def _vmms(host: Host) -> list[ProcessIdentity]:
-    """The live VMMs of this node, by their name and uid."""
-    prefix = machine_name(host.node, "")
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ProcessLookupError):
-            if process.stat().st_uid >= host.uid_base and _is_named(process, prefix):
-                found.append(identify(int(process.name)))
-    return found
-
-
-def _is_named(process: Path, prefix: str) -> bool:
-    arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    names = (value for flag, value in itertools.pairwise(arguments) if flag == "-name")
-    return any(name.startswith(prefix) for name in names)

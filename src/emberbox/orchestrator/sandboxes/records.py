@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from emberbox.orchestrator import failpoints
+from emberbox.orchestrator.network.policy import recorded_policy
 from emberbox.orchestrator.processes import ProcessIdentity
 from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from emberbox.orchestrator.network.policy import EgressPolicy
 
 _log = structlog.get_logger(__name__)
 
@@ -29,7 +33,8 @@ class SandboxRecord:
     slot is the index of its network slot, which also gives the VMM's uid. process is None until
     the VMM has been started. ended is the outcome once it is decided, with its reason.
     resumed: it began with the snapshot of a run before. booted: its memory has no template build
-    for a base. notice says how it started otherwise than asked for.
+    for a base. notice says how it started otherwise than asked for. mask_host: the Host that its
+    servers see instead of the client's, ${PORT} standing for their port.
     """
 
     sandbox_id: str
@@ -40,11 +45,12 @@ class SandboxRecord:
     vcpu: int
     ram_mb: int
     disk_mb: int
-    internet: bool
+    egress: EgressPolicy
     start_time: float
     end_time: float
     envd_version: str = ""
     traffic_token: str | None = None
+    mask_host: str | None = None
     envd_token: str | None = field(default=None, repr=False)
     env_vars: dict[str, str] = field(default_factory=dict, repr=False)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -60,6 +66,7 @@ class SandboxRecord:
     def to_json(self) -> bytes:
         """The form on disk."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["egress"] = self.egress.to_json()
         data["process"] = self.process.to_json() if self.process else None
         return json.dumps(data).encode()
 
@@ -71,12 +78,14 @@ class SandboxRecord:
         they are by default: another one may have written it.
         """
         raw: dict[str, Any] = json.loads(text)
+        egress = recorded_policy(raw)
         names = {f.name for f in dataclasses.fields(cls)}
         data = {name: value for name, value in raw.items() if name in names}
         process = data.pop("process")
         ended = data.pop("ended")
         return cls(
             **data,
+            egress=egress,
             process=ProcessIdentity.from_json(process) if process else None,
             ended=(ended[0], ended[1]) if ended else None,
         )
@@ -110,6 +119,7 @@ class RunDirectories:
         The record first: wherever this is cut off, the directory says whose it was to be.
         """
         _write(directory, record)
+        failpoints.reach("claim-written")
         return directory.rename(self.path(record.sandbox_id))
 
     def save(self, record: SandboxRecord) -> None:

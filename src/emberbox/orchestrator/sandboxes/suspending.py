@@ -1,7 +1,7 @@
 """Writing a running sandbox to disk. Until the commit any failure lets it run on.
 
-check the room │ guest sync │ begin a draft │ stop the vCPUs │ save the memory │ link the disk
-│ describe │ COMMIT, one rename
+check the room │ guest sync, a draft is begun │ stop the vCPUs │ save the memory, take the disk
+│ COMMIT: manifest, one rename
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, threads
+from emberbox.orchestrator import envd_calls, envd_client, failpoints, threads
 from emberbox.orchestrator.errors import (
     GuestUnhealthy,
     GuestUnreachable,
@@ -23,7 +23,6 @@ from emberbox.orchestrator.errors import (
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
 from emberbox.orchestrator.snapshots.manifest import Snapshot
-from emberbox.orchestrator.snapshots.store import link_durably
 from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.sandboxes.holdings import Host
     from emberbox.orchestrator.sandboxes.lifecycle import Suspend
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
-    from emberbox.orchestrator.snapshots.store import Place
+    from emberbox.orchestrator.snapshots.store import Draft
     from emberbox.orchestrator.templates.store import Template
 
 _log = structlog.get_logger(__name__)
@@ -57,26 +56,27 @@ class Suspension:
     note: Callable[[str], None]
     committed: bool = False
     steps: Steps = field(default_factory=Steps)
+    _saved: Saved | None = None
+    _disk_bytes: int = 0
 
     async def run(self, wanted: Suspend) -> Snapshot:
         """Write and commit the snapshot; the machine stands still then.
 
         Raises GuestUnhealthy, AdmissionRefused, MachineError or OSError; the machine runs on then.
         """
-        files_only = wanted.files_only
         failpoints.reach("pause-begun")
         if wanted.require_healthy:
             await self._require_healthy()
         build = await self._build()
         admission.check_pause(
-            self.host.pause_room(self.record, self.machine.identity, files_only=files_only)
+            self.host.pause_room(self.record, self.machine, files_only=wanted.files_only)
         )
-        with self.steps.measure("sync"):
-            await sync_guest(self.slot, self.note)
+        beginning = asyncio.to_thread(self.host.snapshots.begin, self.record.sandbox_id)
+        draft, _ = await asyncio.gather(beginning, self._sync())
         failpoints.reach("pause-synced")
-        draft = await asyncio.to_thread(self.host.snapshots.begin, self.record.sandbox_id)
         try:
-            return await self._write(draft, build, files_only=files_only)
+            async with self.host.saves:
+                return await self._write(draft, build, files_only=wanted.files_only)
         except BaseException:
             await self._undo(draft)
             raise
@@ -94,40 +94,53 @@ class Suspension:
             raise MachineError(f"its template build {self.record.build_id} is not on this host")
         return build
 
-    async def _write(self, draft: Place, build: Template, *, files_only: bool) -> Snapshot:
+    async def _sync(self) -> None:
+        with self.steps.measure("sync"):
+            await sync_guest(self.slot, self.note)
+
+    async def _write(self, draft: Draft, build: Template, *, files_only: bool) -> Snapshot:
         with self.steps.measure("stop"):
             await self.machine.pause()
         failpoints.reach("pause-stopped")
-        saved = None
-        if not files_only:
-            with self.steps.measure("memory"):
-                await asyncio.to_thread(draft.memory.mkdir, 0o700)
-                saved = await self.machine.save(draft.memory)
-        failpoints.reach("pause-saved")
+        if files_only:
+            await self._take_disk(draft)
+        else:
+            await threads.all_to_end(self._save_memory(draft), self._take_disk(draft))
         with self.steps.measure("commit"):
             # To its end: a rename that comes after the machine was let run would be fatal.
-            snapshot = await threads.run_to_end(lambda: self._commit(draft, build, saved))
+            snapshot = await threads.run_to_end(lambda: self._commit(draft, build))
+        self.steps.reached("saved")
         self._tell(snapshot)
         return snapshot
 
+    async def _save_memory(self, draft: Draft) -> None:
+        with self.steps.measure("memory"):
+            self._saved = await self.machine.save(draft.memory)
+        failpoints.reach("pause-saved")
+
+    async def _take_disk(self, draft: Draft) -> None:
+        scratch = self.host.directories.path(self.record.sandbox_id) / SCRATCH_FILE
+        with self.steps.measure("disk"):
+            self._disk_bytes = await threads.run_to_end(
+                lambda: self.host.snapshots.take_disk(draft, scratch)
+            )
+        failpoints.reach("pause-linked")
+
     def _tell(self, snapshot: Snapshot) -> None:
         steps = {name: round(milliseconds, 1) for name, milliseconds in self.steps.taken}
-        size = snapshot.memory_bytes >> 20
-        self.note(f"saved with {size} MiB of memory, in ms: {steps}")
-        _log.info("saved", sandbox_id=snapshot.sandbox_id, memory_mib=size, steps=steps)
+        size = snapshot.memory_bytes >> 10
+        self.note(f"saved with {size} KiB of memory, in ms: {steps}")
+        _log.info("saved", sandbox_id=snapshot.sandbox_id, memory_kib=size, steps=steps)
 
-    def _commit(self, draft: Place, build: Template, saved: Saved | None) -> Snapshot:
-        scratch = self.host.directories.path(self.record.sandbox_id) / SCRATCH_FILE
-        disk_bytes = link_durably(scratch, draft.scratch)
-        failpoints.reach("pause-linked")
-        snapshot = self._describe(build, saved, disk_bytes)
+    def _commit(self, draft: Draft, build: Template) -> Snapshot:
+        snapshot = self._describe(build)
         self.host.snapshots.commit(draft, snapshot)
         self.committed = True
         failpoints.reach("pause-committed")
         return snapshot
 
-    def _describe(self, build: Template, saved: Saved | None, disk_bytes: int) -> Snapshot:
-        record, report = self.record, self.host.driver.report
+    def _describe(self, build: Template) -> Snapshot:
+        record, report, saved = self.record, self.host.driver.report, self._saved
         return Snapshot(
             sandbox_id=record.sandbox_id,
             execution_id=record.execution_id,
@@ -141,19 +154,19 @@ class Suspension:
             made_with=saved.made_with if saved else "",
             images=build.manifest.images,
             envd_version=record.envd_version,
-            internet=record.internet,
+            egress=record.egress,
             paused_at=time.time(),
             memory=saved is not None,
             based=not record.booted,
             memory_bytes=saved.memory_bytes + saved.state_bytes if saved else 0,
-            disk_bytes=disk_bytes,
+            disk_bytes=self._disk_bytes,
             traffic_token=record.traffic_token,
             envd_token=record.envd_token,
             env_vars=record.env_vars,
             metadata=record.metadata,
         )
 
-    async def _undo(self, draft: Place) -> None:
+    async def _undo(self, draft: Draft) -> None:
         if self.committed:
             return  # cancelled a moment too late: the next orchestrator finds it paused
         await asyncio.to_thread(self.host.snapshots.abandon, draft)
@@ -163,7 +176,7 @@ class Suspension:
 async def sync_guest(slot: Slot, note: Callable[[str], None]) -> None:
     """Have the guest write out its disks; one that hangs is noted and not waited for."""
     try:
-        await envd_client.sync(slot, SYNC_SECONDS)
+        await envd_calls.sync(slot, SYNC_SECONDS)
     except GuestUnreachable as error:
         note(f"its disks are saved as they are: {error}")
 

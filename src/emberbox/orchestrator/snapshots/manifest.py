@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emberbox.orchestrator.machines.driver import Hardware
+from emberbox.orchestrator.network.policy import recorded_policy
+
+if TYPE_CHECKING:
+    from emberbox.orchestrator.network.policy import EgressPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Snapshot:
     made_with: str
     images: dict[str, str]
     envd_version: str
-    internet: bool
+    egress: EgressPolicy
     paused_at: float
     memory: bool
     based: bool
@@ -51,7 +55,8 @@ class Snapshot:
 
     def to_json(self) -> bytes:
         """The form on disk."""
-        return json.dumps(dataclasses.asdict(self), indent=2).encode()
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.dumps({**data, "egress": self.egress.to_json()}, indent=2).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Snapshot:
@@ -60,5 +65,7 @@ class Snapshot:
         Fields that this version does not know are left out: a newer one may have written it.
         """
         raw: dict[str, Any] = json.loads(text)
+        egress = recorded_policy(raw)
         names = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in raw.items() if name in names})
+        known = {name: value for name, value in raw.items() if name in names}
+        return cls(**known, egress=egress)

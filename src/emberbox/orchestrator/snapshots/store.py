@@ -1,233 +1,110 @@
-"""The snapshots of paused sandboxes below one directory.
+"""Where the snapshots of paused sandboxes are kept.
 
-```
-<sandbox id>/                 a snapshot, whole: snapshot.json, scratch.ext4, memory/
-<sandbox id>~<execution id>/  one that this run was resumed from, until the run is recorded
-.draft-<sandbox id>/          one that is being written
-.trash-…/                     one that is being removed
-```
-
-A snapshot comes and goes by the rename of its directory, so that a crash at any moment leaves it
-whole or leaves none. The scratch disk is a hard link of the run's: the directory must be on the
-file system of the run directories.
+What a store of objects, such as S3, needs in place of the local directory: parts are uploaded
+under a name that is never used again, and one small object, the manifest, is written last and
+names them. Commit, consume and their undoing are then the conditional write or removal of that one
+object, as they are one rename here, and what no manifest names is garbage for `sweep`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
 import re
-import secrets
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import structlog
-
-from emberbox.orchestrator import failpoints
-from emberbox.orchestrator.snapshots.manifest import Snapshot
-from emberbox.shared.sidefile import sync_directory, write_atomically
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
-_log = structlog.get_logger(__name__)
+    from emberbox.orchestrator.snapshots.manifest import Snapshot
 
-MANIFEST_FILE = "snapshot.json"
-SCRATCH_FILE = "scratch.ext4"
-MEMORY_DIRECTORY = "memory"
-
-_DRAFT, _TRASH, _CONSUMED = ".draft-", ".trash-", "~"
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-
-MEMORY_LOST = "its memory was lost when its host failed while it was being resumed"
 
 
 def is_execution_id(text: str) -> bool:
-    """Whether it can be part of a directory's name."""
+    """Whether it can be part of a name in any store."""
     return _EXECUTION_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A directory with the parts of one snapshot."""
+class Draft:
+    """A snapshot that is being written. `memory` is a new directory for what the driver saves."""
 
-    directory: Path
-
-    @property
-    def scratch(self) -> Path:
-        """The writable disk."""
-        return self.directory / SCRATCH_FILE
-
-    @property
-    def memory(self) -> Path:
-        """What the driver saved."""
-        return self.directory / MEMORY_DIRECTORY
+    sandbox_id: str
+    memory: Path
 
 
-class SnapshotStore:
-    """Snapshots by sandbox id. Methods block on the disk."""
+class SnapshotStore(Protocol):
+    """Snapshots by sandbox id, each whole or not there. Methods block: they are for threads.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    A snapshot is begun as a draft and is there once it is committed. A run that goes on from it
+    consumes it in the last moment before it changes anything; when nothing has run it is put
+    back, and when the run is recorded it is dropped. All raise OSError when the store fails.
+    """
 
     def find(self, sandbox_id: str) -> Snapshot | None:
-        """The snapshot of a sandbox that is paused."""
-        return _read(self.place(sandbox_id).directory)
+        """The snapshot of a sandbox that is paused. Quick enough for the event loop."""
 
     def all(self) -> list[Snapshot]:
         """Every one, by sandbox id."""
-        return [found for path in self._named() if (found := _read(path)) is not None]
 
     def builds(self) -> set[str]:
         """The template builds that snapshots stand on, also those that are being resumed."""
-        found = (_read(path) for path in self._root.iterdir() if path.name[0] != ".")
-        return {snapshot.build_id for snapshot in found if snapshot is not None}
 
-    def place(self, sandbox_id: str) -> Place:
-        """Where the parts of a snapshot are."""
-        return Place(self._root / sandbox_id)
+    # Writing
 
-    def begin(self, sandbox_id: str) -> Place:
-        """An empty directory to write a snapshot into. Raises OSError."""
-        draft = self._root / f"{_DRAFT}{sandbox_id}"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(mode=0o700)
-        return Place(draft)
+    def begin(self, sandbox_id: str) -> Draft:
+        """A draft, in place of any that was left."""
 
-    def commit(self, draft: Place, snapshot: Snapshot) -> None:
-        """Make what was written the snapshot of its sandbox, durably. Raises OSError.
+    def take_disk(self, draft: Draft, disk: Path) -> int:
+        """Make the disk of a machine that stands still a part of the draft, durably; the bytes
+        that it takes. The run's own disk stays what and where it is."""
 
-        After an error there is none. The parts must have been fsynced.
-        """
-        write_atomically(draft.directory / MANIFEST_FILE, snapshot.to_json(), 0o600)
-        failpoints.reach("pause-described")
-        target = self._root / snapshot.sandbox_id
-        self._remove(target)  # what is there by any accident is older than this run
-        _rename_durably(draft.directory, target)
-        self.drop_consumed(snapshot.sandbox_id, snapshot.execution_id)
+    def commit(self, draft: Draft, snapshot: Snapshot) -> None:
+        """Make what was written the snapshot of its sandbox, durably. After an error there is
+        none. What the driver saved must have been fsynced."""
 
-    def abandon(self, draft: Place) -> None:
-        """Remove what was begun."""
-        shutil.rmtree(draft.directory, ignore_errors=True)
+    def abandon(self, draft: Draft) -> None:
+        """Remove a draft. Raises nothing."""
+
+    # Reading
+
+    def memory(self, sandbox_id: str) -> Path:
+        """A directory of this host with what the driver saved; it is not written to."""
+
+    def give_disk(self, sandbox_id: str, disk: Path) -> None:
+        """Give a run its disk, at a path where nothing is. The snapshot stays whole until the run
+        has written to it, which is not before `consume`."""
 
     def consume(self, sandbox_id: str, execution_id: str) -> None:
-        """Mark a snapshot as taken by a run, durably: its memory is good for nothing from now on.
+        """Hand a snapshot over to this run, durably: its memory is good for nothing from now on.
 
-        Raises OSError; the snapshot is as it was then.
+        After an error the snapshot is as it was.
         """
-        _rename_durably(self._root / sandbox_id, self._consumed(sandbox_id, execution_id))
 
     def put_back(self, sandbox_id: str, execution_id: str) -> None:
         """Undo `consume` for a run of which nothing has run; nothing when it was not taken."""
-        with contextlib.suppress(FileNotFoundError):
-            _rename_durably(self._consumed(sandbox_id, execution_id), self._root / sandbox_id)
 
     def consumed(self, sandbox_id: str, execution_id: str) -> Snapshot | None:
         """The snapshot that this run has taken and not dropped yet."""
-        return _read(self._consumed(sandbox_id, execution_id))
+
+    # Garbage
 
     def drop_consumed(self, sandbox_id: str, execution_id: str) -> None:
         """Remove a snapshot that the run does not need any more; nothing when there is none."""
-        self._remove(self._consumed(sandbox_id, execution_id))
 
     def give_back(self, sandbox_id: str, execution_id: str) -> None:
         """Keep the files of a snapshot whose run is gone; nothing when it has taken none.
 
-        The memory is removed: the disk has gone on without it. Raises OSError.
+        The memory is removed: the disk has gone on without it.
         """
-        directory = self._consumed(sandbox_id, execution_id)
-        snapshot = _read(directory)
-        if snapshot is None or self.find(sandbox_id) is not None:
-            self._remove(directory)  # there is a newer one
-            return
-        kept = dataclasses.replace(
-            snapshot,
-            memory=False,
-            memory_bytes=0,
-            lost=MEMORY_LOST if snapshot.memory else snapshot.lost,
-        )
-        write_atomically(directory / MANIFEST_FILE, kept.to_json(), 0o600)
-        shutil.rmtree(directory / MEMORY_DIRECTORY, ignore_errors=True)
-        _rename_durably(directory, self._root / sandbox_id)
 
     def discard(self, sandbox_id: str) -> bool:
-        """Remove the snapshot of a sandbox, taken by a run or not; whether there was one."""
-        paths = [self._root / sandbox_id, *self._root.glob(f"{sandbox_id}{_CONSUMED}*")]
-        removed = [self._remove(path) for path in paths]
-        if any(removed):
-            sync_directory(self._root)  # what was killed does not come back after a loss of power
-        return any(removed)
+        """Remove the snapshot of a sandbox, durably, taken by a run or not; whether there was
+        one."""
 
     def sweep(self, running: Collection[tuple[str, str]]) -> None:
         """Tidy up after a crash. `running`: sandbox and execution ids that have a record.
 
         Only at start-up, before anything is paused or resumed.
         """
-        for path in self._root.glob(f"{_DRAFT}*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self._root.glob(f"{_TRASH}*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self._root.glob(f"*{_CONSUMED}*"):
-            sandbox_id, _, execution_id = path.name.partition(_CONSUMED)
-            if (sandbox_id, execution_id) not in running:
-                self._give_back_orphan(sandbox_id, execution_id)
-
-    def _give_back_orphan(self, sandbox_id: str, execution_id: str) -> None:
-        try:
-            self.give_back(sandbox_id, execution_id)
-        except OSError as error:
-            _log.error("a snapshot cannot be kept", sandbox_id=sandbox_id, reason=str(error))
-
-    def _consumed(self, sandbox_id: str, execution_id: str) -> Path:
-        return self._root / f"{sandbox_id}{_CONSUMED}{execution_id}"
-
-    def _named(self) -> Iterator[Path]:
-        for path in sorted(self._root.iterdir()):
-            if path.name[0] != "." and _CONSUMED not in path.name:
-                yield path
-
-    def _remove(self, path: Path) -> bool:
-        trash = self._root / f"{_TRASH}{secrets.token_hex(8)}"
-        try:
-            path.rename(trash)
-        except FileNotFoundError:
-            return False
-        shutil.rmtree(trash, ignore_errors=True)
-        return True
-
-
-def link_durably(source: Path, target: Path) -> int:
-    """Give a disk a second name, its content on the disk for good; the bytes that it takes.
-
-    Raises OSError.
-    """
-    os.link(source, target)
-    fd = os.open(target, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-        return os.fstat(fd).st_blocks * 512
-    finally:
-        os.close(fd)
-
-
-def _rename_durably(source: Path, target: Path) -> None:
-    source.rename(target)
-    try:
-        sync_directory(target.parent)
-    except OSError:
-        target.rename(source)
-        raise
-
-
-def _read(directory: Path) -> Snapshot | None:
-    try:
-        return Snapshot.from_json((directory / MANIFEST_FILE).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.error("a snapshot cannot be read", directory=str(directory), error=repr(error))
-        return None

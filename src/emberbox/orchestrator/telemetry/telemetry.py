@@ -18,6 +18,7 @@ from emberbox.orchestrator.telemetry.watched import Turns, Watched
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
     from emberbox.orchestrator.telemetry.entries import Entry, LogQuery
     from emberbox.orchestrator.telemetry.samples import Sample
@@ -115,6 +116,11 @@ class Telemetry:
         if run := self._runs.get(sandbox_id):
             about = {"event": "deadline", "end_time": _moment(end_time)}
             run.watched.note("deadline moved", about)
+
+    def egress_changed(self, sandbox_id: str, policy: EgressPolicy) -> None:
+        """What it may reach is now this."""
+        if run := self._runs.get(sandbox_id):
+            run.watched.note("network changed", {"event": "network", "egress": policy.describe()})
 
     async def metrics(self, sandbox_id: str, start: int | None, end: int | None) -> list[Sample]:
         """Samples from `start` to `end` (unix seconds, inclusive). Raises SandboxMissing."""

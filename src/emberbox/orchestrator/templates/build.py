@@ -6,12 +6,12 @@ import asyncio
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import envd_client, rehearsing
+from emberbox.orchestrator import envd_calls, envd_client, rehearsing
 from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.images.disks import copy_sparse, make_scratch
@@ -19,6 +19,7 @@ from emberbox.orchestrator.machines.driver import BootFiles, Surroundings
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.policy import CLOSED
 from emberbox.orchestrator.sandboxes.holdings import BOOT_READY_SECONDS, machine_name
+from emberbox.orchestrator.sandboxes.share import Shares
 from emberbox.orchestrator.templates.store import (
     BLANK_FILE,
     SCRATCH_FILE,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.machines.driver import Driver, Machine
     from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.network.pool import SlotPool
+    from emberbox.orchestrator.sandboxes.share import Share
     from emberbox.orchestrator.templates.store import TemplateStore
 
 _log = structlog.get_logger(__name__)
@@ -68,6 +70,7 @@ class Builder:
     driver: Driver
     slots: SlotPool
     store: TemplateStore
+    shares: Shares = field(default_factory=Shares)
 
     async def ensure(
         self, spec: TemplateSpec, images: ImageSet, progress: Callable[[str], None]
@@ -108,8 +111,9 @@ class Builder:
         await asyncio.to_thread(make_scratch, work / BLANK_FILE, spec.disk_mb)
         await asyncio.to_thread(copy_sparse, work / BLANK_FILE, work / SCRATCH_FILE)
         slot = await self.slots.acquire(CLOSED)
+        share = self.shares.of(slot.index, spec.hardware)
         try:
-            machine = await self._boot(spec, images, work, slot)
+            machine = await self._boot(spec, images, work, slot, share)
             try:
                 await unless_ended(machine, _warm_up(slot, spec, progress))
                 progress(f"template {spec.names[0]}: taking its snapshot")
@@ -117,9 +121,12 @@ class Builder:
             finally:
                 await machine.stop()
         finally:
+            await share.remove()
             await self.slots.release(slot)
 
-    async def _boot(self, spec: TemplateSpec, images: ImageSet, work: Path, slot: Slot) -> Machine:
+    async def _boot(
+        self, spec: TemplateSpec, images: ImageSet, work: Path, slot: Slot, share: Share
+    ) -> Machine:
         directory = work / "run"
         directory.mkdir(mode=0o700)
         place = Surroundings(
@@ -128,6 +135,7 @@ class Builder:
             slot=slot,
             uid=self.uid_base + slot.index,
             scratch=work / SCRATCH_FILE,
+            share=share,
         )
         boot = BootFiles(images.kernel, images.initrd, images.root, images.runtime)
         return await self.driver.boot(spec.hardware, boot, place)
@@ -140,6 +148,8 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     progress(f"template {spec.names[0]}: warming up")
     for _ in range(WARM_UP_INITS):
         await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
+    await envd_calls.resume(slot, _nobody(spec), _WARM_UP_SECONDS, present="")
+    await envd_calls.sync(slot, _WARM_UP_SECONDS)
     for command in WARM_UP:
         await rehearsing.run(slot, "-l", "-c", command, seconds=_WARM_UP_SECONDS, stdin=False)
     terminal = {"size": {"cols": 80, "rows": 24}}

@@ -44,6 +44,11 @@ class TemplateCatalog:
         except KeyError:
             raise _build_missing(template_id, build_id) from None
 
+    def bases(self) -> set[str]:
+        """The builds that memory of checkpoints lies over."""
+        found = (template.manifest.base for template in list(self._checkpoints.values()))
+        return {base[1] for base in found if base is not None}
+
     def all(self) -> list[Template]:
         """The host's own templates."""
         return list(self._templates.values())

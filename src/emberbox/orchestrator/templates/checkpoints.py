@@ -55,9 +55,8 @@ class Checkpoints:
         Raises SnapshotUnusable or OSError; nothing is left then.
         """
         try:
-            if draft.saved is not None:
-                await self._materialise(draft)
-            template = await threads.run_to_end(partial(self._finish, draft))
+            layered = draft.saved is not None and await self._materialise(draft)
+            template = await threads.run_to_end(partial(self._finish, draft, layered=layered))
         except BaseException:
             await asyncio.to_thread(draft.abandon)
             raise
@@ -73,16 +72,25 @@ class Checkpoints:
         self.driver.forget(template.snapshot)
         await threads.run_to_end(partial(self._remove, template))
 
-    async def _materialise(self, draft: Draft) -> None:
+    async def _materialise(self, draft: Draft) -> bool:
+        """Make the build's snapshot; whether it lies over that of another build."""
         directory = draft.work / SNAPSHOT_DIRECTORY
         await asyncio.to_thread(directory.mkdir, 0o700)
-        await self.driver.materialise(draft.base.snapshot, draft.memory, directory)
+        base = draft.base.manifest
+        made = await self.driver.materialise(
+            draft.base.snapshot,
+            draft.memory,
+            directory,
+            # Never over a checkpoint: that can be deleted as long as no sandbox stands on it.
+            layered=base.base is not None or not base.checkpoint,
+        )
+        return made.base is not None
 
-    def _finish(self, draft: Draft) -> Template:
+    def _finish(self, draft: Draft, *, layered: bool) -> Template:
         shutil.rmtree(draft.memory, ignore_errors=True)
         _sync(draft.work / SCRATCH_FILE)
         failpoints.reach("copy-materialised")
-        template = self.builds.finish(draft.spec, draft.work, _manifest(draft))
+        template = self.builds.finish(draft.spec, draft.work, _manifest(draft, layered=layered))
         # A crash before this leaves it without pins until it is removed: the base has the same.
         pins.pin(self.images, template)
         return template
@@ -101,8 +109,9 @@ def measured(template: Template) -> Kept:
     return Kept(template, memory, template.scratch.stat().st_blocks * 512)
 
 
-def _manifest(draft: Draft) -> Manifest:
+def _manifest(draft: Draft, *, layered: bool) -> Manifest:
     record, base = draft.record, draft.base.manifest
+    own = draft.base.spec.template_id, draft.base.build_id
     return Manifest(
         build_id=draft.wanted.build_id,
         key="",
@@ -115,6 +124,7 @@ def _manifest(draft: Draft) -> Manifest:
         files=base.files,
         checkpoint=True,
         memory=draft.saved is not None,
+        base=(base.base or own) if layered else None,
         envd_token=record.envd_token,
     )
 

@@ -56,14 +56,14 @@ class Preparation:
     async def run(self) -> None:
         """Offer what is there at once; then make what this installation wants.
 
-        A build that still fits the VMM goes on serving while a newer one is made, and when that
-        fails. Raises StartupError, OrchestratorError or OSError when there is none to offer.
+        An older build goes on serving while a newer one is made, and when that fails. Raises
+        StartupError, OrchestratorError or OSError when there is none to clone from.
         """
-        self._offer_present()
+        fits = self._offer_present()
         try:
             await self._renew()
         except (StartupError, OrchestratorError, OSError) as error:
-            if not self.readiness.ready:
+            if not fits:
                 raise
             _log.error("the template cannot be renewed, an older build goes on", reason=str(error))
 
@@ -81,7 +81,7 @@ class Preparation:
         # A thread that the program does not wait for: building takes minutes, and what is left
         # half made is swept by the next build.
         images = await asyncio.wrap_future(threads.start(self._ensure_images, "emberbox-images"))
-        template = await self.builder.ensure(self.spec, images, self.readiness.report)
+        template = await self.builder.ensure(self.spec, images, self._report)
         await asyncio.to_thread(pins.pin, self.images, template)
         self.catalog.offer(template)
         self.readiness.done()
@@ -91,15 +91,21 @@ class Preparation:
         progress = _Reported(self.readiness)
         return ensure_images(self.images, progress, own_kernel=self.own_kernel)
 
-    def _offer_present(self) -> None:
-        usable = [
-            template
-            for template in self.templates.builds(self.spec)
-            if template.manifest.made_with == self.builder.driver.made_with and template.bootable
-        ]
-        if usable:
+    def _report(self, doing: str) -> None:
+        _log.info("renewing", doing=doing)
+        self.readiness.report(doing)
+
+    def _offer_present(self) -> bool:
+        """Offer the best of what is there; whether sandboxes can be cloned from it."""
+        present = [build for build in self.templates.builds(self.spec) if build.bootable]
+        made_with = self.builder.driver.made_with
+        fitting = [build for build in present if build.manifest.made_with == made_with]
+        # One whose memory is another VMM's still has its files: until there is a newer one
+        # sandboxes boot from them.
+        if usable := fitting or present:
             self.catalog.offer(max(usable, key=lambda build: build.directory.stat().st_mtime))
             self.readiness.done()
+        return bool(fitting)
 
     async def drop_unused(self, offered: Template) -> None:
         """Remove older builds of the template that nothing stands on."""

@@ -6,6 +6,7 @@ scratch disk, a blank scratch disk for cold boots, and a manifest of what it was
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -25,7 +26,7 @@ SNAPSHOT_DIRECTORY = "snapshot"
 _WORK_PREFIX = ".building-"
 
 # Raised when the way a snapshot is taken changes, so that old ones are retaken.
-RECIPE = 2
+RECIPE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Manifest:
 
     checkpoint: it is a copy of a running sandbox; envd in its memory has that one's envd_token
     memory:     without, sandboxes boot from its scratch disk
+    base:       template and build id of the build that its memory lies over, which must stay
     """
 
     build_id: str
@@ -57,6 +59,7 @@ class Manifest:
     files: dict[str, str]
     checkpoint: bool = False
     memory: bool = True
+    base: tuple[str, str] | None = None
     envd_token: str | None = field(default=None, repr=False)
 
 
@@ -92,8 +95,17 @@ class Template:
     @property
     def snapshot(self) -> MachineSnapshot:
         """What clones start from."""
+        base = None
+        if self.manifest.base is not None:
+            template_id, build_id = self.manifest.base
+            builds = self.directory.parent.parent
+            base = builds / template_id / build_id / SNAPSHOT_DIRECTORY
         return MachineSnapshot(
-            self.directory / SNAPSHOT_DIRECTORY, self.hardware, self.boot, self.manifest.made_with
+            self.directory / SNAPSHOT_DIRECTORY,
+            self.hardware,
+            self.boot,
+            self.manifest.made_with,
+            base,
         )
 
     @property
@@ -126,9 +138,11 @@ class TemplateStore:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def sweep(self) -> None:
-        """Remove what a crash left half built. Only at start-up, when nothing is being built."""
-        for directory in self._root.glob(f"*/{_WORK_PREFIX}*"):
-            shutil.rmtree(directory, ignore_errors=True)
+        """Remove what a crash left half built or half removed. Only at start-up, when nothing is
+        being built."""
+        for directory in self._root.glob("*/*"):
+            if directory.name.startswith(_WORK_PREFIX) or not (directory / MANIFEST_FILE).exists():
+                self._remove(directory)
 
     def find(self, spec: TemplateSpec, key: str) -> Template | None:
         """The build with this key, if it is here and whole."""
@@ -173,7 +187,12 @@ class TemplateStore:
     def remove(self, template: Template) -> None:
         """Remove a build that nothing uses; the manifest goes first."""
         (template.directory / MANIFEST_FILE).unlink(missing_ok=True)
-        shutil.rmtree(template.directory, ignore_errors=True)
+        self._remove(template.directory)
+
+    def _remove(self, build: Path) -> None:
+        shutil.rmtree(build, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other builds of the template are there
+            build.parent.rmdir()
 
 
 def _load(directory: Path) -> Template | None:
@@ -188,6 +207,11 @@ def _load(directory: Path) -> Template | None:
 def _read_manifest(path: Path) -> Manifest | None:
     try:
         data: dict[str, Any] = json.loads(path.read_bytes())
-        return Manifest(**data)
+        # What this version does not know is left out: a newer one may have written it.
+        known = {field.name for field in dataclasses.fields(Manifest)}
+        given = {name: value for name, value in data.items() if name in known}
+        if given.get("base") is not None:
+            given["base"] = tuple(given["base"])
+        return Manifest(**given)
     except (OSError, ValueError, TypeError):
         return None

@@ -77,6 +77,11 @@ class AsyncControlPlane:
         missing = f"Sandbox {sandbox_id} not found"
         await self._request("POST", path, json={"timeout": timeout}, missing=missing)
 
+    async def update_network(self, sandbox_id: str, body: Mapping[str, object]) -> None:
+        """Replace what the sandbox may reach. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}/network"
+        await self._request("PUT", path, json=body, missing=f"Sandbox {sandbox_id} not found")
+
     async def metrics(
         self, sandbox_id: str, start: datetime | None, end: datetime | None
     ) -> list[SandboxMetrics]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import httpx2
 
 from emberbox.sdk.config import ENVD_PORT, ConnectionConfig, merge_options, routing_headers
-from emberbox.sdk.create_options import lifecycle_body, network_body
+from emberbox.sdk.create_options import lifecycle_body
 from emberbox.sdk.instance_or_class import InstanceOrClass
+from emberbox.sdk.network_bodies import network_body
 from emberbox.sdk.not_yet import NotYet, refuse_options
 from emberbox.sdk.sandbox_models import create_body
 from emberbox.sdk.signatures import file_query
@@ -104,7 +105,6 @@ class AsyncSandbox(AsyncSandboxControl):
     mcp_port = 50005
     """Port of the MCP gateway in such a sandbox."""
 
-    update_network = NotYet()
     get_mcp_url = NotYet()
     get_mcp_token = NotYet()
 
@@ -191,8 +191,11 @@ class AsyncSandbox(AsyncSandboxControl):
             envs: environment variables of its commands.
             secure: ignored, as in `e2b`: access to the daemon is always secured.
             allow_internet_access: False closes the internet to it.
-            network: `{"allow_public_traffic": False}` closes its ports to those who do not
-                send `traffic_access_token`; the other fields are not supported yet.
+            network: what it may reach and how it is reached. `allow_out` wins over `deny_out`,
+                both lists of IPv4 addresses and CIDRs; `dns_servers` answer instead of the host's
+                resolvers; `{"allow_public_traffic": False}` closes its ports to those who do not
+                send `traffic_access_token`; `mask_request_host` is the Host that its servers see.
+                Domains, `rules`, `egress_proxy` and `https_ports` are not supported yet.
             lifecycle: what happens at the end: `{"on_timeout": "kill"}`, the default;
                 `{"on_timeout": "pause"}`, with `"auto_resume": True` to go on when it is used;
                 or `{"on_timeout": {"action": "pause", "mode": "filesystem"}}` to keep the files
@@ -293,6 +296,7 @@ class AsyncSandbox(AsyncSandboxControl):
     async def is_running(self, request_timeout: float | None = None) -> bool:
         """Whether the sandbox answers; False once it is killed, paused or past its timeout.
 
+        One that is paused and resumes when it is used is resumed by the question.
         Raises AuthenticationException, and TimeoutException when nobody answers in time.
         """
         return await self._envd.is_healthy(request_timeout)

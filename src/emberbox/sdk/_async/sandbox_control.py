@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from emberbox.sdk.config import ConnectionConfig, merge_options
 from emberbox.sdk.instance_or_class import InstanceOrClass
+from emberbox.sdk.network_bodies import network_update_body
 from emberbox.sdk.snapshot_models import pause_body, snapshot_body
 
 from .control_plane import AsyncControlPlane
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from emberbox.sdk.config import ApiParams
     from emberbox.sdk.metrics_models import SandboxMetrics
+    from emberbox.sdk.network_models import SandboxNetworkUpdate
     from emberbox.sdk.sandbox_models import SandboxAccess, SandboxInfo
     from emberbox.sdk.snapshot_models import SnapshotInfo, SnapshotMode
 
@@ -34,6 +36,17 @@ async def _set_timeout_by_id(
 ) -> None:
     """Let a sandbox end in `timeout` seconds. Raises SandboxNotFoundException."""
     await cls._api_of(opts).set_timeout(sandbox_id, timeout)
+
+
+async def _update_network_by_id(
+    cls: type[AsyncSandboxControl],
+    sandbox_id: str,
+    network: SandboxNetworkUpdate,
+    **opts: Unpack[ApiParams],
+) -> None:
+    """Replace what a sandbox may reach, by its id. Raises SandboxNotFoundException."""
+    body = network_update_body(f"{cls.__name__}.update_network", network)
+    await cls._api_of(opts).update_network(sandbox_id, body)
 
 
 async def _get_info_by_id(
@@ -123,6 +136,20 @@ class AsyncSandboxControl:
         await api.set_timeout(self.sandbox_id, timeout)
 
     set_timeout = InstanceOrClass(_set_timeout, _set_timeout_by_id)
+
+    async def _update_network(
+        self, network: SandboxNetworkUpdate, **opts: Unpack[ApiParams]
+    ) -> None:
+        """Replace what the sandbox may reach, in one step; what is left out is cleared.
+
+        Open connections that it closes are reset within a second. `update_network(sandbox_id,
+        network)` on the class does it to any. Raises SandboxNotFoundException, SandboxException
+        for a value that cannot be meant, and NotSupportedYetException.
+        """
+        body = network_update_body(f"{type(self).__name__}.update_network", network)
+        await self._api(opts).update_network(self.sandbox_id, body)
+
+    update_network = InstanceOrClass(_update_network, _update_network_by_id)
 
     async def _get_info(self, **opts: Unpack[ApiParams]) -> SandboxInfo:
         """The sandbox's details; `get_info(sandbox_id)` on the class gives any sandbox's.

@@ -78,6 +78,11 @@ class ControlPlane:
         missing = f"Sandbox {sandbox_id} not found"
         self._request("POST", path, json={"timeout": timeout}, missing=missing)
 
+    def update_network(self, sandbox_id: str, body: Mapping[str, object]) -> None:
+        """Replace what the sandbox may reach. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}/network"
+        self._request("PUT", path, json=body, missing=f"Sandbox {sandbox_id} not found")
+
     def metrics(
         self, sandbox_id: str, start: datetime | None, end: datetime | None
     ) -> list[SandboxMetrics]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 
 from emberbox.orchestrator.network.netlink import attribute, nested, read_attributes
-from emberbox.orchestrator.network.sets import elements
+from emberbox.orchestrator.network.sets import intervals
 
 
 def test_attributes_are_padded_and_read_back() -> None:
@@ -23,6 +23,6 @@ def test_truncated_attributes_end_the_reading() -> None:
 
 
 def test_interval_has_an_end_unless_it_reaches_the_last_address() -> None:
-    assert len(elements(IPv4Network("10.0.0.0/8"))) == 2
-    assert len(elements(IPv4Network("240.0.0.0/4"))) == 1
-    assert len(elements(IPv4Network("0.0.0.0/0"))) == 1
+    assert len(intervals([IPv4Network("10.0.0.0/8")])) == 2
+    assert len(intervals([IPv4Network("240.0.0.0/4")])) == 1
+    assert len(intervals([IPv4Network("0.0.0.0/0")])) == 1

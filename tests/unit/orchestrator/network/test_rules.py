@@ -17,15 +17,17 @@ def test_everything_lies_in_tables_of_the_node() -> None:
         assert set(tables) == {"emberbox_abc"}
 
 
-def test_node_rules_replace_themselves_in_one_transaction() -> None:
-    verbs = re.findall(r"^(add table|delete table|table)", node_rules(NODE), re.MULTILINE)
-    assert verbs == ["add table", "delete table", "table"]
+def test_rules_replace_themselves_in_one_transaction() -> None:
+    for text, tables in ((node_rules(NODE), 1), (slot_rules(NODE, NODE.slot(1)), 2)):
+        verbs = re.findall(r"^(add table|delete table|table)", text, re.MULTILINE)
+        assert verbs == ["add table", "delete table", "table"] * tables
 
 
 def test_new_slot_is_closed() -> None:
     text = slot_rules(NODE, NODE.slot(1))
     assert re.search(r"set deny_out \{[^}]*elements = \{ 0\.0\.0\.0/0 \}", text)
-    assert re.search(r"set dns_gateway \{ type ipv4_addr; flags interval; auto-merge; \}", text)
+    assert re.search(r"set gateway_of_forwarder \{ [^{}=]* \}", text)
+    assert re.search(r"map dns_servers \{ [^{}=]* \}", text)
 
 
 def test_operators_ranges_come_before_the_closed_ones_and_after_our_own() -> None:

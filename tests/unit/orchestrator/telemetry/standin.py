@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from emberbox.orchestrator.errors import GuestUnreachable
+from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.sandboxes.records import SandboxRecord
 from emberbox.orchestrator.telemetry.entries import LogQuery
 from emberbox.orchestrator.telemetry.guest import Report, Usage
@@ -87,7 +88,7 @@ def record(sandbox_id: str = "iabc", **changes: object) -> SandboxRecord:
         vcpu=2,
         ram_mb=512,
         disk_mb=1024,
-        internet=True,
+        egress=OPEN,
         start_time=50.0,
         end_time=4e9,
     )

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator import threads
 from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
 from emberbox.orchestrator.images.clock import software_clock_options
+from emberbox.orchestrator.machines.descriptors import opened
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.kvm import kvm_groups
+from emberbox.orchestrator.machines.made_with import require_same
 from emberbox.orchestrator.machines.qemu import monitor as qmp
 from emberbox.orchestrator.machines.qemu.command import Command, Disk, Kernel, Memory, shape
 from emberbox.orchestrator.machines.qemu.machine import (
     MADE_WITH_FILE,
-    MEMORY_FILE,
     OUTPUT_FILE,
-    RAM_FILE,
-    STATE_FILE,
     QemuMachine,
     connect,
 )
 from emberbox.orchestrator.machines.qemu.ram import load_sealed, new_ram
-from emberbox.orchestrator.machines.qemu.saved_memory import SavedMemory, merge
+from emberbox.orchestrator.machines.restoring import run_loaded
+from emberbox.orchestrator.machines.saved_memory import (
+    MEMORY_FILE,
+    RAM_FILE,
+    STATE_FILE,
+    SavedMemory,
+    base_of,
+    materialise,
+)
 from emberbox.orchestrator.machines.spawn import Confinement, spawn
-from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.network.tap import open_tap
 from emberbox.orchestrator.processes import kill_and_wait
-from emberbox.shared.sidefile import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import (
@@ -44,7 +48,13 @@ if TYPE_CHECKING:
         MachineSnapshot,
         Surroundings,
     )
+    from emberbox.orchestrator.machines.saved_memory import Pages
     from emberbox.orchestrator.processes import ProcessIdentity
+
+
+_LARGEST_LAYER = 64 << 20
+"""Bytes of pages that each clone of a layered snapshot gets for itself, and loads when it starts.
+More are written into an image of the whole RAM, whose clones share them."""
 
 
 class QemuDriver:
@@ -75,8 +85,8 @@ class QemuDriver:
         try:
             with contextlib.ExitStack() as stack:
                 kernel = Kernel(
-                    stack.enter_context(_opened(files.kernel)),
-                    stack.enter_context(_opened(files.initrd)),
+                    stack.enter_context(opened(files.kernel)),
+                    stack.enter_context(opened(files.initrd)),
                     await asyncio.to_thread(self._clock_options),
                 )
                 memory = Memory(ram, share=True)
@@ -96,34 +106,47 @@ class QemuDriver:
         """Start a clone: the snapshot's RAM is mapped privately, what was saved is written over
         it, and the device state loaded."""
         with contextlib.ExitStack() as stack:
-            made_with, changes = snapshot.made_with, None
-            if saved is not None:
-                opening = SavedMemory.opened(saved / MEMORY_FILE)
-                changes = await threads.run_to_end(partial(stack.enter_context, opening))
-                made_with = changes.contents.made_with
-            self._require_same(made_with)
-            machine = await self._start(snapshot, place, changes)
-            try:
-                state = (saved or snapshot.directory) / STATE_FILE
-                await unless_ended(machine, machine.load(state, changes))
-                if before_running is not None:
-                    await before_running(machine)
-            except BaseException:
-                await machine.stop()
-                raise
-        try:
-            await machine.resume()
-        except BaseException:
-            if before_running is None:
-                await machine.stop()
-            raise
+            loading = await self._loading(stack, snapshot, saved)
+            machine = await self._start(snapshot, place, loading.memory)
+            await run_loaded(machine, machine.load(loading.state, loading.pages), before_running)
         return machine
 
+    async def _loading(
+        self, stack: contextlib.ExitStack, snapshot: MachineSnapshot, saved: Path | None
+    ) -> _Loading:
+        """What a machine is loaded with, open until the stack closes."""
+        base = snapshot.base or snapshot.directory
+        if saved is None and snapshot.base is not None:
+            saved = snapshot.directory
+        if saved is None:
+            require_same(snapshot.made_with, self.made_with)
+            ram = await self._images.get(base / RAM_FILE)
+            stack.callback(os.close, ram)
+            return _Loading(Memory(ram, share=False), snapshot.directory / STATE_FILE, None)
+        changes = await threads.run_to_end(partial(_opened_and_verified, stack, saved))
+        require_same(changes.contents.made_with, self.made_with)
+        based, size = changes.contents.based, changes.contents.ram_bytes
+        if size != snapshot.hardware.ram_mb << 20:
+            raise SnapshotUnusable(
+                f"{size} bytes of memory were saved; this VM has {snapshot.hardware.ram_mb} MiB"
+            )
+        if based:
+            ram = await self._images.get(base / RAM_FILE)
+        else:
+            ram = new_ram(snapshot.hardware.ram_mb)
+        stack.callback(os.close, ram)
+        # They are read and decompressed while the VMM starts.
+        pages = stack.enter_context(changes.pages(base_of(ram) if based else None))
+        return _Loading(Memory(ram, share=not based), saved / STATE_FILE, pages)
+
     async def materialise(
-        self, snapshot: MachineSnapshot, saved: Path, directory: Path
+        self, snapshot: MachineSnapshot, saved: Path, directory: Path, *, layered: bool = False
     ) -> MachineSnapshot:
-        """Write the snapshot's RAM with what was saved over it, and the device state beside."""
-        return await threads.run_to_end(partial(_materialise, snapshot, saved, directory))
+        """Keep what was saved as a layer, or write the RAM below with it over; the device state
+        beside."""
+        largest = _LARGEST_LAYER if layered else 0
+        work = partial(materialise, snapshot, saved, directory, largest_layer=largest)
+        return await threads.run_to_end(work)
 
     async def adopt(self, identity: ProcessIdentity, place: Surroundings) -> QemuMachine:
         """Reconnect to a QEMU that another orchestrator process started."""
@@ -137,28 +160,11 @@ class QemuDriver:
     def _clock_options(self) -> str:
         return software_clock_options() if self._report.accelerator == "tcg" else ""
 
-    def _require_same(self, made_with: str) -> None:
-        if made_with != self.made_with:
-            raise SnapshotUnusable(
-                f"the memory was saved by another VMM than this host's:"
-                f" {made_with or 'unknown'}; here: {self.made_with}"
-            )
-
     async def _start(
-        self, snapshot: MachineSnapshot, place: Surroundings, changes: SavedMemory | None
+        self, snapshot: MachineSnapshot, place: Surroundings, memory: Memory
     ) -> QemuMachine:
         """A QEMU that waits to be loaded, on the base of what it will be."""
-        booted = changes is not None and not changes.contents.based
-        if booted:
-            ram = new_ram(snapshot.hardware.ram_mb)
-        else:
-            ram = await self._images.get(snapshot.directory / RAM_FILE)
-        try:
-            identity = await self._spawn(
-                snapshot.hardware, snapshot.boot, place, Memory(ram, share=booted), None
-            )
-        finally:
-            os.close(ram)
+        identity = await self._spawn(snapshot.hardware, snapshot.boot, place, memory, None)
         monitor = await _connect_or_kill(identity, place.directory)
         return QemuMachine(identity, monitor, place.directory)
 
@@ -184,11 +190,11 @@ class QemuDriver:
                 monitor_fd=listener.fileno(),
                 tap_fd=tap,
                 disks=(
-                    Disk("root", stack.enter_context(_opened(files.root)), read_only=True),
-                    Disk("runtime", stack.enter_context(_opened(files.runtime)), read_only=True),
+                    Disk("root", stack.enter_context(opened(files.root)), read_only=True),
+                    Disk("runtime", stack.enter_context(opened(files.runtime)), read_only=True),
                     Disk(
                         "scratch",
-                        stack.enter_context(_opened(place.scratch, os.O_RDWR)),
+                        stack.enter_context(opened(place.scratch, os.O_RDWR)),
                         read_only=False,
                     ),
                 ),
@@ -199,11 +205,21 @@ class QemuDriver:
                 groups=kvm_groups() if self._report.accelerator == "kvm" else (),
                 netns=place.slot.netns_path,
                 output=place.directory / OUTPUT_FILE,
+                share=place.share,
             )
             try:
                 return await spawn(command.argv(self._binary), command.descriptors, confinement)
             except OSError as error:
                 raise MachineError(f"{self._binary} cannot be started: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """What a machine stands on and what it is loaded with."""
+
+    memory: Memory
+    state: Path
+    pages: Pages | None
 
 
 class RamImages:
@@ -254,19 +270,7 @@ async def _connect_or_kill(identity: ProcessIdentity, directory: Path) -> qmp.Mo
         raise
 
 
-def _materialise(snapshot: MachineSnapshot, saved: Path, directory: Path) -> MachineSnapshot:
-    with SavedMemory.opened(saved / MEMORY_FILE) as changes:
-        merge(snapshot.directory / RAM_FILE, changes, directory / RAM_FILE)
-        state = changes.verified_state(saved / STATE_FILE)
-        made_with = changes.contents.made_with
-    write_atomically(directory / STATE_FILE, state, 0o600)
-    return dataclasses.replace(snapshot, directory=directory, made_with=made_with)
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    fd = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _opened_and_verified(stack: contextlib.ExitStack, saved: Path) -> SavedMemory:
+    changes = stack.enter_context(SavedMemory.opened(saved / MEMORY_FILE))
+    changes.verified_state(saved / STATE_FILE)
+    return changes

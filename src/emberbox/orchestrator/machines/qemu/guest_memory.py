@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emberbox.orchestrator.errors import MachineError, MachineGone
 from emberbox.orchestrator.images.disks import data_extents
-from emberbox.orchestrator.machines.qemu.page_map import PAGE, Run, own_runs
+from emberbox.orchestrator.machines.pages import PAGE, Run
+from emberbox.orchestrator.machines.qemu.page_map import own_runs
 from emberbox.orchestrator.machines.qemu.ram import RAM_NAME
 from emberbox.orchestrator.processes import is_alive
 
@@ -43,6 +44,16 @@ class GuestMemory:
     mapping: Mapping
     _identity: ProcessIdentity
     _memory: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of guest memory."""
+        return self.mapping.size
+
+    @property
+    def based(self) -> bool:
+        """Whether it is a clone's: what is not its own is its base's."""
+        return not self.mapping.shared
 
     def own_runs(self) -> list[Run]:
         """What this VM has written, in order; of shared memory all that was ever touched.
@@ -76,7 +87,8 @@ class GuestMemory:
 
     @contextlib.contextmanager
     def file(self) -> Iterator[int]:
-        """The memory file of a VM that has one of its own, open for reading. Raises MachineGone."""
+        """The memory file that is mapped, open for reading: of a VM that was booted its own, of a
+        clone its base. Raises MachineGone."""
         fd = _open_ram_file(self._identity)
         try:
             yield fd

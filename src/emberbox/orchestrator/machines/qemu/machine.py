@@ -9,26 +9,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator import threads
-from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnusable
+from emberbox.orchestrator.errors import MachineError, MachineGone
+from emberbox.orchestrator.machines import saved_memory
 from emberbox.orchestrator.machines.driver import Saved
-from emberbox.orchestrator.machines.qemu import guest_memory, saved_memory
+from emberbox.orchestrator.machines.qemu import guest_memory
 from emberbox.orchestrator.machines.qemu.command import CONSOLE_BYTES
 from emberbox.orchestrator.machines.qemu.monitor import Monitor, event_data
 from emberbox.orchestrator.machines.qemu.ram import save_ram
-from emberbox.orchestrator.processes import is_alive, kill_and_wait, wait_gone
-from emberbox.shared.sidefile import sync_directory
+from emberbox.orchestrator.machines.saved_memory import (
+    MEMORY_FILE,
+    RAM_FILE,
+    STATE_FILE,
+    base_of,
+)
+from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
+from emberbox.shared.sidefile import sync_together
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from emberbox.orchestrator.machines.qemu.saved_memory import SavedMemory
+    from emberbox.orchestrator.machines.saved_memory import Pages
     from emberbox.orchestrator.processes import ProcessIdentity
-
-STATE_FILE = "devices"
-RAM_FILE = "ram"
-MEMORY_FILE = "memory"
-"""What a driver's directories hold: device state, and all RAM (of a snapshot) or what it differs
-from its base (of a saved machine)."""
 
 OUTPUT_FILE = "vmm.log"
 MADE_WITH_FILE = "made-with"
@@ -70,6 +71,10 @@ class QemuMachine:
         """Let the vCPUs run."""
         await self._monitor.execute("cont")
 
+    def most_saved_mb(self, ram_mb: int) -> int:
+        """All that QEMU has in memory of its own."""
+        return min(ram_mb, resident_mb(self._identity.pid))
+
     async def save(self, directory: Path) -> Saved:
         """Write device state and what the memory differs from its base."""
         await self._require_paused()
@@ -82,13 +87,13 @@ class QemuMachine:
         await self._save_devices(directory / STATE_FILE)
         await threads.run_to_end(partial(self._save_ram, directory))
 
-    async def load(self, state: Path, memory: SavedMemory | None) -> None:
-        """Take on the memory, if there is any, and the device state of a saved machine.
+    async def load(self, state: Path, pages: Pages | None) -> None:
+        """Take on pages over the base, if there are any, and the device state of a saved machine.
 
         For a QEMU that was started to be loaded. Raises MachineError, OSError.
         """
-        if memory is not None:
-            await threads.run_to_end(partial(self._load_memory, state, memory))
+        if pages is not None:
+            await threads.run_to_end(partial(self._load_memory, pages))
         fd = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
         try:
             await _load_devices(self._monitor, fd)
@@ -179,9 +184,11 @@ class QemuMachine:
     def _save_memory(self, directory: Path) -> Saved:
         made_with = self._made_with()
         state = (directory / STATE_FILE).read_bytes()
-        with guest_memory.opened(self._identity) as memory:
-            size = saved_memory.save(memory, made_with, state, directory / MEMORY_FILE)
-        _sync(directory)
+        with guest_memory.opened(self._identity) as memory, memory.file() as ram:
+            base = base_of(ram) if memory.based else None
+            path = directory / MEMORY_FILE
+            size = saved_memory.save(memory, made_with, state, path, base, durable=False)
+        sync_together(path, directory / STATE_FILE, directory)
         return Saved(made_with, memory_bytes=size, state_bytes=len(state))
 
     def _save_ram(self, directory: Path) -> None:
@@ -190,17 +197,13 @@ class QemuMachine:
                 raise MachineError("a clone's memory is not a file of its own: save it instead")
             with memory.file() as ram:
                 save_ram(ram, directory / RAM_FILE)
-        _sync(directory)
+        sync_together(directory / STATE_FILE, directory)
 
-    def _load_memory(self, state: Path, saved: SavedMemory) -> None:
-        saved.verified_state(state)
+    def _load_memory(self, pages: Pages) -> None:
         with guest_memory.opened(self._identity) as memory:
-            if memory.mapping.size != saved.contents.ram_bytes:
-                raise SnapshotUnusable(
-                    f"{saved.contents.ram_bytes} bytes of memory were saved;"
-                    f" this VM has {memory.mapping.size}"
-                )
-            saved.load(memory.write)
+            for parts in pages:
+                for offset, data in parts:
+                    memory.write(offset, data)
 
     def _made_with(self) -> str:
         try:
@@ -237,16 +240,6 @@ async def _load_devices(monitor: Monitor, state: int) -> None:
         details = await monitor.execute("query-migrate")
         reason = details.get("error-desc", status)
         raise MachineError(f"QEMU could not load the device state: {reason}")
-
-
-def _sync(directory: Path) -> None:
-    """The device state, which QEMU wrote, and the names of all."""
-    fd = os.open(directory / STATE_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_directory(directory)
 
 
 async def connect(identity: ProcessIdentity, directory: Path) -> Monitor:

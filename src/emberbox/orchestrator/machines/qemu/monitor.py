@@ -61,6 +61,9 @@ class Monitor:
         except (OSError, QMPError, TimeoutError) as error:
             connection.close()
             raise MachineGone(f"QEMU does not answer on its control socket: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
         return cls(client)
 
     async def execute(self, command: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON

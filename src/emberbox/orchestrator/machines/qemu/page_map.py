@@ -8,22 +8,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import re
 import struct
 from array import array
-from typing import NamedTuple
 
-PAGE = mmap.PAGESIZE
-
-
-class Run(NamedTuple):
-    """Consecutive pages, in bytes from the start of what was asked about."""
-
-    offset: int
-    length: int
-
+from emberbox.orchestrator.machines.pages import PAGE, Run
 
 # linux/fs.h: size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted,
 # category_mask, category_anyof_mask, return_mask

@@ -24,7 +24,7 @@ OUTCOME_CRASHED: Outcome
 OUTCOME_PAUSED: Outcome
 
 class SandboxConfig(_message.Message):
-    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "allow_internet_access", "snapshot", "auto_pause", "auto_pause_filesystem_only", "queue_group", "traffic_access_token")
+    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "network", "snapshot", "auto_pause", "auto_pause_filesystem_only", "queue_group")
     class EnvVarsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,12 +46,11 @@ class SandboxConfig(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     ENVD_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
-    ALLOW_INTERNET_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     AUTO_PAUSE_FIELD_NUMBER: _ClassVar[int]
     AUTO_PAUSE_FILESYSTEM_ONLY_FIELD_NUMBER: _ClassVar[int]
     QUEUE_GROUP_FIELD_NUMBER: _ClassVar[int]
-    TRAFFIC_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     template_id: str
     build_id: str
     sandbox_id: str
@@ -59,13 +58,44 @@ class SandboxConfig(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     envd_access_token: str
     execution_id: str
-    allow_internet_access: bool
+    network: SandboxNetworkConfig
     snapshot: bool
     auto_pause: bool
     auto_pause_filesystem_only: bool
     queue_group: str
+    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., network: _Optional[_Union[SandboxNetworkConfig, _Mapping]] = ..., snapshot: _Optional[bool] = ..., auto_pause: _Optional[bool] = ..., auto_pause_filesystem_only: _Optional[bool] = ..., queue_group: _Optional[str] = ...) -> None: ...
+
+class SandboxNetworkConfig(_message.Message):
+    __slots__ = ("egress", "ingress")
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_FIELD_NUMBER: _ClassVar[int]
+    egress: SandboxNetworkEgressConfig
+    ingress: SandboxNetworkIngressConfig
+    def __init__(self, egress: _Optional[_Union[SandboxNetworkEgressConfig, _Mapping]] = ..., ingress: _Optional[_Union[SandboxNetworkIngressConfig, _Mapping]] = ...) -> None: ...
+
+class SandboxNetworkEgressConfig(_message.Message):
+    __slots__ = ("allowed_cidrs", "denied_cidrs", "dns_servers")
+    ALLOWED_CIDRS_FIELD_NUMBER: _ClassVar[int]
+    DENIED_CIDRS_FIELD_NUMBER: _ClassVar[int]
+    DNS_SERVERS_FIELD_NUMBER: _ClassVar[int]
+    allowed_cidrs: _containers.RepeatedScalarFieldContainer[str]
+    denied_cidrs: _containers.RepeatedScalarFieldContainer[str]
+    dns_servers: DnsServers
+    def __init__(self, allowed_cidrs: _Optional[_Iterable[str]] = ..., denied_cidrs: _Optional[_Iterable[str]] = ..., dns_servers: _Optional[_Union[DnsServers, _Mapping]] = ...) -> None: ...
+
+class DnsServers(_message.Message):
+    __slots__ = ("addresses",)
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SandboxNetworkIngressConfig(_message.Message):
+    __slots__ = ("traffic_access_token", "mask_request_host")
+    TRAFFIC_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MASK_REQUEST_HOST_FIELD_NUMBER: _ClassVar[int]
     traffic_access_token: str
-    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., auto_pause: _Optional[bool] = ..., auto_pause_filesystem_only: _Optional[bool] = ..., queue_group: _Optional[str] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
+    mask_request_host: str
+    def __init__(self, traffic_access_token: _Optional[str] = ..., mask_request_host: _Optional[str] = ...) -> None: ...
 
 class SandboxCreateRequest(_message.Message):
     __slots__ = ("sandbox", "end_time", "filesystem_boot")
@@ -96,7 +126,7 @@ class SandboxCreateResponse(_message.Message):
     def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class RunningSandbox(_message.Message):
-    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata", "way", "steps")
+    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata", "way", "steps", "pid")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +148,7 @@ class RunningSandbox(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     WAY_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     execution_id: str
     template_id: str
@@ -132,7 +163,8 @@ class RunningSandbox(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     way: str
     steps: _containers.RepeatedCompositeFieldContainer[Step]
-    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., way: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+    pid: int
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., way: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class SandboxGetRequest(_message.Message):
     __slots__ = ("sandbox_id",)
@@ -159,14 +191,16 @@ class SandboxListResponse(_message.Message):
     def __init__(self, sandboxes: _Optional[_Iterable[_Union[RunningSandbox, _Mapping]]] = ...) -> None: ...
 
 class SandboxUpdateRequest(_message.Message):
-    __slots__ = ("sandbox_id", "end_time", "execution_id")
+    __slots__ = ("sandbox_id", "end_time", "execution_id", "egress")
     SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     end_time: _timestamp_pb2.Timestamp
     execution_id: str
-    def __init__(self, sandbox_id: _Optional[str] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., execution_id: _Optional[str] = ...) -> None: ...
+    egress: SandboxNetworkEgressConfig
+    def __init__(self, sandbox_id: _Optional[str] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., execution_id: _Optional[str] = ..., egress: _Optional[_Union[SandboxNetworkEgressConfig, _Mapping]] = ...) -> None: ...
 
 class SandboxUpdateResponse(_message.Message):
     __slots__ = ()
@@ -197,10 +231,12 @@ class SandboxPauseRequest(_message.Message):
     def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., filesystem_only: _Optional[bool] = ..., require_healthy_guest: _Optional[bool] = ...) -> None: ...
 
 class SandboxPauseResponse(_message.Message):
-    __slots__ = ("sandbox",)
+    __slots__ = ("sandbox", "steps")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     sandbox: PausedSandbox
-    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, sandbox: _Optional[_Union[PausedSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
 
 class PausedSandbox(_message.Message):
     __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "vcpu", "ram_mb", "disk_mb", "envd_version", "metadata", "paused_at", "memory", "memory_bytes", "disk_bytes")

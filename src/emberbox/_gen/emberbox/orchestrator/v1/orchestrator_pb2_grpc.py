@@ -130,8 +130,10 @@ class SandboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Update(self, request, context):
-        """Replaces the deadline. NOT_FOUND when it is not running, ALREADY_EXISTS when
-        execution_id is given and names another run.
+        """Replaces the deadline or what the sandbox may reach, whichever is given; the latter in one
+        step. NOT_FOUND when it is not running, ALREADY_EXISTS when execution_id is given and names
+        another run, INVALID_ARGUMENT for what is no address, INTERNAL when the kernel refused the
+        rules, and all is as before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +141,7 @@ class SandboxServiceServicer:
 
     def Pause(self, request, context):
         """Writes a running sandbox to disk and ends its VM; answers when the snapshot is whole and
-        durable. Repeating the call for the same execution joins the first, or gets its result.
+        durable and its connections are reset. Repeating the call for the same execution joins the first, or gets its result.
         NOT_FOUND            it does not run here
         ALREADY_EXISTS       another execution of it runs here
         RESOURCE_EXHAUSTED   the disk would not hold it; the sandbox runs on untouched

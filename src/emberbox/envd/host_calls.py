@@ -1,0 +1,124 @@
+"""What the host asks of a guest at moments when every millisecond counts: calls of one datagram.
+
+Under software emulation code is translated when it first runs after a resume, and an answer by
+HTTP takes three times as much code as one by a datagram that a thread waits for.
+
+    call    number (8 bytes, of the host's choice), kind (1 byte), what the kind needs
+    answer  the same number, status (1 byte), text
+
+Kinds are `R`, the machine goes on as another run of the same sandbox: unix time in nanoseconds (8
+bytes, little-endian), seed (64 bytes), the run's id with its length before it (1 byte), the
+access token; and `S`, write to the disks what the kernel keeps in memory. A call that is repeated
+is answered again and not done again, but that the clock is set by each. The socket is connected
+to the host's address and port: the kernel lets nobody else in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from emberbox.envd.auth import same
+from emberbox.envd.state import VERSION
+from emberbox.envd.system import tolerated
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from emberbox.envd.state import State
+    from emberbox.envd.system import System
+    from emberbox.envd.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+_MAX_CALL = 1024
+_NUMBER, _TIME, _SEED = 8, 8, 64
+_BODY = _NUMBER + 1
+_DONE, _REFUSED = b"\0", b"\1"
+_VERSION = _DONE + VERSION.encode()
+
+
+class HostCalls:
+    """Answers from a thread of its own while it is open."""
+
+    def __init__(self, state: State, system: System, telemetry: Telemetry) -> None:
+        self._state = state
+        self._system = system
+        self._telemetry = telemetry
+        self._last: tuple[bytes, bytes] = (b"", b"")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket: socket.socket | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop, own: tuple[str, int], host: str) -> None:
+        """Answer calls that reach address and port `own` from the same port of `host`.
+
+        Without a network they are not answered, which the log tells.
+        """
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            made.bind(own)
+            made.connect((host, own[1]))
+        except OSError as error:
+            made.close()
+            logger.warning("the host's calls are not answered: %s", error)
+            return
+        self._loop, self._socket = loop, made
+        threading.Thread(target=self._serve, args=(made,), name="host", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._socket is not None:
+            with suppress(OSError):  # it is connected no more
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, calls: socket.socket) -> None:
+        with calls:
+            while True:
+                try:
+                    call = calls.recv(_MAX_CALL)
+                except OSError:
+                    continue  # an answer did not arrive, as who had asked is gone
+                if not call:
+                    return  # closed: every call has a number
+                with suppress(OSError):  # the host asks again
+                    self._take(calls, call)
+
+    def _take(self, calls: socket.socket, call: bytes) -> None:
+        number, kind = call[:_NUMBER], call[_NUMBER:_BODY]
+        if kind == b"R":
+            self._resume(calls, number, call)
+        elif kind == b"S":
+            if number != self._last[0]:
+                os.sync()
+                self._last = number, number + _DONE
+            calls.send(self._last[1])
+
+    def _resume(self, calls: socket.socket, number: bytes, call: bytes) -> None:
+        seed = _BODY + _TIME
+        run = seed + _SEED + 1
+        if len(call) < run:
+            return
+        token = run + call[run - 1]
+        expected = self._state.access_token
+        if expected is not None and not same(call[token:].decode("latin-1"), expected):
+            calls.send(number + _REFUSED)
+            return
+        with tolerated("set the clock"):
+            self._system.set_clock(int.from_bytes(call[_BODY:seed], "little"))
+        calls.send(number + _VERSION)
+        # What follows nobody waits for. No other machine goes on from where this one was, so its
+        # random numbers are its own also before.
+        if number != self._last[0]:
+            self._last = number, b""
+            with tolerated("feed the random generator"):
+                self._system.add_entropy(call[seed : run - 1])
+            self._begin_run(call[run:token].decode("latin-1"))
+
+    def _begin_run(self, run: str) -> None:
+        self._state.lifecycle_id = run
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._telemetry.begin, run)

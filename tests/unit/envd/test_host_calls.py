@@ -1,0 +1,152 @@
+"""The host's calls of one datagram."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from emberbox.envd.state import VERSION
+from emberbox.envd.telemetry import Telemetry
+from tests.unit.envd.conftest import HOST, Running, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEED = bytes(range(64))
+
+
+class Host:
+    """The other end of the calls."""
+
+    def __init__(self, port: int, address: str = HOST) -> None:
+        self._port = port
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(10)
+        self.socket.bind((address, port))
+
+    def tell(self, call: bytes) -> None:
+        self.socket.sendto(call, ("127.0.0.1", self._port))
+
+    def ask(self, call: bytes) -> bytes:
+        self.tell(call)
+        return self.socket.recv(1024)
+
+
+def resume(number: bytes, at: int, token: str = "", run: str = "run-2") -> bytes:
+    name = run.encode()
+    return (
+        number + b"R" + at.to_bytes(8, "little") + SEED + bytes([len(name)]) + name + token.encode()
+    )
+
+
+@contextmanager
+def host_of(running: Running) -> Iterator[Host]:
+    host = Host(running.envd.settings.port)
+    with closing(host.socket):
+        yield host
+
+
+def wait_for(running: Running, run: str) -> None:
+    deadline = time.monotonic() + 10
+    while running.envd.state.lifecycle_id != run:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_run_goes_on(running: Running) -> None:
+    with host_of(running) as host:
+        assert host.ask(resume(b"12345678", at=5)) == b"12345678\0" + VERSION.encode()
+        wait_for(running, "run-2")
+    assert running.system.done == [("clock", 5), ("entropy", SEED)]
+
+
+def test_the_same_call_again_sets_the_clock_and_nothing_else(running: Running) -> None:
+    begun: list[str | None] = []
+    with host_of(running) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Telemetry, "begin", lambda _self, run: begun.append(run))
+        first = host.ask(resume(b"12345678", at=5))
+        assert host.ask(resume(b"12345678", at=6)) == first
+        assert host.ask(resume(b"87654321", at=7, run="run-3"))[:8] == b"87654321"
+        wait_for(running, "run-3")
+    clocks = [value for name, value in running.system.done if name == "clock"]
+    seeds = [value for name, value in running.system.done if name == "entropy"]
+    assert (clocks, seeds) == ([5, 6, 7], [SEED, SEED])
+    running.client.get("/health")  # the loop has done what was left to it
+    assert begun == ["run-2", "run-3"]
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "secre", "secret2", "sécret"])
+def test_without_the_token_nothing_changes(running: Running, token: str) -> None:
+    running.init(accessToken="secret", lifecycleId="run-1")
+    running.system.done.clear()
+    with host_of(running) as host:
+        assert host.ask(resume(b"12345678", at=5, token=token)) == b"12345678\1"
+        assert host.ask(resume(b"12345678", at=6, token="secret"))[8:9] == b"\0"
+        wait_for(running, "run-2")
+    assert [name for name, _ in running.system.done] == ["clock", "entropy"]
+
+
+def test_disks_are_written_once_for_each_call(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[None] = []
+    monkeypatch.setattr(os, "sync", lambda: synced.append(None))
+    with host_of(running) as host:
+        assert [host.ask(b"12345678S") for _ in range(2)] == [b"12345678\0"] * 2
+        assert len(synced) == 1
+        assert host.ask(b"87654321S") == b"87654321\0"
+        assert len(synced) == 2
+
+
+def test_who_is_not_the_host_is_not_heard(running: Running) -> None:
+    stranger = Host(running.envd.settings.port, "127.0.0.3")
+    with closing(stranger.socket), host_of(running) as host:
+        stranger.tell(resume(b"12345678", at=5))
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
+            other.bind((HOST, 0))  # the host's address and another port
+            other.sendto(resume(b"12345678", at=5), ("127.0.0.1", running.envd.settings.port))
+        assert host.ask(b"87654321S")[:8] == b"87654321"
+    assert running.system.done == []
+
+
+@pytest.mark.parametrize(
+    "call", [b"1", b"12345678", b"12345678X", b"12345678R", b"12345678R" + bytes(71), bytes(1024)]
+)
+def test_what_is_no_call_has_no_answer(running: Running, call: bytes) -> None:
+    with host_of(running) as host:
+        host.tell(call)
+        assert host.ask(b"87654321S")[:8] == b"87654321"
+    assert running.system.done == []
+
+
+def test_an_answer_that_nobody_takes_ends_nothing(running: Running) -> None:
+    with host_of(running) as host:
+        host.tell(b"12345678S")
+    with host_of(running) as host:
+        host.socket.settimeout(0.2)
+        for _ in range(50):
+            try:
+                answer = host.ask(b"87654321S")
+            except TimeoutError:
+                continue
+            if answer[:8] == b"87654321":
+                return
+    raise AssertionError("no answer")
+
+
+def test_an_address_that_is_taken_is_told_and_envd_serves(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_arguments: object) -> None:
+        raise OSError("taken")
+
+    monkeypatch.setattr(socket.socket, "connect", taken)
+    with serving() as running:
+        monkeypatch.undo()
+        assert running.client.get("/health").status_code == 204
+    assert "the host's calls are not answered: taken" in caplog.text
