@@ -29,6 +29,7 @@ NETWORK = {
     "deny_out": lambda context: [context.all_traffic],
     "dns_servers": ["192.0.2.1"],
     "mask_request_host": "app.example:${PORT}",
+    "https_ports": [8443],
     "allow_public_traffic": False,
 }
 SHOWN = {**NETWORK, "deny_out": [e2b.ALL_TRAFFIC]}

@@ -53,7 +53,6 @@ def each(table: dict[str, Callable[..., Any]]) -> pytest.MarkDecorator:
     [
         {"network": {"allow_out": ["example.com"], "deny_out": [e2b.ALL_TRAFFIC]}},
         {"network": {"egress_proxy": {"address": "proxy.example.com:1080"}}},
-        {"network": {"https_ports": [8443]}},
         {"network": {"rules": {"example.com": [{"transform": {"headers": {"a": "b"}}}]}}},
         {"volume_mounts": {"/data": "a-volume"}},
         {"iam": {"tokens": {"a": e2b.Secret.iam_token(audience="b", token_type="JWT-SVID")}}},

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from emberbox.api_server.errors import BadRequestError, NotAvailableYetError
 from emberbox.api_server.networks import ALL_TRAFFIC, ipv4_network
-from emberbox.shared.protocol import MASKED_PORT
+from emberbox.shared.protocol import ENVD_PORT, MASKED_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from emberbox.api_server.models import Egress, Network
 
 _MOST_ENTRIES = 1000
 _MOST_DNS_SERVERS = 10
+_MOST_HTTPS_PORTS = 100
 _LONGEST_NAME = 253
 _HIGHEST_PORT = 65535
 
@@ -27,8 +30,7 @@ _HOST = re.compile(rf"(?P<host>{_NAME}|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}
 def check_network(network: Network) -> None:
     """What a create asks for. Raises BadRequestError and NotAvailableYetError."""
     check_egress(network)
-    if network.https_ports:
-        raise NotAvailableYetError("network.httpsPorts")
+    _check_https_ports(network.https_ports or [])
     if network.mask_request_host is not None:
         _check_mask(network.mask_request_host)
 
@@ -91,7 +93,14 @@ def _check_dns(servers: list[str]) -> None:
             raise BadRequestError(f"invalid DNS server {server}: give an IPv4 address") from None
 
 
-def _check_count(field: str, entries: list[str], most: int) -> None:
+def _check_https_ports(ports: list[int]) -> None:
+    _check_count("httpsPorts", ports, _MOST_HTTPS_PORTS)
+    for port in ports:
+        if not 1 <= port <= _HIGHEST_PORT or port == ENVD_PORT:
+            raise BadRequestError(f"network.httpsPorts has {port}: give ports of your servers")
+
+
+def _check_count(field: str, entries: Sized, most: int) -> None:
     if len(entries) > most:
         raise BadRequestError(f"network.{field} has {len(entries)} entries: at most {most}")
 

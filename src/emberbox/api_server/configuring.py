@@ -29,7 +29,9 @@ class Configurer:
     def created(self, row: Sandbox, env_vars: Mapping[str, str]) -> pb.SandboxConfig:
         """For a new sandbox."""
         network = network_of(row.options)
-        ingress = pb.SandboxNetworkIngressConfig(mask_request_host=network.mask_request_host)
+        ingress = pb.SandboxNetworkIngressConfig(
+            mask_request_host=network.mask_request_host, https_ports=network.https_ports
+        )
         if not row.public_traffic:
             ingress.traffic_access_token = self.tokens.traffic(row.sandbox_id)
         return pb.SandboxConfig(

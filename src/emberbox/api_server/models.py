@@ -51,7 +51,9 @@ class Network(Egress):
         alias="maskRequestHost",
         description="host[:port] that servers see; ${PORT} is the port asked for",
     )
-    https_ports: list[int] | None = Field(default=None, alias="httpsPorts")
+    https_ports: list[int] | None = Field(
+        default=None, alias="httpsPorts", description="ports whose servers speak TLS"
+    )
 
 
 class NetworkUpdate(Egress):
@@ -199,6 +201,7 @@ class NetworkAnswer(BaseModel):
     deny_out: list[str] | None = Field(default=None, serialization_alias="denyOut")
     dns_servers: list[str] | None = Field(default=None, serialization_alias="dnsServers")
     mask_request_host: str | None = Field(default=None, serialization_alias="maskRequestHost")
+    https_ports: list[int] | None = Field(default=None, serialization_alias="httpsPorts")
 
 
 PauseMode = Literal["full", "filesystem"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALL_TRAFFIC = "0.0.0.0/0"
 _OPTION = "network"
 _OF_UPDATES = ("allow_out", "deny_out", "dns_servers")
-_KEPT = {*_OF_UPDATES, "mask_request_host"}
+_KEPT = {*_OF_UPDATES, "mask_request_host", "https_ports"}
 
 
 def network_of(options: Options) -> Network:

@@ -126,6 +126,7 @@ def _network(row: Sandbox) -> NetworkAnswer:
         deny_out=network.deny_out,
         dns_servers=network.dns_servers,
         mask_request_host=network.mask_request_host,
+        https_ports=network.https_ports,
     )
 
 

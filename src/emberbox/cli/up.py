@@ -202,11 +202,12 @@ def announcement(options: Options, api_key: str) -> str:
             "sandbox_url": options.sandbox_url,
             "api_key": api_key,
             "domain": options.told_domain,
-            "ca_file": str(authority(options)) if options.tls else "",
             "orchestrator": options.orchestrator_address,
             "home": str(options.home.root),
             "pid": os.getpid(),
         }
+        if options.tls:
+            facts["ca_file"] = str(authority(options) or "")
         return json.dumps(facts)
     values = {"API_KEY": api_key, "API_URL": options.api_url, "SANDBOX_URL": options.sandbox_url}
     ours = [f"export EMBERBOX_{name}={value}" for name, value in values.items()]

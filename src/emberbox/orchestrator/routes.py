@@ -26,6 +26,7 @@ class FeedRoutes:
                 address=address,
                 traffic_token=record.traffic_token,
                 mask_host=record.mask_host,
+                https_ports=record.https_ports,
                 envd_token=record.envd_token,
             )
         )

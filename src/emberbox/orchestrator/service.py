@@ -261,6 +261,7 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
             ingress.traffic_access_token if ingress.HasField("traffic_access_token") else None
         ),
         mask_host=ingress.mask_request_host if ingress.HasField("mask_request_host") else None,
+        https_ports=tuple(ingress.https_ports),
         cold=request.filesystem_boot,
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,

@@ -7,6 +7,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from emberbox.proxying.errors import DialError
+from emberbox.proxying.tls import unverified_context
 from emberbox.proxying.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -82,7 +83,12 @@ class Dialer:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                await loop.create_connection(lambda: connection, target.address, target.port)
+                await loop.create_connection(
+                    lambda: connection,
+                    target.address,
+                    target.port,
+                    ssl=unverified_context() if target.tls else None,
+                )
         except BaseException:
             connection.abort()
             raise

@@ -21,6 +21,7 @@ class Target(NamedTuple):
     of that key, so the key must name one server for ever (an execution, never a bare address).
     `extra` are header lines added towards the upstream, each with its CRLF. `host` takes the place
     of the Host that the client sent, which becomes X-Forwarded-Host; None leaves it.
+    With `tls` the server speaks TLS; its certificate is not verified.
     `allow_upgrade` lets a request turn the connection into a tunnel, in which the engine no
     longer sees requests.
     """
@@ -34,6 +35,7 @@ class Target(NamedTuple):
     extra: bytes = b""
     allow_upgrade: bool = True
     host: bytes | None = None
+    tls: bool = False
 
 
 Decision = Target | Reply

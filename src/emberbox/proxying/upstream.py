@@ -148,7 +148,8 @@ class UpstreamConnection(Connection):
     def eof_received(self) -> bool:
         """Keep a tunnel open for the other direction; anything else ends."""
         self._ended = True
-        if self._tunnel is None:
+        transport = self._transport
+        if self._tunnel is None or transport is None or not transport.can_write_eof():
             return False
         self._tunnel.on_upstream_eof()
         return True

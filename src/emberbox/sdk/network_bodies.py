@@ -16,11 +16,12 @@ if TYPE_CHECKING:
         SandboxNetworkUpdate,
     )
 
-_TO_COME = ("rules", "egress_proxy", "https_ports")
+_TO_COME = ("rules", "egress_proxy")
 _PLAIN = {
     "dns_servers": "dnsServers",
     "allow_public_traffic": "allowPublicTraffic",
     "mask_request_host": "maskRequestHost",
+    "https_ports": "httpsPorts",
     "allow_internet_access": "allow_internet_access",
 }
 _SELECTORS = {"allow_out": "allowOut", "deny_out": "denyOut"}

@@ -123,7 +123,6 @@ async def test_a_timeout_beyond_all_time_is_refused(world: World) -> None:
         {"network": {"allowOut": ["a.example"], "denyOut": ["0.0.0.0/0"]}},
         {"network": {"rules": {"a.example": []}}},
         {"network": {"egressProxy": {"address": "a:1"}}},
-        {"network": {"httpsPorts": [443]}},
         {"volumeMounts": [{"name": "v", "path": "/v"}]},
         {"iam": {"tokens": {"t": {}}}},
     ],

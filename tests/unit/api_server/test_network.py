@@ -75,6 +75,7 @@ async def test_what_was_asked_for_is_shown(world: World) -> None:
         "denyOut": [ALL, "2001:db8::/32"],
         "dnsServers": ["192.0.2.1"],
         "maskRequestHost": "${PORT}-app.example.com:8443",
+        "httpsPorts": [443, 8443],
     }
     sandbox_id = await world.created(network=network)
     shown = await detail(world, sandbox_id)
@@ -89,6 +90,20 @@ async def test_the_host_that_servers_see(world: World, mask: str) -> None:
     sandbox_id = await world.created(network={"maskRequestHost": mask})
     ingress = world.host.configs[sandbox_id].network.ingress
     assert ingress == pb.SandboxNetworkIngressConfig(mask_request_host=mask)
+
+
+async def test_the_ports_that_speak_tls(world: World) -> None:
+    sandbox_id = await world.created(network={"httpsPorts": [443, 8443]})
+    ingress = world.host.configs[sandbox_id].network.ingress
+    assert list(ingress.https_ports) == [443, 8443]
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 49983])
+async def test_ports_that_cannot_speak_tls(world: World, port: int) -> None:
+    answer = await world.create(network={"httpsPorts": [port]})
+    assert answer.status_code == 400
+    assert f"network.httpsPorts has {port}: " in answer.json()["message"]
+    assert await world.rows() == []
 
 
 DOMAINS_ALONE = (

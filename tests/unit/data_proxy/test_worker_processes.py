@@ -43,6 +43,7 @@ class World:
             secret_file=root / "internal_secret",
             api_address=api_address,
             port=port,
+            metrics_port=0,
             workers=workers,
             drain_timeout=0.2,
         )

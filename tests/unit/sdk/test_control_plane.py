@@ -176,7 +176,6 @@ async def test_a_server_that_does_not_answer(sdk: Flavour, server: StandIn) -> N
         ("volume_mounts", {}, "volume_mounts"),
         ("network", {"rules": {}}, "network.rules"),
         ("network", {"egress_proxy": {"address": "a:1"}}, "network.egress_proxy"),
-        ("network", {"allow_public_traffic": True, "https_ports": []}, "network.https_ports"),
     ],
 )
 async def test_options_to_come_are_refused(
@@ -196,12 +195,17 @@ ON_THE_WIRE = {"allowOut": ["192.0.2.1"], "denyOut": ["0.0.0.0/0"], "dnsServers"
 
 
 async def test_the_network_of_a_create(sdk: Flavour, server: StandIn) -> None:
-    ingress = {"allow_public_traffic": False, "mask_request_host": "a.example:${PORT}"}
+    ingress = {
+        "allow_public_traffic": False,
+        "mask_request_host": "a.example:${PORT}",
+        "https_ports": [8443],
+    }
     await sdk.do(sdk.Sandbox.create, network={**NETWORK, **ingress})
     assert server.requests[-1].json["network"] == {
         **ON_THE_WIRE,
         "allowPublicTraffic": False,
         "maskRequestHost": "a.example:${PORT}",
+        "httpsPorts": [8443],
     }
 
 

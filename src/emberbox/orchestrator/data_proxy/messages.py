@@ -24,6 +24,7 @@ class Route:
     than envd's must show `traffic_token` when there is one. Signed URLs are signed with
     `envd_token`, which envd itself asks for; None when envd is open to all. `mask_host` is the Host
     that servers on other ports than envd's see; None: the client's. `${PORT}` in it is the port.
+    Servers on `https_ports` speak TLS.
     """
 
     sandbox_id: str
@@ -32,6 +33,7 @@ class Route:
     traffic_token: str | None = field(default=None, repr=False)
     envd_token: str | None = field(default=None, repr=False)
     mask_host: str | None = None
+    https_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,14 @@ def _route(fields: dict[str, object]) -> Route:
         # An older orchestrator does not send these.
         envd_token=_text_or_none(fields.get("envd_token")),
         mask_host=_text_or_none(fields.get("mask_host")),
+        https_ports=_ports(fields.get("https_ports", [])),
     )
+
+
+def _ports(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise TypeError("a list is expected")
+    return tuple(_whole(port) for port in value)
 
 
 def _whole(value: object) -> int:

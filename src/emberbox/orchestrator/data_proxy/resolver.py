@@ -182,6 +182,7 @@ def _target(sandbox: SandboxAddress, route: Route) -> Target:
         pool_key=(route.execution_id, sandbox.port) if envd else None,
         allow_upgrade=not envd,
         host=masked,
+        tls=sandbox.port in route.https_ports,
     )
 
 

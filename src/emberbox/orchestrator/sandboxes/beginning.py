@@ -80,6 +80,7 @@ class CreateRequest:
     egress: EgressPolicy | None = None
     traffic_token: str | None = None
     mask_host: str | None = None
+    https_ports: tuple[int, ...] = ()
     cold: bool = False
     snapshot: bool = False
     auto_pause: bool = False
@@ -168,6 +169,7 @@ def new_record(request: CreateRequest, way: Way) -> SandboxRecord:
         end_time=request.end_time,
         traffic_token=request.traffic_token,
         mask_host=request.mask_host,
+        https_ports=request.https_ports,
         envd_token=identity.access_token or None,
         env_vars=dict(identity.env_vars),
         metadata=request.metadata,
@@ -194,6 +196,7 @@ def resumed_record(request: CreateRequest, snapshot: Snapshot, way: Way) -> Sand
         end_time=request.end_time,
         traffic_token=request.traffic_token,
         mask_host=request.mask_host,
+        https_ports=request.https_ports,
         envd_token=identity.access_token or None,
         env_vars=dict(identity.env_vars) or snapshot.env_vars,
         metadata=request.metadata or snapshot.metadata,

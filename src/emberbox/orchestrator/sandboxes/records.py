@@ -41,7 +41,8 @@ class SandboxRecord:
     the VMM has been started. ended is the outcome once it is decided, with its reason.
     resumed: it began with the snapshot of a run before. booted: its memory has no template build
     for a base. notice says how it started otherwise than asked for. mask_host: the Host that its
-    servers see instead of the client's, ${PORT} standing for their port.
+    servers see instead of the client's, ${PORT} standing for their port. https_ports: where they
+    speak TLS.
     """
 
     sandbox_id: str
@@ -58,6 +59,7 @@ class SandboxRecord:
     envd_version: str = ""
     traffic_token: str | None = None
     mask_host: str | None = None
+    https_ports: tuple[int, ...] = ()
     envd_token: str | None = field(default=None, repr=False)
     env_vars: dict[str, str] = field(default_factory=dict, repr=False)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class SandboxRecord:
         egress = recorded_policy(raw)
         names = {f.name for f in dataclasses.fields(cls)}
         data = {name: value for name, value in raw.items() if name in names}
+        data["https_ports"] = tuple(data.get("https_ports", ()))
         process = data.pop("process")
         ended = data.pop("ended")
         return cls(

@@ -90,12 +90,14 @@ class DnsServers(_message.Message):
     def __init__(self, addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SandboxNetworkIngressConfig(_message.Message):
-    __slots__ = ("traffic_access_token", "mask_request_host")
+    __slots__ = ("traffic_access_token", "mask_request_host", "https_ports")
     TRAFFIC_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     MASK_REQUEST_HOST_FIELD_NUMBER: _ClassVar[int]
+    HTTPS_PORTS_FIELD_NUMBER: _ClassVar[int]
     traffic_access_token: str
     mask_request_host: str
-    def __init__(self, traffic_access_token: _Optional[str] = ..., mask_request_host: _Optional[str] = ...) -> None: ...
+    https_ports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, traffic_access_token: _Optional[str] = ..., mask_request_host: _Optional[str] = ..., https_ports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SandboxCreateRequest(_message.Message):
     __slots__ = ("sandbox", "end_time", "filesystem_boot")
