@@ -23,8 +23,11 @@ from emberbox.api_server.errors import (
     TemplateNotFoundError,
 )
 from emberbox.api_server.nodes import PlacementRequest
+from emberbox.api_server.records import history
+from emberbox.api_server.records.history import What
 from emberbox.api_server.records.lifecycle import OutcomeUnknown, Refused, Started, State
 from emberbox.api_server.store.rows import Sandbox
+from emberbox.shared import correlation
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
 if TYPE_CHECKING:
@@ -116,9 +119,10 @@ class Creator:
         )
         node = await self._nodes.pick(request)
         row = self._reservation(team, template, wanted, node)
-        holder = await self._store.reserve(row)
+        holder = await self._store.reserve(row, history.created(row))
         if holder is not None:
             return await self._join(holder, row)
+        correlation.bind(sandbox_id=row.sandbox_id)
         return await self._start(_Start(row, team, template, wanted, request), node)
 
     def _reservation(
@@ -166,7 +170,8 @@ class Creator:
                 if error.sent and error.code not in _NOTHING_MADE:
                     raise await self._give_up(row, error) from error
                 if error.code is grpc.StatusCode.NOT_FOUND and await self._changed(start, node):
-                    await self._keeper.settle(row, Refused(row.execution_id, error.reason))
+                    reason = f"its template was built anew meanwhile: {error.reason}"
+                    await self._keeper.settle(row, Refused(row.execution_id, reason))
                     return None
                 start.request.refuse(node, _refusal(error))
                 row, node = await self._elsewhere(row, start.request)
@@ -198,7 +203,9 @@ class Creator:
             await self._keeper.settle(row, Refused(row.execution_id, error.message))
             raise
         moved = replace(row, node_id=node.name, execution_id=new_run_id())
-        if not await self._store.move(row, moved.node_id, moved.execution_id):
+        told = "; ".join(f"{name}: {reason}" for name, reason in request.refusals.items())
+        entry = history.entry(moved, What.MOVED, self._clock(), told)
+        if not await self._store.move(row, moved.node_id, moved.execution_id, entry):
             # Somebody killed it meanwhile; nothing of it is on any node.
             await self._keeper.settle(row, Refused(row.execution_id, "killed while starting"))
             raise request.no_capacity()

@@ -10,11 +10,13 @@ import structlog
 
 from emberbox._gen.emberbox.api.v1 import api_pb2 as pb
 from emberbox._gen.emberbox.api.v1 import api_pb2_grpc as pb_grpc
+from emberbox.api_server import acting
 from emberbox.api_server.auto_resuming import Traffic
 from emberbox.api_server.errors import ApiError, NodeError
+from emberbox.shared import correlation, tracing
 from emberbox.shared.errors import StartupError
 from emberbox.shared.internal_secret import matches
-from emberbox.shared.protocol import GRPC_SECRET_KEY
+from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY, GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
     from emberbox.api_server.auto_resuming import AutoResumer
@@ -75,14 +77,18 @@ class _Resumes(pb_grpc.ResumeServiceServicer):
         self, request: pb.ResumeSandboxRequest, context: Context
     ) -> pb.ResumeSandboxResponse:
         """Make a sandbox run that traffic has come for."""
-        presented = dict(context.invocation_metadata() or ()).get(GRPC_SECRET_KEY)
-        if not matches(presented, self._secret):
+        metadata = dict(context.invocation_metadata() or ())
+        if not matches(metadata.get(GRPC_SECRET_KEY), self._secret):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "wrong internal secret: give both programs the same EMBERBOX_INTERNAL_SECRET_FILE",
             )
+        acting.act_as(acting.TRAFFIC)
+        request_id = correlation.request_id_from(metadata.get(GRPC_REQUEST_ID_KEY))
+        correlation.bind(request_id=request_id, sandbox_id=request.sandbox_id)
         try:
-            return await self._resume(request)
+            with tracing.continued("resume by traffic", metadata.items()):
+                return await self._resume(request)
         except ApiError as error:
             code = _CODES.get(error.status, grpc.StatusCode.UNAVAILABLE)
             return await _refuse(context, code, error.message)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server import metrics
 from emberbox.api_server.catching_up import RUNNING
 from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.api_server.errors import NodeError
@@ -119,10 +120,12 @@ class Reconciler:
         if None not in known:  # one that was not met yet may be the one that has them
             await self._release({one for one in known if one is not None})
         await self._checkpoints.sweep()
+        metrics.set_sandboxes(await self._store.sandboxes.counts())
         if now - self._pruned >= _PRUNE_EVERY:
             self._pruned = now
             old = now - timedelta(days=self._settings.history_days)
             await self._store.sandboxes.forget_ended(old)
+            await self._store.events.forget(old)
 
     async def _release(self, known: set[str]) -> None:
         grace = timedelta(seconds=self._settings.orphan_grace)
@@ -149,7 +152,8 @@ class Reconciler:
         for row, kept in findings.paused:
             await self._keeper.apply(row, Paused(row.execution_id, kept.at, kept.memory))
         for row in findings.still_running:
-            await self._keeper.apply(row, PauseRefused(row.execution_id))
+            reason = "its host was asked to pause it long ago, and it runs"
+            await self._keeper.apply(row, PauseRefused(row.execution_id, reason))
         await self._lose(node, findings.lost)
         for row in findings.still_killing:
             await self._keeper.end(row)
@@ -236,7 +240,7 @@ async def _forever(work: Callable[[], Coroutine[None, None, None]], interval: fl
 
 def _meaning(event: pb.SandboxEvent) -> Reported | Paused | None:
     if event.outcome == pb.OUTCOME_PAUSED:
-        return Paused(event.execution_id, event.at.ToDatetime(UTC))
+        return Paused(event.execution_id, event.at.ToDatetime(UTC), reason=event.reason)
     outcome = _OUTCOMES.get(event.outcome)
     return None if outcome is None else Reported(event.execution_id, outcome, event.reason)
 

@@ -19,6 +19,7 @@ class LazyGroup(click.Group):
         "orchestrator": ("emberbox.cli.servers:orchestrator", "Run this host's VMs."),
         "team": ("emberbox.cli.team:team", "Make and list teams."),
         "key": ("emberbox.cli.key:key", "Make, list and revoke API keys."),
+        "events": ("emberbox.cli.events:events", "Tell what happened to sandboxes, and why."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
         "snapshots": (
             "emberbox.cli.snapshots:snapshots",

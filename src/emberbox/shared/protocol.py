@@ -20,6 +20,10 @@ HEADER_INTERNAL_SECRET = "X-Emberbox-Internal-Secret"  # noqa: S105 - the name o
 GRPC_SECRET_KEY = "x-emberbox-secret"  # noqa: S105 - the name of a metadata key
 """gRPC metadata key that carries the secret shared by the programs."""
 
+HEADER_REQUEST_ID = "X-Request-Id"
+GRPC_REQUEST_ID_KEY = "x-request-id"
+"""Name one request in the logs of every program that it passes through."""
+
 API_PORT = 3000
 CLIENT_PROXY_PORT = 3002
 CLIENT_PROXY_HEALTH_PORT = 3003
