@@ -67,9 +67,7 @@ class Services:
         nodes = _nodes(settings, secret)
         keeper = Keeper(store.sandboxes, nodes, background, clock)
         templates = Templates(store.templates, store.builds, nodes, clock)
-        checkpoints = Checkpoints(
-            store.builds, store.events, nodes, clock, settings.pause_timeout
-        )
+        checkpoints = Checkpoints(store.builds, store.events, nodes, clock, settings.pause_timeout)
         shared = _Shared(
             store=store,
             nodes=nodes,

@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     data_host: str = "127.0.0.1"
     data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
     data_workers: int = Field(1, ge=1, le=64)
+    metrics_host: str = "127.0.0.1"
+    # HTTP for Prometheus; without a port it is not served.
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, validation_alias="EMBERBOX_ORCHESTRATOR_METRICS_PORT"
+    )
     driver: str = "auto"
     # The first of the unprivileged uids that VMMs run as; a slot's index is added to it. By default
     # it follows from the node id, so that two nodes on one machine do not share uids.

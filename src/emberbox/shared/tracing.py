@@ -67,9 +67,7 @@ def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
     return _tracer.start_as_current_span(name, attributes=attributes)
 
 
-def continued(
-    name: str, carried: Iterable[tuple[str, str | bytes]]
-) -> AbstractContextManager[Any]:
+def continued(name: str, carried: Iterable[tuple[str, str | bytes]]) -> AbstractContextManager[Any]:
     """The same for work that another program asked for: `carried` are the headers, or the
     metadata, of its call."""
     if _tracer is None:

@@ -126,9 +126,7 @@ class Keeper:
     async def _write(self, row: Sandbox, event: Event, transition: Transition) -> bool:
         now = self._clock()
         entry = history.changed(row, event, transition, now)
-        written = await self._store.change(
-            row.sandbox_id, row.execution_id, transition, now, entry
-        )
+        written = await self._store.change(row.sandbox_id, row.execution_id, transition, now, entry)
         if written:
             _tell(row, event, transition)
         return written

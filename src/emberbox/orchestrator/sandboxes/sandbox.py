@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import failpoints
+from emberbox.orchestrator import failpoints, metrics
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SandboxMissing
 from emberbox.orchestrator.sandboxes.copying import Copying
@@ -41,9 +41,11 @@ from emberbox.orchestrator.sandboxes.lifecycle import (
 )
 from emberbox.orchestrator.sandboxes.steps import Steps
 from emberbox.orchestrator.sandboxes.suspending import Suspension, let_run
+from emberbox.shared import correlation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextvars import Context
 
     from emberbox.orchestrator.machines.driver import Machine
     from emberbox.orchestrator.network.addresses import Slot
@@ -66,7 +68,7 @@ class Sandbox:
 
     def __init__(self, host: Host, record: SandboxRecord) -> None:
         self.record = record
-        self.steps = Steps()
+        self.steps = Steps("resume" if record.resumed else "create")
         self._host = host
         self._life = Lifecycle(record.sandbox_id, time.time, record.resumed)
         self._holdings = Holdings(host, self._life.note)
@@ -106,9 +108,10 @@ class Sandbox:
 
     async def _start(self, bringing_up: Awaitable[None]) -> None:
         try:
-            await bringing_up
-            with self.steps.measure("route"):
-                await self._open()
+            with self.steps.whole():
+                await bringing_up
+                with self.steps.measure("route"):
+                    await self._open()
         except Exception as error:  # noqa: BLE001 - reclaimed, and told to whoever asked
             await self._start_failed(error)
         else:
@@ -166,7 +169,8 @@ class Sandbox:
         await self._host.routes.open(self.record, slot.address)
         failpoints.reach("resume-routed")
         self._arm()
-        self._spawn(self._watch(machine))
+        # It is watched long after the request that started it.
+        self._spawn(self._watch(machine), correlation.without_request())
 
     # Taking hold again after a restart of the orchestrator
 
@@ -231,7 +235,11 @@ class Sandbox:
         loop = asyncio.get_running_loop()
         wait = max(at_least, self.record.end_time - time.time())
         # The timer is monotonic and the deadline is not: the clock may be set meanwhile.
-        self._deadline = loop.call_later(min(wait, _LONGEST_NAP), self._deadline_passed)
+        self._deadline = loop.call_later(
+            min(wait, _LONGEST_NAP),
+            self._deadline_passed,
+            context=correlation.without_request(),
+        )
 
     def _deadline_passed(self) -> None:
         if time.time() < self.record.end_time:
@@ -403,6 +411,7 @@ class Sandbox:
     def _report(self, outcome: Outcome, reason: str) -> None:
         run = self.record
         _log.info("ended", sandbox_id=run.sandbox_id, outcome=outcome.value, reason=reason)
+        metrics.count_end(outcome.value)
         try:
             self._host.outbox.add(
                 run.sandbox_id, run.execution_id, outcome.value, reason, time.time()
@@ -428,8 +437,8 @@ class Sandbox:
         self._host.directories.save(record)
         self.record = record
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None], context: Context | None = None) -> None:
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -56,13 +56,17 @@ class Suspension:
     slot: Slot
     note: Callable[[str], None]
     committed: bool = False
-    steps: Steps = field(default_factory=Steps)
+    steps: Steps = field(default_factory=lambda: Steps("pause"))
 
     async def run(self, wanted: Suspend) -> Snapshot:
         """Write and commit the snapshot; the machine stands still then.
 
         Raises GuestUnhealthy, AdmissionRefused, MachineError or OSError; the machine runs on then.
         """
+        with self.steps.whole():
+            return await self._save(wanted)
+
+    async def _save(self, wanted: Suspend) -> Snapshot:
         files_only = wanted.files_only
         failpoints.reach("pause-begun")
         if wanted.require_healthy:

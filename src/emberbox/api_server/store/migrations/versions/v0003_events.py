@@ -37,9 +37,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_sandbox_events_at", "sandbox_events", ["at"])
     for column in ("sandbox_id", "team_id"):
-        op.create_index(
-            f"ix_sandbox_events_{column}_number", "sandbox_events", [column, "number"]
-        )
+        op.create_index(f"ix_sandbox_events_{column}_number", "sandbox_events", [column, "number"])
 
 
 def downgrade() -> None:
