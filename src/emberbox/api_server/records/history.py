@@ -131,9 +131,11 @@ def changed(row: Sandbox, event: Event, transition: Transition, at: datetime) ->
     what = _what(transition)
     if what is None:
         return None
-    told = transition.reason or str(getattr(event, "reason", "")) or _known_reason(row, what)
+    killed = transition.before is State.KILLING and what is What.KILLED
+    known = row.end_reason if killed else None
+    told = transition.reason or known or str(getattr(event, "reason", ""))
     made = entry(row, what, at, told, **_data(event, transition))
-    if transition.before is State.KILLING and what is What.KILLED:
+    if killed:
         return replace(made, settles=What.KILLING)
     if transition.before is State.PAUSING and what is What.PAUSED:
         return replace(made, settles=What.PAUSING)
@@ -158,10 +160,6 @@ def _what(transition: Transition) -> What | None:
     if after is State.PAUSED:
         return What.RESUME_FAILED if before is State.RESUMING else What.PAUSED
     return _REACHED.get(after)
-
-
-def _known_reason(row: Sandbox, what: What) -> str:
-    return (row.end_reason or "") if what in ENDS else ""
 
 
 def _actor(row: Sandbox, event: Event) -> str | None:
