@@ -19,6 +19,7 @@ from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import connect
 from emberbox.shared.protocol import ENVD_PORT, HEADER_ACCESS_TOKEN
+from emberbox.shared.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +32,9 @@ MAX_ANSWER = 65536
 """Bytes of the head of an answer, and of its body."""
 _SEED_BYTES = 64
 _STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: |\Z)")
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,32}")
+_MOST_TOLD = 300
+"""Bytes of a refusal that are repeated."""
 _UNAUTHENTICATED = 401
 _NO_ANSWER = (
     OSError,
@@ -77,9 +81,11 @@ async def initialize(slot: Slot, identity: Identity, seconds: float, present: st
         if answer.status != _UNAUTHENTICATED:
             break
     if answer.status != 204:
-        told = answer.body.decode(errors="replace")
+        told = printable(answer.body[:_MOST_TOLD].decode(errors="replace"))
         raise GuestUnreachable(f"envd refused /init: {answer.status} {told}")
-    return answer.headers.get("x-envd-version", "")
+    version = answer.headers.get("x-envd-version", "")
+    # It goes into records and databases, and a resumed guest may have put another envd there.
+    return version if _VERSION.fullmatch(version) else ""
 
 
 async def wait_healthy(slot: Slot, seconds: float) -> None:

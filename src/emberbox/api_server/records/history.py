@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from emberbox.api_server import acting
 from emberbox.api_server.records.lifecycle import LIVE, Lost, Paused, Reported, State
 from emberbox.shared.correlation import current_request_id
+from emberbox.shared.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from emberbox.api_server.store.rows import JsonValue, Sandbox
 
 _LONGEST_REASON = 4096
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ABOUT_NOW = timedelta(seconds=1)
 
 
@@ -144,7 +143,7 @@ def changed(row: Sandbox, event: Event, transition: Transition, at: datetime) ->
 
 def readable(reason: str) -> str:
     """Bounded, and without what would steer a terminal: a guest may have written part of it."""
-    text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", reason)
+    text = printable(reason)
     if len(text) <= _LONGEST_REASON:
         return text
     half = _LONGEST_REASON // 2
