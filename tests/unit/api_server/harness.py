@@ -156,13 +156,43 @@ def settings_for(home: Path, *hosts: Standin, **changes: object) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
+_idle_apps: list[FastAPI] = []
+"""Applications of worlds that have ended: FastAPI takes half a second to get one ready."""
+
+_migrated: list[bytes] = []
+"""A database with the whole schema and no rows: migrations have tests of their own."""
+
+
+def _app(services: Services) -> FastAPI:
+    if not _idle_apps or not _usual(services.settings):
+        return build_app(services)
+    app = _idle_apps.pop()
+    app.state.services = services
+    return app
+
+
+def _usual(settings: Settings) -> bool:
+    """Whether the application was built as others are: it takes this one setting itself."""
+    return settings.max_body_bytes == Settings().max_body_bytes
+
+
+async def _store(settings: Settings) -> Store:
+    file = Home(settings.home).database
+    if settings.database.endswith(str(file)) and not file.exists():
+        if not _migrated:
+            await (await Store.open(settings.database)).close()
+            _migrated.append(file.read_bytes())
+        file.write_bytes(_migrated[0])
+    return await Store.open(settings.database)
+
+
 @asynccontextmanager
 async def running(settings: Settings, host: Standin) -> AsyncIterator[World]:
     """Serve on a free port until the end of the block."""
-    store = await Store.open(settings.database)
+    store = await _store(settings)
     await ensure_default_key(store, Home(settings.home))
     services = await Services.wire(settings, store, SECRET)
-    app = build_app(services)
+    app = _app(services)
     listener = _listen("127.0.0.1", 0)
     server = Server(
         uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None)
@@ -177,3 +207,5 @@ async def running(settings: Settings, host: Standin) -> AsyncIterator[World]:
         server.end()
         await task
         await services.close()
+        if _usual(settings):
+            _idle_apps.append(app)

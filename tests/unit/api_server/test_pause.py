@@ -82,6 +82,7 @@ async def test_its_outbox_tells_of_the_pause_first(world: World, answered: bool)
         await world.services.reconciler.check(world.services.nodes.all()[0])
     row = await world.row(sandbox_id)
     assert (row.paused_memory, row.paused_at) == (False, MOMENT)
+    world.host.hold_pause.set()  # or the API server's end would wait for its answer
 
 
 async def test_without_a_body(world: World) -> None:
