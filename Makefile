@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit integration compat soak
+.PHONY: help install demo test check lint types imports generated unit integration compat leaks faults fuzz soak
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,7 +15,7 @@ demo: install   ## build the images, start everything, run the quickstart, stop 
 	@$(BIN)/python -m scripts.demo
 
 test: check unit ## every check and test; of the long suites a smoke
-	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
+	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/faults tests/soak
 
 check: lint types imports generated
 
@@ -45,8 +45,17 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
-soak: compat    ## the long suites in full, then every benchmark
-	$(BIN)/python -m pytest -m exhaustive tests/integration
-	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
-	$(BIN)/python -m benchmarks create
-	$(BIN)/python -m benchmarks envd
+leaks: export EMBERBOX_LEAK_CYCLES ?= 1000
+leaks: install  ## sandboxes come and go, 1,000 times: nothing is left, no memory grows
+	$(BIN)/python -m pytest tests/integration/vm/test_leaks.py
+
+faults: export EMBERBOX_FAULT_ROUNDS ?= 40
+faults: install ## programs are killed, machines break, hosts run out of things: nothing is lost
+	$(BIN)/python -m pytest -s tests/faults
+
+fuzz: export EMBERBOX_FUZZ_EXAMPLES ?= 300
+fuzz: install   ## requests, frames and paths that nobody would write
+	$(BIN)/python -m pytest -n auto tests/unit/api_server/test_schema.py tests/unit/envd/test_fuzz.py
+
+soak: install   ## the long suites in full, then every benchmark; the report is .soak/report.md
+	$(BIN)/python -m scripts.soak

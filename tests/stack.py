@@ -179,6 +179,14 @@ class Stack:
         records = (self.home.orchestrator / "data-proxy").glob("worker-*.json")
         return [json.loads(record.read_text())["process"]["pid"] for record in records]
 
+    def dns_pid(self) -> int | None:
+        """The DNS forwarder, while there is one."""
+        try:
+            record = json.loads((self.home.orchestrator / "network" / "dns.json").read_text())
+        except FileNotFoundError:
+            return None
+        return int(record["process"]["pid"])
+
     def record_of(self, sandbox_id: str) -> SandboxRecord:
         """What the orchestrator has written down of a sandbox."""
         path = self.home.run_directories / sandbox_id / RECORD_FILE
@@ -194,26 +202,26 @@ class Stack:
     def story_of(self, sandbox_id: str) -> list[str]:
         """What the orchestrator tells of a sandbox. Raises grpc.RpcError."""
         request = pb.SandboxGetRequest(sandbox_id=sandbox_id)
-        with self._channel() as channel:
+        with self.channel() as channel:
             stub = pb_grpc.SandboxServiceStub(channel)
-            answer = stub.Get(request, metadata=self._secret, timeout=5)
+            answer = stub.Get(request, metadata=self.secret, timeout=5)
         return list(answer.story)
 
     def template_ready(self) -> bool:
         """Whether an orchestrator answers and offers its template."""
         try:
-            with self._channel() as channel:
+            with self.channel() as channel:
                 stub = pb_grpc.InfoServiceStub(channel)
-                answer = stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self._secret, timeout=5)
+                answer = stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self.secret, timeout=5)
         except grpc.RpcError:
             return False
         return bool(answer.ready)
 
     def shut_down_host(self) -> int:
         """Ask the orchestrator to end all sandboxes and itself; how many there were."""
-        with self._channel() as channel:
+        with self.channel() as channel:
             stub = pb_grpc.HostServiceStub(channel)
-            answer = stub.Shutdown(pb.ShutdownRequest(), metadata=self._secret, timeout=60)
+            answer = stub.Shutdown(pb.ShutdownRequest(), metadata=self.secret, timeout=60)
         return int(answer.sandboxes_ended)
 
     def kill_program(self, program: str) -> None:
@@ -222,11 +230,13 @@ class Stack:
         os.kill(identity.pid, signal.SIGKILL)
         wait_until(lambda: not is_alive(identity), 5)
 
-    def _channel(self) -> grpc.Channel:
+    def channel(self) -> grpc.Channel:
+        """To the orchestrator; every call shows `secret`."""
         return grpc.insecure_channel(f"127.0.0.1:{self.ports.orchestrator}")
 
     @property
-    def _secret(self) -> list[tuple[str, str]]:
+    def secret(self) -> list[tuple[str, str]]:
+        """What our own programs show one another, as metadata."""
         return [(GRPC_SECRET_KEY, self.home.internal_secret.read_text().strip())]
 
     def _is_ours(self, process: Path) -> bool:
