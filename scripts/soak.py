@@ -19,7 +19,6 @@ ROOT = Path(__file__).parent.parent
 PLACE = ROOT / ".soak"
 FIGURES = PLACE / "figures.jsonl"
 _PYTEST = (sys.executable, "-m", "pytest")
-_BENCHMARKS = ("create", "envd")
 _LAST_LINES = 15
 
 

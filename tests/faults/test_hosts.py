@@ -35,10 +35,8 @@ def refusal(stack: Stack) -> str:
 
 def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
     """Of the run directories: a record that cannot be written is no reason to lose a sandbox."""
-    with (
-        small_disk.mounted(stack.home.run_directories),
-        stack.restarted(EMBERBOX_DISK_RESERVE_MB="0"),
-    ):
+    place = stack.home.run_directories
+    with small_disk.mounted(place), stack.restarted(EMBERBOX_DISK_RESERVE_MB="0"):
         sandbox = Sandbox.create(timeout=600, **stack.sdk)
         sandbox.files.write("/home/user/kept", "kept")
         small_disk.resize(place, "64k")

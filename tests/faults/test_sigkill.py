@@ -120,8 +120,8 @@ def _kill_while_creating(stack: Stack, program: str, sdk: dict[str, Any]) -> Non
         started = [threads.submit(create) for _ in range(2)]
         time.sleep(0.2)  # in the middle of both
         _kill(stack, program)
-        for one in started:
-            one.result()
+        for creating in started:
+            creating.result()
     invariants.assert_refusals_are_explained(refused)
     invariants.assert_whole(stack)
     for one in Sandbox.list(**sdk).next_items():

@@ -66,10 +66,8 @@ def test_a_start_from_a_damaged_snapshot_says_so_and_leaves_nothing(stack: Stack
 
 
 def test_a_start_on_a_full_disk_says_so_and_leaves_nothing(stack: Stack) -> None:
-    with (
-        small_disk.mounted(stack.home.run_directories),
-        stack.restarted(EMBERBOX_DISK_RESERVE_MB="0"),
-    ):
+    place = stack.home.run_directories
+    with small_disk.mounted(place), stack.restarted(EMBERBOX_DISK_RESERVE_MB="0"):
         small_disk.resize(place, "1g")
         _burst(stack)
         before = holdings.settled(stack)
