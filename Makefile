@@ -55,7 +55,8 @@ faults: install ## programs are killed, machines break, hosts run out of things:
 
 fuzz: export EMBERBOX_FUZZ_EXAMPLES ?= 300
 fuzz: install   ## requests, frames and paths that nobody would write
-	$(BIN)/python -m pytest -n auto tests/unit/api_server/test_schema.py tests/unit/envd/test_fuzz.py
+	$(BIN)/python -m pytest -n auto tests/unit/api_server/test_schema.py \
+		tests/unit/api_server/test_keeper_machine.py tests/unit/envd/test_fuzz.py
 
 soak: install   ## the long suites in full, then every benchmark; the report is .soak/report.md
 	$(BIN)/python -m scripts.soak
