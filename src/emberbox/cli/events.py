@@ -58,7 +58,8 @@ def _told(entry: Entry, keys: Mapping[str, str], *, named: bool) -> str:
 
 
 def _details(entry: Entry) -> str:
-    about = {**entry.data, "host": entry.node_id}
+    about = {name: value for name, value in entry.data.items() if name != "because"}
+    about["host"] = entry.node_id
     if entry.request_id:
         about["request"] = entry.request_id
     return ", ".join(f"{name} {value}" for name, value in about.items())

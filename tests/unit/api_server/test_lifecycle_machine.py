@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from emberbox.api_server.records.history import ENDS, What, _what
+from emberbox.api_server.records.history import ENDS, What, what_happened
 from emberbox.api_server.records.lifecycle import (
     LIVE,
     EndConfirmed,
@@ -205,7 +205,7 @@ class Life(RuleBasedStateMachine):
             assert (before.state, transition.after) == (State.CRASHED, State.PAUSED)
         if transition.new_execution_id is not None:
             assert before.state is State.PAUSED
-        what = _what(transition)
+        what = what_happened(transition)
         assert (what is not None) == (before.state is not transition.after)
         self.log += [what] if what is not None else []
         return transition.after

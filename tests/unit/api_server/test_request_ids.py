@@ -5,26 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from emberbox.shared import tracing
 from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY
+from tests.spans import recorded
 
 from .harness import World, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    tracing.use("test", SimpleSpanProcessor(exporter))
-    yield exporter
-    tracing.off()
+    with recorded() as exporter:
+        yield exporter
 
 
 def sample(name: str, **labels: str) -> float:

@@ -9,8 +9,6 @@ import grpc
 import grpc.aio
 import pytest
 import structlog
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY, generate_latest
 from structlog.testing import capture_logs
 
@@ -21,8 +19,8 @@ from emberbox.orchestrator.grpc_support import RequireSecret
 from emberbox.orchestrator.metrics import HostCollector, collecting
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested
 from emberbox.orchestrator.service import SandboxService
-from emberbox.shared import tracing
 from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY, GRPC_SECRET_KEY
+from tests.spans import recorded
 from tests.unit.orchestrator.sandbox_world import ended, request
 
 if TYPE_CHECKING:
@@ -148,14 +146,10 @@ async def test_what_a_host_has_is_read_when_somebody_asks(setting: Setting) -> N
 async def test_the_steps_of_a_create_are_parts_of_its_callers_trace(
     setting: Setting, stub: Any
 ) -> None:
-    exporter = InMemorySpanExporter()
-    tracing.use("test", SimpleSpanProcessor(exporter))
     trace = "0af7651916cd43dd8448eb211c80319c"
     carried = ("traceparent", f"00-{trace}-b7ad6b7169203331-01")
-    try:
+    with recorded() as exporter:
         await stub.Create(config(), metadata=[*metadata("a"), carried])
-    finally:
-        tracing.off()
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert {"create: slot", "create: machine", "create: init", "create: route"} <= set(spans)
     ids = {f"{s.context.trace_id:032x}" for s in spans.values() if s.context is not None}

@@ -7,22 +7,21 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from emberbox.shared import tracing
 from emberbox.shared.errors import StartupError
+from tests.spans import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    tracing.use("test", SimpleSpanProcessor(exporter))
-    yield exporter
-    tracing.off()
+    with recorded() as exporter:
+        yield exporter
 
 
 def test_without_an_endpoint_nothing_is_imported_or_sent(monkeypatch: pytest.MonkeyPatch) -> None:

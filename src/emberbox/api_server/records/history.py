@@ -127,7 +127,7 @@ def created(row: Sandbox) -> Entry:
 
 def changed(row: Sandbox, event: Event, transition: Transition, at: datetime) -> Entry | None:
     """What a transition is for the event log; None when nothing happened that anyone would see."""
-    what = _what(transition)
+    what = what_happened(transition)
     if what is None:
         return None
     killed = transition.before is State.KILLING and what is What.KILLED
@@ -150,7 +150,8 @@ def readable(reason: str) -> str:
     return f"{text[:half]} … {text[-half:]}"
 
 
-def _what(transition: Transition) -> What | None:
+def what_happened(transition: Transition) -> What | None:
+    """None when nothing did that anyone would see."""
     before, after = transition.before, transition.after
     if before is after:
         return None  # only with what it is paused became known
