@@ -20,6 +20,8 @@ POOL = 4
 PROGRAMS = ("api-server", "client-proxy", "orchestrator")
 _GRPC = ("event_engine", "grpc", "lifeguard", "resolver-exec", "timer")
 """Beginnings of the names of gRPC's threads, which come and go."""
+_ESTABLISHED = "01"
+"""In /proc/net/tcp."""
 _POOLED = "asyncio_"
 """Those of asyncio for blocking calls, of which there are so many as were ever needed at once."""
 
@@ -87,10 +89,10 @@ def _slots_are_ready(stack: Stack) -> bool:
 
 
 def _of_programs(stack: Stack) -> dict[str, int]:
-    counts = {}
+    counts, clients = {}, _connections_of_clients(stack)
     for name, pid in processes(stack).items():
         process = Path(f"/proc/{pid}")
-        targets = _descriptors(process)
+        targets = [target for target in _descriptors(process) if target not in clients]
         counts[f"descriptors of {name}"] = len(targets)
         counts[f"threads of {name}"] = _threads(process)
         if name == "orchestrator":
@@ -99,6 +101,18 @@ def _of_programs(stack: Stack) -> dict[str, int]:
             children = process / "task" / process.name / "children"
             counts["children"] = len(children.read_text().split())
     return counts
+
+
+def _connections_of_clients(stack: Stack) -> set[str]:
+    """Whole connections to our servers: there are as many as the tests' own pools keep. Those
+    whose client has left are not among them."""
+    ports = {stack.ports.api, stack.ports.proxy, stack.ports.data, stack.ports.orchestrator}
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == _ESTABLISHED and int(fields[1].partition(":")[2], 16) in ports:
+            found.add(f"socket:[{fields[9]}]")
+    return found
 
 
 def _descriptors(process: Path) -> list[str]:
