@@ -65,10 +65,12 @@ def answering(
     async def answer(self: S, request: Q, context: Context) -> R:
         metadata = tuple(context.invocation_metadata() or ())
         _bind(metadata, request)
-        began, status = time.perf_counter(), grpc.StatusCode.OK
+        began, status = time.perf_counter(), grpc.StatusCode.UNKNOWN
         try:
             with tracing.continued(f"orchestrator {name}", metadata):
-                return await method(self, request, context)
+                result = await method(self, request, context)
+            status = grpc.StatusCode.OK
+            return result
         except OrchestratorError as error:
             status = _status_of(error)
             message = error.explain() if isinstance(error, MachineError) else str(error)

@@ -113,9 +113,10 @@ def how_it_ended(status: int | None) -> str:
     """An exit status for people; empty when there is none."""
     if status is None:
         return ""
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"exit status {status}"
+    if status >= 0:
+        return f"exit status {status}"
+    known = -status in set(signal.Signals)
+    return f"killed by {signal.Signals(-status).name if known else f'signal {-status}'}"
 
 
 async def kill_and_wait(identity: ProcessIdentity) -> None:
