@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -20,10 +21,6 @@ __all__ = ["create", "images", "stack"]  # fixtures for every suite below
 
 RUN_MARK = "EMBERBOX_TEST_RUN"
 """In the environment of every process that the tests start, and so of what those start."""
-
-
-_WITH_MACHINES = frozenset({"integration", "faults"})
-"""Directories whose tests make VMs and networks, and must leave none."""
 
 
 class FreePorts(Protocol):
@@ -85,7 +82,8 @@ def _session_leaves_nothing(
     before = leaks.Machine.now(place)
     # Unit tests make no VM and no network, so what appears meanwhile is not theirs.
     integration = any(
-        not _WITH_MACHINES.isdisjoint(item.path.parts) for item in request.session.items
+        _is_integration(item.path) or item.path.is_relative_to(_FAULTS)
+        for item in request.session.items
     )
     yield
 
@@ -101,6 +99,13 @@ def _session_leaves_nothing(
     assert not left, f"left by the tests: {left}"
 
 
+_FAULTS = Path(__file__).parent / "faults"
+
+
+def _is_integration(path: Path) -> bool:
+    return path.is_relative_to(Path(__file__).parent / "integration")
+
+
 @pytest.fixture(autouse=True)
 def _integration_test_leaves_nothing(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -109,7 +114,7 @@ def _integration_test_leaves_nothing(
 
     Slots are left out: an orchestrator that serves several tests refills its pool meanwhile.
     """
-    if "integration" not in request.path.parts:
+    if not _is_integration(request.path):
         yield
         return
     place = tmp_path_factory.getbasetemp()

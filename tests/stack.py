@@ -51,6 +51,7 @@ class Ports:
     """Where the stack's programs listen; the client proxy's health port is beside its port."""
 
     api: int
+    api_internal: int
     proxy: int
     orchestrator: int
     data: int
@@ -68,7 +69,8 @@ class Stack:
     def start(self, *more: str, **settings: str) -> None:
         """Start `up`, with more flags and settings than usual, and wait until all is ready."""
         flags = [
-            *("--api-port", self.ports.api, "--proxy-port", self.ports.proxy),
+            *("--api-port", self.ports.api, "--api-internal-port", self.ports.api_internal),
+            *("--proxy-port", self.ports.proxy),
             *("--orchestrator-port", self.ports.orchestrator, "--data-port", self.ports.data),
         ]
         with (self.home.root / "up.log").open("a") as log:

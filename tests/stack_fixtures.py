@@ -43,8 +43,8 @@ def stack(
 
 def new_stack(free_ports: FreePorts, home: Path, **extra: str) -> Stack:
     """A stack that is not started yet."""
-    api, proxy, orchestrator, data = free_ports(api=1, proxy=2, orchestrator=1, data=1)
-    return Stack(prepare_home(home), Ports(api, proxy, orchestrator, data), extra)
+    ports = free_ports(api=1, api_internal=1, proxy=2, orchestrator=1, data=1)
+    return Stack(prepare_home(home), Ports(*ports), extra)
 
 
 @pytest.fixture

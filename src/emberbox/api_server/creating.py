@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from emberbox.api_server.store.sandboxes import SandboxStore
     from emberbox.api_server.template_names import Templates
     from emberbox.api_server.wanted import WantedSandbox
+    from emberbox.shared.steps import Steps
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class _Start:
     template: Template
     wanted: WantedSandbox
     request: PlacementRequest
+    steps: Steps
 
 
 class Creator:
@@ -97,16 +99,17 @@ class Creator:
         self._settings = settings
         self._clock = clock
 
-    async def create(self, team: Team, wanted: WantedSandbox) -> Sandbox:
-        """Answers when the sandbox runs. Raises ApiError."""
+    async def create(self, team: Team, wanted: WantedSandbox, steps: Steps) -> Sandbox:
+        """Answers when the sandbox runs; `steps` gets what took how long. Raises ApiError."""
         while True:
-            template = await self._templates.resolve(wanted.template, team)
-            made = await self.create_of(team, template, wanted)
+            with steps.measure("template"):
+                template = await self._templates.resolve(wanted.template, team)
+            made = await self.create_of(team, template, wanted, steps)
             if made is not None:
                 return made
 
     async def create_of(
-        self, team: Team, template: Template, wanted: WantedSandbox
+        self, team: Team, template: Template, wanted: WantedSandbox, steps: Steps
     ) -> Sandbox | None:
         """The same of a certain build; None when `wanted` must be resolved again, because
         the build is not there any more or the idempotency key was freed."""
@@ -117,13 +120,16 @@ class Creator:
             template.disk_mb,
             only_on=template.node_id,
         )
-        node = await self._nodes.pick(request)
+        with steps.measure("place"):
+            node = await self._nodes.pick(request)
         row = self._reservation(team, template, wanted, node)
-        holder = await self._store.reserve(row, history.created(row))
+        with steps.measure("reserve"):
+            holder = await self._store.reserve(row, history.created(row))
         if holder is not None:
-            return await self._join(holder, row)
+            with steps.measure("join"):
+                return await self._join(holder, row)
         correlation.bind(sandbox_id=row.sandbox_id)
-        return await self._start(_Start(row, team, template, wanted, request), node)
+        return await self._start(_Start(row, team, template, wanted, request, steps), node)
 
     def _reservation(
         self, team: Team, template: Template, wanted: WantedSandbox, node: Node
@@ -165,7 +171,8 @@ class Creator:
         while True:
             config = self._configurer.created(row, start.wanted.env_vars)
             try:
-                answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
+                with start.steps.measure("host"):
+                    answer = await node.create(config, row.end_at, self._create_timeout, boot=boot)
             except NodeError as error:
                 if error.sent and error.code not in _NOTHING_MADE:
                     raise await self._give_up(row, error) from error
@@ -173,9 +180,10 @@ class Creator:
                     reason = f"its template was built anew meanwhile: {error.reason}"
                     await self._keeper.settle(row, Refused(row.execution_id, reason))
                     return None
-                start.request.refuse(node, _refusal(error))
+                start.request.refuse(node, _refusal(error), error.retry_after)
                 row, node = await self._elsewhere(row, start.request)
             else:
+                start.steps.add("host", ((s.name, s.milliseconds) for s in answer.steps))
                 self._keeper.settle_later(row, Started(row.execution_id))
                 self._keeper.note(row, answer.notice)
                 return row

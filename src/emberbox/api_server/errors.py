@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import grpc
 
 _NO_RETRY = {"Should-Retry": "false"}
+_RETRY_AFTER = 1
+"""Seconds, where nobody knows when there will be room: sandboxes come and go."""
 
 
 class ApiError(EmberboxError):
@@ -162,15 +164,19 @@ class NotAvailableYetError(ApiError):
 
 
 class NoCapacityError(ApiError):
-    """No host would take the sandbox; nothing was made, so trying again is safe."""
+    """No host would take the sandbox; nothing was made, so trying again is safe.
+
+    `retry_after`: whole seconds after which there may be room.
+    """
 
     status = 503
 
-    def __init__(self, refusals: list[tuple[str, str]]) -> None:
+    def __init__(self, refusals: list[tuple[str, str]], retry_after: int | None = None) -> None:
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals)
         super().__init__(
             f"Failed to place sandbox: {reasons or 'no host is configured'}",
             error_code="sandbox_capacity_unavailable",
+            headers={"Retry-After": str(retry_after or _RETRY_AFTER)},
         )
         self.refusals = refusals
 
@@ -202,11 +208,21 @@ class PlacementTimeoutError(ApiError):
 class NodeError(EmberboxError):
     """A call to an orchestrator failed.
 
-    `sent` is False when the request certainly never left this process.
+    `sent` is False when the request certainly never left this process. `retry_after`: seconds
+    after which a node that is full may have room, when it said so.
     """
 
-    def __init__(self, node: str, code: grpc.StatusCode, reason: str, *, sent: bool) -> None:
+    def __init__(
+        self,
+        node: str,
+        code: grpc.StatusCode,
+        reason: str,
+        *,
+        sent: bool,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(f"{node}: {code.name}: {reason}")
+        self.retry_after = retry_after
         self.node = node
         self.code = code
         self.reason = reason

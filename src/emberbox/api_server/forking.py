@@ -16,6 +16,7 @@ from emberbox.api_server.errors import (
 from emberbox.api_server.records.lifecycle import SHOWN_PAUSED, State
 from emberbox.api_server.store.rows import Template
 from emberbox.api_server.wanted import WantedSandbox
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from emberbox.api_server.catching_up import CatchUp
@@ -95,7 +96,7 @@ class Forker:
         self, team: Team, template: Template, wanted: WantedSandbox
     ) -> Sandbox | ApiError:
         try:
-            made = await self._creator.create_of(team, template, wanted)
+            made = await self._creator.create_of(team, template, wanted, Steps())
         except ApiError as error:
             return error
         except Exception:

@@ -67,14 +67,11 @@ async def _run(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _internal(services: Services, secret: str) -> AsyncIterator[None]:
-    """Serve our own proxies beside, when there is a port for it. Raises StartupError."""
+    """Serve our own proxies beside. Raises StartupError."""
     settings = services.settings
-    if settings.internal_port is None:
-        yield
-        return
     server = InternalServer(services.auto_resumer, services.nodes, secret)
-    port = await server.start(settings.host, settings.internal_port)
-    log.info("serving our own proxies", host=settings.host, port=port)
+    port = await server.start(settings.internal_host, settings.internal_port)
+    log.info("serving our own proxies", host=settings.internal_host, port=port)
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -14,7 +13,12 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.api_server import metrics
 from emberbox.api_server.errors import NodeError
 from emberbox.shared import correlation, tracing
-from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY, GRPC_SECRET_KEY
+from emberbox.shared.channels import connects_within, open_channel
+from emberbox.shared.protocol import (
+    GRPC_REQUEST_ID_KEY,
+    GRPC_RETRY_AFTER_KEY,
+    GRPC_SECRET_KEY,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -24,18 +28,6 @@ if TYPE_CHECKING:
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-
-_OPTIONS = (
-    # A proxy of the environment is for the internet, not for our own hosts.
-    ("grpc.enable_http_proxy", 0),
-    # A restarted orchestrator is met again within a second, not after gRPC's two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-)
 
 
 class _Sandboxes(Protocol):
@@ -80,7 +72,7 @@ class Node:
         self._connect_timeout = connect_timeout
         self._call_timeout = call_timeout
         self._metadata = ((GRPC_SECRET_KEY, secret),)
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = open_channel(address)
         # The generated stubs carry no types.
         self._sandboxes = cast("_Sandboxes", pb_grpc.SandboxServiceStub(self._channel))
         self._info = cast("_Info", pb_grpc.InfoServiceStub(self._channel))
@@ -103,16 +95,13 @@ class Node:
 
     async def connected(self) -> None:
         """Wait until there is a connection. Raises NodeError with `sent` False."""
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                await self._channel.channel_ready()
-        except TimeoutError as error:
+        if not await connects_within(self._connect_timeout, self._channel):
             raise NodeError(
                 self.name,
                 grpc.StatusCode.UNAVAILABLE,
                 f"the orchestrator does not answer at {self.address}",
                 sent=False,
-            ) from error
+            )
 
     async def create(
         self, config: pb.SandboxConfig, end_at: datetime, timeout: float, *, boot: bool = False
@@ -214,7 +203,6 @@ class Node:
         request: Request,
         timeout: float | None = None,
     ) -> Answer:
-        # Waiting first tells "never sent" from "sent and lost": gRPC says UNAVAILABLE to both.
         await self.connected()
         name = type(request).__name__.removesuffix("Request")
         with tracing.span(f"call {name}", node=self.name), metrics.host_call(name) as call:
@@ -232,4 +220,12 @@ class Node:
         return (*self._metadata, *named, *tracing.to_carry().items())
 
     def _failed(self, error: grpc.aio.AioRpcError) -> NodeError:
-        return NodeError(self.name, error.code(), error.details() or "no reason given", sent=True)
+        metadata = dict(error.trailing_metadata() or ())
+        after = str(metadata.get(GRPC_RETRY_AFTER_KEY, ""))
+        return NodeError(
+            self.name,
+            error.code(),
+            error.details() or "no reason given",
+            sent=True,
+            retry_after=int(after) if after.isdecimal() else None,
+        )

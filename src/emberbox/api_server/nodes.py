@@ -28,14 +28,18 @@ class PlacementRequest:
     only_on: str | None = None
     """The one node that has the build."""
     refusals: dict[str, str] = field(default_factory=dict)
+    retry_after: int | None = None
+    """Seconds after which the first of the nodes that said so may have room."""
 
-    def refuse(self, node: Node, reason: str) -> None:
+    def refuse(self, node: Node, reason: str, retry_after: int | None = None) -> None:
         """Remember why a node will not do; it is not picked again for this request."""
         self.refusals[node.name] = reason
+        if retry_after is not None:
+            self.retry_after = min(retry_after, self.retry_after or retry_after)
 
     def no_capacity(self) -> NoCapacityError:
         """The error that names every reason."""
-        return NoCapacityError(list(self.refusals.items()))
+        return NoCapacityError(list(self.refusals.items()), self.retry_after)
 
 
 class Nodes(Protocol):

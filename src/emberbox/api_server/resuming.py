@@ -19,7 +19,6 @@ from emberbox.api_server.errors import (
     PlacementTimeoutError,
     SandboxNotFoundError,
 )
-from emberbox.api_server.joining import Joint
 from emberbox.api_server.pausing import OUTCOME_UNKNOWN
 from emberbox.api_server.records.lifecycle import (
     SHOWN_RUNNING,
@@ -28,6 +27,7 @@ from emberbox.api_server.records.lifecycle import (
     Started,
     State,
 )
+from emberbox.shared.joining import Joint
 
 if TYPE_CHECKING:
     from emberbox.api_server.catching_up import CatchUp
@@ -74,7 +74,7 @@ class Resumer:
         self._catch_up = catch_up
         self._configurer = configurer
         self._timeout = timeout
-        self._resuming: Joint[Sandbox] = Joint()
+        self._resuming: Joint[str, Sandbox] = Joint()
 
     async def connect(
         self,
@@ -187,7 +187,7 @@ class Resumer:
             return SandboxNotFoundError(row.sandbox_id)
         if error.code in (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION):
             return ConflictError(f"Failed to {doing}: {error.node}: {error.reason}")
-        return NoCapacityError([(error.node, error.reason)])
+        return NoCapacityError([(error.node, error.reason)], error.retry_after)
 
     async def _is_as_it_was(self, row: Sandbox) -> None:
         with contextlib.suppress(NodeError):  # then its outbox or its lists will say so

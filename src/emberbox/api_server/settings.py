@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emberbox.shared.home import Home, default_home
-from emberbox.shared.protocol import API_PORT, ORCHESTRATOR_PORT
+from emberbox.shared.protocol import API_INTERNAL_PORT, API_PORT, ORCHESTRATOR_PORT
 
 MIB = 1024 * 1024
 
@@ -23,12 +23,13 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_API_HOST")
     port: int = Field(default=API_PORT, ge=0, le=65535, validation_alias="EMBERBOX_API_PORT")
-    internal_port: int | None = Field(
-        default=None,
+    internal_host: str = Field(default="127.0.0.1", validation_alias="EMBERBOX_API_INTERNAL_HOST")
+    internal_port: int = Field(
+        default=API_INTERNAL_PORT,
         ge=0,
         le=65535,
         validation_alias="EMBERBOX_API_INTERNAL_PORT",
-        description="gRPC for our own proxies; none: traffic resumes no sandbox",
+        description="gRPC for our own proxies",
     )
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(

@@ -25,6 +25,7 @@ from emberbox.orchestrator.network.node import diagnose
 from emberbox.orchestrator.sandboxes.admission import memory_mb
 from emberbox.shared.errors import StartupError
 from emberbox.shared.protocol import (
+    API_INTERNAL_PORT,
     API_PORT,
     CLIENT_PROXY_HEALTH_PORT,
     CLIENT_PROXY_PORT,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _TOOLS = {**PACKAGE_OF_TOOL, "nft": "nftables"}
 _PORTS = {
     API_PORT: "API server",
+    API_INTERNAL_PORT: "API server's gRPC",
     CLIENT_PROXY_PORT: "client proxy",
     CLIENT_PROXY_HEALTH_PORT: "client proxy's health",
     ORCHESTRATOR_PORT: "orchestrator",

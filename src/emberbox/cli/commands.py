@@ -21,6 +21,10 @@ class LazyGroup(click.Group):
         "key": ("emberbox.cli.key:key", "Make, list and revoke API keys."),
         "events": ("emberbox.cli.events:events", "Tell what happened to sandboxes, and why."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
+        "sandboxes": (
+            "emberbox.cli.sandboxes:sandboxes",
+            "List this host's sandboxes and where their starts' time went.",
+        ),
         "snapshots": (
             "emberbox.cli.snapshots:snapshots",
             "List paused sandboxes and checkpoints with their sizes.",

@@ -1,4 +1,4 @@
-"""The orchestrator of this machine, as `up` asks it: is it ready, and end the host."""
+"""The orchestrator of this machine, as our commands ask it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_g
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,14 @@ class HostInfo:
     ready: bool
     status: str
     sandboxes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A host and its sandboxes."""
+
+    info: pb.ServiceInfoResponse
+    sandboxes: Sequence[pb.RunningSandbox]
 
 
 class HostUnreachableError(Exception):
@@ -52,6 +60,24 @@ class HostClient:
                 pb.ServiceInfoRequest(), timeout=timeout, metadata=self._metadata()
             )
         return HostInfo(answer.ready, answer.status, answer.sandboxes_running)
+
+    async def listing(self, timeout: float = 5.0) -> Listing:
+        """What runs there, within `timeout` seconds. Raises HostUnreachableError."""
+        async with self._channel() as channel:
+            more = {"timeout": timeout, "metadata": self._metadata()}
+            info = pb_grpc.InfoServiceStub(channel).ServiceInfo(pb.ServiceInfoRequest(), **more)
+            found = pb_grpc.SandboxServiceStub(channel).List(pb.SandboxListRequest(), **more)
+            return Listing(await info, (await found).sandboxes)
+
+    async def story(self, sandbox_id: str, timeout: float = 5.0) -> list[str]:
+        """What happened to one sandbox, oldest first. Raises HostUnreachableError."""
+        async with self._channel() as channel:
+            answer: pb.SandboxGetResponse = await pb_grpc.SandboxServiceStub(channel).Get(
+                pb.SandboxGetRequest(sandbox_id=sandbox_id),
+                timeout=timeout,
+                metadata=self._metadata(),
+            )
+        return list(answer.story)
 
     async def shutdown(self, *, keep_sandboxes: bool, timeout: float) -> int:
         """End the host; how many sandboxes that ended. Raises HostUnreachableError."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from emberbox.cli.servers import load_settings
 from emberbox.shared.protocol import (
+    API_INTERNAL_PORT,
     API_PORT,
     CLIENT_PROXY_PORT,
     DATA_PROXY_PORT,
@@ -28,6 +29,7 @@ class Hosts:
     """The address that each program listens on."""
 
     api: str = LOOPBACK
+    api_internal: str = LOOPBACK
     proxy: str = LOOPBACK
     health: str = LOOPBACK
     orchestrator: str = LOOPBACK
@@ -48,6 +50,7 @@ class Options:
 
     home: Home
     api_port: int = API_PORT
+    api_internal_port: int = API_INTERNAL_PORT
     proxy_port: int = CLIENT_PROXY_PORT
     orchestrator_port: int = ORCHESTRATOR_PORT
     data_port: int = DATA_PROXY_PORT
@@ -66,6 +69,11 @@ class Options:
     def api_url(self) -> str:
         """Base URL of the REST API."""
         return f"http://{reached(self.hosts.api)}:{self.api_port}"
+
+    @property
+    def api_internal_address(self) -> str:
+        """host:port of the API server's gRPC for our own proxies."""
+        return f"{reached(self.hosts.api_internal)}:{self.api_internal_port}"
 
     @property
     def sandbox_url(self) -> str:
@@ -101,5 +109,12 @@ def read_settings() -> tuple[Hosts, Node]:
     from emberbox.orchestrator.settings import Settings as Orchestrator  # noqa: PLC0415
 
     api, proxy, node = load_settings(Api), load_settings(Proxy), load_settings(Orchestrator)
-    hosts = Hosts(api.host, proxy.host, proxy.health_host, node.host, node.data_host)
+    hosts = Hosts(
+        api=api.host,
+        api_internal=api.internal_host,
+        proxy=proxy.host,
+        health=proxy.health_host,
+        orchestrator=node.host,
+        data=node.data_host,
+    )
     return hosts, Node(node.disk_reserve_mb, node.own_kernel)

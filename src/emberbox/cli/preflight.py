@@ -49,6 +49,12 @@ def check_ports(options: Options) -> None:
     hosts = options.hosts
     wanted = [
         ("--api-port", "EMBERBOX_API_HOST", hosts.api, options.api_port),
+        (
+            "--api-internal-port",
+            "EMBERBOX_API_INTERNAL_HOST",
+            hosts.api_internal,
+            options.api_internal_port,
+        ),
         ("--proxy-port", "EMBERBOX_PROXY_HOST", hosts.proxy, options.proxy_port),
         ("--proxy-port", "EMBERBOX_PROXY_HEALTH_HOST", hosts.health, options.health_port),
         (

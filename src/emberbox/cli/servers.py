@@ -51,6 +51,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "api-server": (
         Flag("--port", "EMBERBOX_API_PORT", "REST port."),
         Flag("--host", "EMBERBOX_API_HOST", "Address to listen on."),
+        Flag("--internal-port", "EMBERBOX_API_INTERNAL_PORT", "gRPC port for our own proxies."),
         _HOME,
         Flag("--database-url", "EMBERBOX_DATABASE_URL", "SQLAlchemy URL of the database."),
         Flag("--orchestrators", "EMBERBOX_ORCHESTRATORS", "host:port of each, comma separated."),
@@ -70,6 +71,11 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("--host", "EMBERBOX_ORCHESTRATOR_HOST", "Address to listen on."),
         Flag("--data-port", "EMBERBOX_DATA_PORT", "Port of the data proxy."),
         Flag("--workers", "EMBERBOX_DATA_WORKERS", "Processes of the data proxy."),
+        Flag(
+            "--api-internal",
+            "EMBERBOX_API_INTERNAL_ADDRESS",
+            "host:port of the API server's internal gRPC.",
+        ),
         Flag("--driver", "EMBERBOX_DRIVER", "auto, or the driver to use (see emberbox doctor)."),
         Flag("--node-id", "EMBERBOX_NODE_ID", "Name of this host; the host name by default."),
         _HOME,

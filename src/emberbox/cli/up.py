@@ -25,6 +25,7 @@ from emberbox.shared import internal_secret
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import (
+    API_INTERNAL_PORT,
     API_PORT,
     CLIENT_PROXY_PORT,
     DATA_PROXY_PORT,
@@ -55,6 +56,12 @@ def _port(
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="State directory [EMBERBOX_HOME].")
 @_port("--api-port", "EMBERBOX_API_PORT", API_PORT, "REST API.")
+@_port(
+    "--api-internal-port",
+    "EMBERBOX_API_INTERNAL_PORT",
+    API_INTERNAL_PORT,
+    "gRPC of the API server for our own proxies.",
+)
 @_port("--proxy-port", "EMBERBOX_PROXY_PORT", CLIENT_PROXY_PORT, "Client proxy; health beside it.")
 @_port("--orchestrator-port", "EMBERBOX_ORCHESTRATOR_PORT", ORCHESTRATOR_PORT, "gRPC.")
 @_port("--data-port", "EMBERBOX_DATA_PORT", DATA_PROXY_PORT, "Data proxy.")
@@ -65,6 +72,7 @@ def up(
     *,
     home: Path | None,
     api_port: int,
+    api_internal_port: int,
     proxy_port: int,
     orchestrator_port: int,
     data_port: int,
@@ -84,6 +92,7 @@ def up(
     options = Options(
         Home((home or default_home()).absolute()),
         api_port=api_port,
+        api_internal_port=api_internal_port,
         proxy_port=proxy_port,
         orchestrator_port=orchestrator_port,
         data_port=data_port,
@@ -114,8 +123,16 @@ def programs(options: Options, client: HostClient) -> list[Program]:
     """The programs of this machine, in the order they are started and stopped."""
     home = options.home
     workers = [] if options.workers is None else ["--workers", str(options.workers)]
-    orchestrator = ["--port", str(options.orchestrator_port), "--data-port", str(options.data_port)]
-    api = ["--port", str(options.api_port), "--orchestrators", client.address]
+    orchestrator = [
+        *("--port", str(options.orchestrator_port)),
+        *("--data-port", str(options.data_port)),
+        *("--api-internal", options.api_internal_address),
+    ]
+    api = [
+        *("--port", str(options.api_port)),
+        *("--internal-port", str(options.api_internal_port)),
+        *("--orchestrators", client.address),
+    ]
     proxy = [
         *("--port", str(options.proxy_port)),
         *("--health-port", str(options.health_port)),

@@ -31,7 +31,14 @@ class OrchestratorError(EmberboxError):
 
 
 class AdmissionRefused(OrchestratorError):  # noqa: N818 - names what happened, like gRPC's status
-    """The host refused one more sandbox before running out of something."""
+    """The host refused one more sandbox before running out of something.
+
+    `retry_after`: seconds after which there may be room, where that is known.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class MachineError(OrchestratorError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,11 @@ from emberbox.orchestrator.network.errors import NoFreeSlotError
 from emberbox.shared import correlation, tracing
 from emberbox.shared.errors import EmberboxError
 from emberbox.shared.internal_secret import matches
-from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY, GRPC_SECRET_KEY
+from emberbox.shared.protocol import (
+    GRPC_REQUEST_ID_KEY,
+    GRPC_RETRY_AFTER_KEY,
+    GRPC_SECRET_KEY,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -75,7 +80,7 @@ def answering(
             status = _status_of(error)
             message = error.explain() if isinstance(error, MachineError) else str(error)
             _log.info("call refused", method=name, code=status.name, reason=message)
-            await context.abort(status, _bounded(message))
+            await context.abort(status, _bounded(message), _more(error))
         except (EmberboxError, OSError, sqlite3.Error) as error:
             status = grpc.StatusCode.INTERNAL
             _log.exception("call failed", method=name)
@@ -125,6 +130,12 @@ async def _unauthenticated(_request: object, context: Context) -> None:
         f"the call has no valid {GRPC_SECRET_KEY}: give both programs the same"
         " EMBERBOX_INTERNAL_SECRET_FILE",
     )
+
+
+def _more(error: OrchestratorError) -> tuple[tuple[str, str], ...]:
+    """What is told besides, as trailing metadata."""
+    after = error.retry_after if isinstance(error, AdmissionRefused) else None
+    return () if after is None else ((GRPC_RETRY_AFTER_KEY, str(math.ceil(after))),)
 
 
 def _told(error: Exception) -> str:

@@ -8,7 +8,8 @@ import fcntl
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 # Before grpc is imported: its fork handlers are of no use to a program that starts its children
@@ -29,12 +30,16 @@ from emberbox.orchestrator.machines.probe import select_driver
 from emberbox.orchestrator.metrics import HostCollector, collecting
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.outbox import Outbox
+from emberbox.orchestrator.pool.demand import Sizes
+from emberbox.orchestrator.pool.pool import WarmPool
 from emberbox.orchestrator.readiness import Readiness
 from emberbox.orchestrator.routes import FeedRoutes
 from emberbox.orchestrator.sandboxes.admission import Limits, pause_reserve_mb
+from emberbox.orchestrator.sandboxes.beginning import clonable
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories
+from emberbox.orchestrator.sandboxes.starts import StartQueue
 from emberbox.orchestrator.service import (
     HostService,
     InfoService,
@@ -97,6 +102,7 @@ class Orchestrator:
     slots: SlotPool
     feed: RouteFeed
     data_proxy: DataProxySupervisor
+    pool: WarmPool
     sandboxes: Sandboxes
     templates: TemplateCatalog
     checkpoints: Checkpoints
@@ -125,13 +131,15 @@ class Orchestrator:
             outbox=Outbox(paths.orchestrator / "outbox.db"),
             snapshots=SnapshotStore(paths.snapshots),
             builds=store,
-            starts=asyncio.Semaphore(settings.concurrent_starts),
+            starts=StartQueue(settings.concurrent_starts, settings.start_wait),
             pause_reserve_mb=pause_reserve_mb(_limits(settings)),
         )
         templates, readiness = TemplateCatalog(), Readiness()
         images = ImageStore(paths.images)
         checkpoints = Checkpoints(driver, images, store, templates)
-        sandboxes = Sandboxes(host, templates, checkpoints, _limits(settings))
+        pool = _pool(settings, host, templates)
+        templates.when_offered(pool.look)
+        sandboxes = Sandboxes(host, templates, checkpoints, _limits(settings), pool)
         preparation = Preparation(
             spec=base_template(
                 Hardware(settings.template_vcpu, settings.template_ram_mb),
@@ -152,6 +160,7 @@ class Orchestrator:
             slots=slots,
             feed=feed,
             data_proxy=data_proxy,
+            pool=pool,
             sandboxes=sandboxes,
             templates=templates,
             checkpoints=checkpoints,
@@ -190,6 +199,7 @@ class Orchestrator:
         await self.slots.start()
         stack.push_async_callback(self._close_slots)
         stack.push_async_callback(self.telemetry.close)
+        stack.push_async_callback(self.pool.close)
         in_use = await self.sandboxes.adopt_all()
         self.telemetry.start()  # knowing who lives
         stack.push_async_callback(self.sandboxes.detach_all)
@@ -198,6 +208,7 @@ class Orchestrator:
         stack.push_async_callback(self.feed.close)
         await self.data_proxy.start()
         stack.push_async_callback(self._leave_data_proxy)
+        self.pool.start(self.sandboxes.clone_room)
 
     async def _prepare_and_wait(self, stop: asyncio.Event) -> None:
         """Serve until told to stop. Raises what preparing fails with when nothing is offered."""
@@ -274,6 +285,17 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
+def _pool(settings: Settings, host: Host, templates: TemplateCatalog) -> WarmPool:
+    sizes = Sizes(
+        most=settings.pool_size,
+        least=settings.pool_least,
+        at_once=max(1, (os.cpu_count() or 1) // 2),
+        idle_seconds=settings.pool_idle,
+    )
+    host = replace(host, directories=RunDirectories(settings.paths.pool))
+    return WarmPool(host, sizes, partial(clonable, host, templates))
+
+
 def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
     paths = settings.paths
     return DataProxySupervisor(
@@ -281,6 +303,7 @@ def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
             directory=paths.orchestrator / "data-proxy",
             feed_socket=paths.orchestrator / "routes.sock",
             secret_file=settings.secret_file,
+            api_address=settings.api_internal_address,
             host=settings.data_host,
             port=settings.data_port,
             workers=settings.data_workers,

@@ -57,9 +57,10 @@ class SandboxService(pb_grpc.SandboxServiceServicer):
     ) -> pb.SandboxCreateResponse:
         """Start one sandbox."""
         sandbox = await self._sandboxes.create(_create_request(request))
-        steps = [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
         return pb.SandboxCreateResponse(
-            sandbox=_running_sandbox(sandbox), steps=steps, notice=sandbox.record.notice
+            sandbox=_running_sandbox(sandbox),
+            steps=_steps(sandbox),
+            notice=sandbox.record.notice,
         )
 
     @answering
@@ -205,6 +206,7 @@ class InfoService(pb_grpc.InfoServiceServicer):
     ) -> pb.ServiceInfoResponse:
         """A reading of this moment."""
         total, available = admission.memory_mb()
+        pool = self._sandboxes.pool
         return pb.ServiceInfoResponse(
             node_id=self._node_id,
             version=version("emberbox"),
@@ -217,6 +219,9 @@ class InfoService(pb_grpc.InfoServiceServicer):
             disk_available_mb=admission.disk_available_mb(self._state),
             ready=self._readiness.ready,
             status=self._readiness.status,
+            pool_ready=pool.ready,
+            pool_making=pool.making,
+            pool_wanted=pool.wanted,
         )
 
 
@@ -280,6 +285,7 @@ def _create_request(request: pb.SandboxCreateRequest) -> CreateRequest:
         snapshot=config.snapshot,
         auto_pause=config.auto_pause,
         auto_pause_files_only=config.auto_pause_filesystem_only,
+        group=config.queue_group,
     )
 
 
@@ -299,7 +305,13 @@ def _running_sandbox(sandbox: Sandbox) -> pb.RunningSandbox:
         start_time=_time(record.start_time),
         end_time=_time(record.end_time),
         metadata=record.metadata,
+        way=sandbox.way,
+        steps=_steps(sandbox),
     )
+
+
+def _steps(sandbox: Sandbox) -> list[pb.Step]:
+    return [pb.Step(name=name, milliseconds=ms) for name, ms in sandbox.steps.taken]
 
 
 def _paused_sandbox(snapshot: Snapshot) -> pb.PausedSandbox:

@@ -17,8 +17,9 @@ from emberbox.orchestrator.network.addresses import (
     DEFAULT_RANGE,
     NodeNetwork,
 )
+from emberbox.proxying.addresses import parse_address
 from emberbox.shared.home import Home, default_home
-from emberbox.shared.protocol import DATA_PROXY_PORT, ORCHESTRATOR_PORT
+from emberbox.shared.protocol import API_INTERNAL_PORT, DATA_PROXY_PORT, ORCHESTRATOR_PORT
 
 _FIRST_UID = 700_000
 _UIDS_OF_A_NODE = 1 << 15
@@ -40,6 +41,8 @@ class Settings(BaseSettings):
     data_host: str = "127.0.0.1"
     data_port: int = Field(DATA_PROXY_PORT, ge=1, le=65535)
     data_workers: int = Field(1, ge=1, le=64)
+    # Where the data proxy asks the API server to resume a sandbox that traffic has come for.
+    api_internal_address: str = f"127.0.0.1:{API_INTERNAL_PORT}"
     metrics_host: str = "127.0.0.1"
     # HTTP for Prometheus; without a port it is not served.
     metrics_port: int | None = Field(
@@ -58,7 +61,14 @@ class Settings(BaseSettings):
     memory_overcommit: float = Field(4.0, gt=0)
     memory_reserve_mb: int = Field(512, ge=0)
     disk_reserve_mb: int = Field(2048, ge=0)
-    concurrent_starts: int = Field(default_factory=lambda: 2 * (os.cpu_count() or 1), ge=1)
+    # Starts that go on at once, and seconds that one may wait for its turn.
+    concurrent_starts: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    start_wait: float = Field(30.0, gt=0)
+    # Warm clones of a template: at most, at least, and seconds in which one is not needed after
+    # which there is one fewer.
+    pool_size: int = Field(4, ge=0, le=256)
+    pool_least: int = Field(1, ge=0, le=256)
+    pool_idle: float = Field(300.0, gt=0)
     template_vcpu: int = Field(2, ge=1, le=32)
     template_ram_mb: int = Field(512, ge=256)
     template_disk_mb: int = Field(10240, ge=256)
@@ -78,6 +88,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_range(cls, value: IPv4Network) -> IPv4Network:
         NodeNetwork("check", value)
+        return value
+
+    @field_validator("api_internal_address")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        parse_address(value)
         return value
 
     @field_validator("egress_allow", mode="before")

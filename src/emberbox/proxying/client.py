@@ -150,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def hold(self, held: bool) -> None:
-        """Stop or resume reading for the upstream's sake."""
+        """Stop or resume reading: what comes has nowhere to go for now."""
         self._held = held
         self._read_or_not()
 

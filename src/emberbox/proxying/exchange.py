@@ -2,7 +2,8 @@
 
 ```
 ROUTING ──reply──────────────► DRAINING ──request read──► over
-   │ target                        ▲
+   │ target     ▲                  ▲
+   │            └─────sandbox ended│before it was given the request, or it may be repeated
 DIALLING ──no connection───────────┤
    │ connected                     │ upstream fails before its head
 FORWARDING ──upstream fails in its answer──► client reset
@@ -118,6 +119,8 @@ class Exchange:
         if isinstance(decision, (Target, Reply)):
             self._decided(decision)
         else:
+            # What the client sends has nowhere to go, for as long as it takes.
+            self._client.hold(True)
             waiting = asyncio.ensure_future(decision)
             waiting.add_done_callback(self._decided_later)
             self._task = waiting
@@ -126,6 +129,7 @@ class Exchange:
         if waited.cancelled() or self.state is ExchangeState.OVER:
             return
         self._task = None
+        self._client.hold(False)
         error = waited.exception()
         if error is not None:
             _log.error("resolver failed", exc_info=error)
@@ -279,12 +283,12 @@ class Exchange:
 
     @property
     def _may_repeat(self) -> bool:
-        return (
-            self._upstream_kept
-            and not self._repeated
-            and not (self._to_upstream is not None and self._to_upstream.body_begun)
-            and self.request.method in _REPEATABLE
-        )
+        return self._upstream_kept and not self._repeated and self._is_repeatable
+
+    @property
+    def _is_repeatable(self) -> bool:
+        begun = self._to_upstream is not None and self._to_upstream.body_begun
+        return not begun and self.request.method in _REPEATABLE
 
     def on_upstream_full(self, full: bool) -> None:
         """Hold the client."""
@@ -390,12 +394,31 @@ class Exchange:
         """The execution this exchange belongs to is over."""
         if self.state is ExchangeState.OVER:
             return
-        if not self.answer_begun:
+        if self._may_go_elsewhere:
+            self._route_again()
+        elif not self.answer_begun:
             self.reply(reply)
-            return
+        else:
+            self._drop_upstream()
+            self._over()
+            self._client.reset()
+
+    @property
+    def _may_go_elsewhere(self) -> bool:
+        """Whether another execution of the sandbox may be given the request, or none was."""
+        if self.state is ExchangeState.FORWARDING:
+            return not self.answer_begun and self._is_repeatable
+        return self.state is ExchangeState.DIALLING
+
+    def _route_again(self) -> None:
         self._drop_upstream()
-        self._over()
-        self._client.reset()
+        self._unregister()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self.target = None
+        self.state = ExchangeState.ROUTING
+        self.start()
 
     def client_lost(self, error: Exception | None) -> None:
         """The client's connection is gone: end the upstream's at once."""

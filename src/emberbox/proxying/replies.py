@@ -119,6 +119,52 @@ def traffic_token_invalid(sandbox_id: str) -> Reply:
     )
 
 
+def resume_refused(sandbox_id: str) -> Reply:
+    """A paused sandbox that is private, asked without its token."""
+    return _about(
+        sandbox_id,
+        403,
+        "This sandbox can't be resumed with the credentials provided. "
+        "Check your access token and try again.",
+    )
+
+
+def sandbox_limit(sandbox_id: str) -> Reply:
+    """A paused sandbox whose team may not have another that runs."""
+    message = "Sandbox limit reached: the sandbox is paused and its team may not run another now"
+    return _about(sandbox_id, 429, message)
+
+
+def transitioning(sandbox_id: str, *, of_envd: bool) -> Reply:
+    """A sandbox that is being paused or resumed and does not settle.
+
+    From envd's port it is 503: SDKs take a 409 there for envd's own "already exists".
+    """
+    message = "The sandbox is still transitioning. Try again in a moment."
+    return _later(_about(sandbox_id, 503 if of_envd else 409, message))
+
+
+def not_resumed(sandbox_id: str) -> Reply:
+    """A paused sandbox that its host cannot resume."""
+    message = "The sandbox is paused and could not be resumed now. Try again in a moment."
+    return _later(_about(sandbox_id, 503, message))
+
+
+def nobody_resumes(sandbox_id: str) -> Reply:
+    """No sandbox of this name runs, and whether one is paused cannot be asked."""
+    message = (
+        "The sandbox does not run, and the API server, which could resume it, does not answer. "
+        "Try again in a moment."
+    )
+    return _later(_about(sandbox_id, 503, message))
+
+
+def too_many_wait(sandbox_id: str) -> Reply:
+    """More requests wait for sandboxes than a proxy holds."""
+    message = "Too many requests wait for sandboxes to be resumed. Try again in a moment."
+    return _later(_about(sandbox_id, 503, message))
+
+
 def control_route_closed(path: str) -> Reply:
     """A route by which the host drives envd."""
     message = (
@@ -168,6 +214,10 @@ def internal_error() -> Reply:
 
 def _about(sandbox_id: str, status: int, message: str) -> Reply:
     return Reply(status, {"sandboxId": sandbox_id, "message": message, "code": status})
+
+
+def _later(reply: Reply) -> Reply:
+    return replace(reply, retry_after=1)
 
 
 def _like_envd(status: int, message: str) -> Reply:

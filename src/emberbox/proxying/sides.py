@@ -30,7 +30,7 @@ class ClientSide(Protocol):
         ...
 
     def hold(self, held: bool) -> None:
-        """Stop or resume reading, for an upstream that does not keep up."""
+        """Stop or resume reading: what it sends has nowhere to go for now."""
         ...
 
     def pump(self) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from ._async.command_handle import AsyncCommandHandle
 from ._async.flavour import OutputHandler
 from ._async.input_streams import AsyncCommandInputHandle
-from ._async.paginator import AsyncSandboxPaginator
+from ._async.paginator import AsyncSandboxPaginator, AsyncSnapshotPaginator
 from ._async.sandbox import AsyncSandbox
 from ._async.watching import AsyncWatchHandle
 from ._sync.command_handle import CommandHandle
 from ._sync.git import Git
-from ._sync.paginator import SandboxPaginator
+from ._sync.paginator import SandboxPaginator, SnapshotPaginator
 from ._sync.sandbox import Sandbox
 from ._sync.watching import WatchHandle
 from .client import E2B, E2BClientParams
@@ -37,7 +37,6 @@ from .create_options import (
     SandboxIamTokenType,
     SandboxLifecycle,
     SandboxOnTimeout,
-    SnapshotMode,
 )
 from .errors import (
     ApiUnreachableException,
@@ -101,13 +100,12 @@ from .sandbox_models import (
     SandboxOnResume,
     SandboxQuery,
     SandboxState,
-    SnapshotInfo,
 )
 from .signatures import get_signature
+from .snapshot_models import SnapshotInfo, SnapshotMode
 from .to_come import (
     AsyncSecret,
     AsyncSecretPaginator,
-    AsyncSnapshotPaginator,
     AsyncTemplate,
     AsyncVolume,
     BuildInfo,
@@ -121,7 +119,6 @@ from .to_come import (
     Secret,
     SecretInfo,
     SecretPaginator,
-    SnapshotPaginator,
     Template,
     TemplateBase,
     TemplateBuildStatus,

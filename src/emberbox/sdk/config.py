@@ -99,8 +99,12 @@ class ConnectionConfig:
 
     def with_options(self, **options: Unpack[ApiParams]) -> Self:
         """This configuration with some options replaced; those that are None stay as they are."""
-        merged = merge_options(self._options, options)
+        merged = self.merged_options(**options)
         return type(self)(logger=self.logger, environment=self._environment, **merged)
+
+    def merged_options(self, **options: Unpack[ApiParams]) -> ApiParams:
+        """The options it was made with, some of them replaced."""
+        return merge_options(self._options, options)
 
     def timeout(self, request_timeout: float | None = None) -> float | None:
         """Seconds that a call with this `request_timeout` may take; None when not limited."""

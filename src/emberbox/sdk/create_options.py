@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
+from .errors import InvalidArgumentException
 from .not_yet import refuse_options
+from .snapshot_models import SnapshotMode, keeps_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .network_models import SandboxNetworkOpts
-
-SnapshotMode: TypeAlias = Literal["full", "filesystem"]
-"""With the memory, or without: then it boots when it is started again."""
 
 
 class SandboxOnTimeoutPause(TypedDict):
@@ -84,13 +83,38 @@ def network_body(owner: str, network: SandboxNetworkOpts | None) -> dict[str, ob
     return {} if allowed is None else {"network": {"allowPublicTraffic": allowed}}
 
 
-def check_lifecycle(owner: str, lifecycle: SandboxLifecycle | None) -> None:
-    """Raises NotSupportedYetException for all but killing the sandbox at its end time."""
-    if lifecycle is None:
-        return
-    wanted = lifecycle.get("on_timeout", "kill")
-    action = wanted.get("action") if isinstance(wanted, dict) else wanted
-    pauses = {"on_timeout": wanted} if action != "kill" else {}
-    resumes = {"auto_resume": True} if lifecycle.get("auto_resume") else {}
-    asked = {**pauses, **resumes}
-    refuse_options(owner, {f"lifecycle.{name}": value for name, value in asked.items()})
+def lifecycle_body(lifecycle: SandboxLifecycle | None) -> dict[str, object]:
+    """The lifecycle in the body of a create; what was not chosen is left to the server.
+
+    Raises InvalidArgumentException.
+    """
+    fields: Mapping[str, object] = dict(lifecycle or {})
+    action, pause = _on_timeout(fields.get("on_timeout"))
+    memory = keeps_memory('on_timeout["mode"]', pause.get("mode"), pause.get("keep_memory"))
+    resume = fields.get("auto_resume")
+    if resume and action != "pause":
+        raise InvalidArgumentException("auto_resume needs on_timeout to be pause")
+    if resume and memory is False:
+        raise InvalidArgumentException(
+            "auto_resume needs the memory: with mode filesystem, resume by connect()"
+        )
+    body: dict[str, object] = {}
+    if action is not None:
+        body["autoPause"] = action == "pause"
+    if memory is not None:
+        body["autoPauseMemory"] = memory
+    if resume is not None:
+        body["autoResume"] = {"enabled": bool(resume)}
+    return body
+
+
+def _on_timeout(wanted: object) -> tuple[object, Mapping[str, Any]]:
+    """The action, and what goes with a pause. Raises InvalidArgumentException."""
+    options: Mapping[str, Any] = wanted if isinstance(wanted, dict) else {}
+    action = options.get("action") if isinstance(wanted, dict) else wanted
+    if wanted is not None and action not in ("pause", "kill"):
+        name = 'on_timeout["action"]' if isinstance(wanted, dict) else "on_timeout"
+        raise InvalidArgumentException(f"{name} must be pause or kill, got {action!r}")
+    if action != "pause" and options.keys() & {"mode", "keep_memory"}:
+        raise InvalidArgumentException("mode goes with on_timeout action pause only")
+    return action, options

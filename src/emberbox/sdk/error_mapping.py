@@ -15,6 +15,7 @@ from .errors import (
     ApiUnreachableException,
     AuthenticationException,
     FileNotFoundException,
+    GuestUnresponsiveException,
     InvalidArgumentException,
     NotEnoughSpaceException,
     NotFoundException,
@@ -182,7 +183,15 @@ def lost_connection(error: Exception, health: Health) -> Exception:
 
 def api_exception(status: int, body: bytes) -> Exception:
     """The public exception for a refusal by the control plane."""
-    message = error_message(body)
+    if _object(body).get("error_code") == GuestUnresponsiveException.code:
+        return GuestUnresponsiveException(
+            f"{error_message(body)}; on_resume='reboot' starts it from its disk"
+        )
+    return refusal(status, error_message(body))
+
+
+def refusal(status: int, message: str) -> Exception:
+    """The public exception for a status of the control plane, be it inside an answer."""
     suffix = f" - {message}" if message else ""
     if status == 401:
         return AuthenticationException(f"401: Unauthorized, please check your credentials.{suffix}")

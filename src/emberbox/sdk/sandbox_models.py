@@ -97,14 +97,6 @@ class SandboxInfo:
 
 
 @dataclass
-class SnapshotInfo:
-    """A snapshot, from which sandboxes can be made."""
-
-    snapshot_id: str
-    names: list[str] = field(default_factory=list)
-
-
-@dataclass
 class SandboxQuery:
     """Filters of `Sandbox.list`; all of them must hold."""
 

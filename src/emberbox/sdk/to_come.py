@@ -27,10 +27,6 @@ def _to_come(name: str) -> _ClassToCome:
     return _ClassToCome(name, (), {})
 
 
-# Snapshots
-SnapshotPaginator = _to_come("SnapshotPaginator")
-AsyncSnapshotPaginator = _to_come("AsyncSnapshotPaginator")
-
 # Templates of one's own
 Template = _to_come("Template")
 AsyncTemplate = _to_come("AsyncTemplate")

@@ -54,6 +54,11 @@ class Home:
         return self.orchestrator / "sandboxes"
 
     @property
+    def pool(self) -> Path:
+        """Warm clones, nobody's sandboxes; on the file system of the run directories."""
+        return self.orchestrator / "pool"
+
+    @property
     def snapshots(self) -> Path:
         """Paused sandboxes; on the file system of the run directories."""
         return self.orchestrator / "snapshots"

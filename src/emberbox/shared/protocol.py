@@ -19,12 +19,15 @@ HEADER_INTERNAL_SECRET = "X-Emberbox-Internal-Secret"  # noqa: S105 - the name o
 
 GRPC_SECRET_KEY = "x-emberbox-secret"  # noqa: S105 - the name of a metadata key
 """gRPC metadata key that carries the secret shared by the programs."""
+GRPC_RETRY_AFTER_KEY = "retry-after"
+"""gRPC trailing metadata: seconds after which a call that was refused may succeed."""
 
 HEADER_REQUEST_ID = "X-Request-Id"
 GRPC_REQUEST_ID_KEY = "x-request-id"
 """Name one request in the logs of every program that it passes through."""
 
 API_PORT = 3000
+API_INTERNAL_PORT = 3001
 CLIENT_PROXY_PORT = 3002
 CLIENT_PROXY_HEALTH_PORT = 3003
 ORCHESTRATOR_PORT = 8080

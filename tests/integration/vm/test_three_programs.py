@@ -83,10 +83,11 @@ class Shells:
     def __post_init__(self) -> None:
         ports = self.stack.ports
         self.orchestrator = self._program(
-            "orchestrator", "--port", ports.orchestrator, "--data-port", ports.data
+            *("orchestrator", "--port", ports.orchestrator, "--data-port", ports.data),
+            *("--api-internal", f"127.0.0.1:{ports.api_internal}"),
         )
         self.api_server = self._program(
-            *("api-server", "--port", ports.api),
+            *("api-server", "--port", ports.api, "--internal-port", ports.api_internal),
             *("--orchestrators", f"127.0.0.1:{ports.orchestrator}"),
         )
         self.client_proxy = self._program(

@@ -74,7 +74,8 @@ class Contract:
 
     def _has_headers(self, response: httpx.Response, documented: dict[str, Any]) -> None:
         names = {name.lower() for name in documented}
-        sent = {"x-next-token", "should-retry"} & set(response.headers)
+        ours = {"x-next-token", "should-retry", "retry-after", "server-timing"}
+        sent = ours & set(response.headers)
         assert sent <= names, f"{sent} of a {response.status_code} are not documented"
 
     def _matches(self, response: httpx.Response, schema: dict[str, Any]) -> None:

@@ -57,6 +57,9 @@ class Standin:
     pauses: list[pb.SandboxPauseRequest] = field(default_factory=list)
     create_began: asyncio.Event = field(default_factory=asyncio.Event)
     fail_create: tuple[grpc.StatusCode, str] | None = None
+    # Seconds, told with every refusal for want of room.
+    retry_after: int | None = None
+    steps: list[tuple[str, float]] = field(default_factory=list)
     fail_list: bool = False
     # What it has of a sandbox, by id.
     samples: dict[str, list[pb.SandboxMetric]] = field(default_factory=dict)
@@ -190,7 +193,9 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         if not config.snapshot and not host.has_build(config):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such template here")
         if len(host.sandboxes) >= host.capacity:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory left")
+            after = host.retry_after
+            more = () if after is None else (("retry-after", str(after)),)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory left", more)
         running = pb.RunningSandbox(
             sandbox_id=config.sandbox_id,
             execution_id=config.execution_id,
@@ -208,7 +213,8 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
     async def _created(self, running: pb.RunningSandbox) -> pb.SandboxCreateResponse:
         if self.host.hold_create is not None:
             await self.host.hold_create.wait()
-        return pb.SandboxCreateResponse(sandbox=running, notice=self.host.notice)
+        steps = [pb.Step(name=name, milliseconds=ms) for name, ms in self.host.steps]
+        return pb.SandboxCreateResponse(sandbox=running, steps=steps, notice=self.host.notice)
 
     async def Pause(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         host = self.host

@@ -255,7 +255,36 @@ async def test_a_full_host_is_503_with_its_reason_and_frees_the_quota(world: Wor
             "error_code": "sandbox_capacity_unavailable",
         }
         assert "Should-Retry" not in answer.headers
+        assert answer.headers["Retry-After"] == "1"
     assert await world.rows() == []
+
+
+async def test_a_host_that_knows_when_it_will_have_room_is_believed(world: World) -> None:
+    world.host.capacity, world.host.retry_after = 0, 7
+    answer = await world.create()
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "7"
+
+
+async def test_the_answer_tells_where_the_time_went(world: World) -> None:
+    world.host.steps = [("claim", 1.25), ("init", 20.0)]
+    answer = await world.create()
+    steps = [step.split(";dur=") for step in answer.headers["Server-Timing"].split(", ")]
+    took = {name: float(milliseconds) for name, milliseconds in steps}
+    ours = ["auth", "template", "place", "reserve", "host"]
+    assert list(took) == [*ours, "host.claim", "host.init", "total"]
+    assert (took["host.claim"], took["host.init"]) == (1.2, 20.0)
+    assert took["total"] >= took["host"] >= 0
+
+
+async def test_hosts_can_tell_teams_apart_and_no_more(world: World) -> None:
+    first, second = await world.created(), await world.created()
+    async with await world.other_team() as other:
+        answer = await other.post("/v2/sandboxes", json={"templateID": "base"})
+    configs = world.host.configs
+    group = configs[first].queue_group
+    assert group == configs[second].queue_group != configs[answer.json()["sandboxID"]].queue_group
+    assert group not in ((await world.row(first)).team_id, "")
 
 
 async def test_a_template_that_was_built_anew_is_found_at_once(world: World) -> None:

@@ -232,6 +232,7 @@ async def test_sigterm_is_a_normal_end(tmp_path: Path, free_port: int) -> None:
         **os.environ,
         "EMBERBOX_HOME": str(tmp_path),
         "EMBERBOX_API_PORT": str(free_port),
+        "EMBERBOX_API_INTERNAL_PORT": "0",
         "EMBERBOX_ORCHESTRATORS": "127.0.0.1:1",
     }
     code = (

@@ -44,10 +44,13 @@ def log(home: Path, name: str) -> Path:
     return home / "logs" / f"{name}.log"
 
 
-def main(home: str, api: str, proxy: str, orchestrator: str, data: str, *flags: str) -> int:
+def main(
+    home: str, api: str, internal: str, proxy: str, orchestrator: str, data: str, *flags: str
+) -> int:
     options = Options(
         Home(Path(home)),
         api_port=int(api),
+        api_internal_port=int(internal),
         proxy_port=int(proxy),
         orchestrator_port=int(orchestrator),
         data_port=int(data),

@@ -50,6 +50,7 @@ def test_programs_reach_one_another_where_they_listen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMBERBOX_API_HOST", "0.0.0.0")
+    monkeypatch.setenv("EMBERBOX_API_INTERNAL_HOST", "127.0.0.5")
     monkeypatch.setenv("EMBERBOX_PROXY_HOST", "127.0.0.2")
     monkeypatch.setenv("EMBERBOX_ORCHESTRATOR_HOST", "127.0.0.3")
     monkeypatch.setenv("EMBERBOX_DATA_HOST", "127.0.0.4")
@@ -58,7 +59,8 @@ def test_programs_reach_one_another_where_they_listen(
     assert options.api_url == "http://127.0.0.1:3000"
     assert options.sandbox_url == "http://127.0.0.2:3002"
     client = HostClient(options.orchestrator_address, "secret")
-    _, api, proxy = (program.argv for program in programs(options, client))
+    orchestrator, api, proxy = (program.argv for program in programs(options, client))
+    assert orchestrator[-2:] == ["--api-internal", "127.0.0.5:3001"]
     assert api[-2:] == ["--orchestrators", "127.0.0.3:8080"]
     assert proxy[-2:] == ["--data-proxy", "127.0.0.4:5007"]
 

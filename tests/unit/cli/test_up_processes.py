@@ -76,7 +76,7 @@ class Ups:
 
 @pytest.fixture
 def ups(tmp_path: Path, free_ports: FreePorts) -> Iterator[Ups]:
-    made = Ups(tmp_path, free_ports(api=1, proxy=2, orchestrator=1, data=1))
+    made = Ups(tmp_path, free_ports(api=1, internal=1, proxy=2, orchestrator=1, data=1))
     yield made
     made.end_all()
 
@@ -100,7 +100,7 @@ def test_one_line_of_json_when_all_is_ready_and_nothing_left_after_sigterm(ups: 
     process = ups.start()
     assert process.stdout is not None
     facts = json.loads(process.stdout.readline())
-    api_port, proxy_port, orchestrator_port, _ = ups.ports
+    api_port, _, proxy_port, orchestrator_port, _ = ups.ports
     assert facts == {
         "api_url": f"http://127.0.0.1:{api_port}",
         "sandbox_url": f"http://127.0.0.1:{proxy_port}",
@@ -169,11 +169,11 @@ def test_two_ups_on_one_home_are_refused(ups: Ups) -> None:
 
 
 def test_a_busy_port_is_named_with_its_holder(ups: Ups) -> None:
-    with socket.create_server(("127.0.0.1", ups.ports[2])):
+    with socket.create_server(("127.0.0.1", ups.ports[3])):
         refused = ups.start()
         assert refused.wait(PATIENCE) == 1
     said = ups.stderr()
-    assert said.startswith(f"emberbox: port {ups.ports[2]} is taken by pid {os.getpid()} (")
+    assert said.startswith(f"emberbox: port {ups.ports[3]} is taken by pid {os.getpid()} (")
     assert said.endswith("): stop it or pass --orchestrator-port\n")
     assert not (ups.home / "up.json").exists()
 

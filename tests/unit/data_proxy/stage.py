@@ -1,8 +1,9 @@
-"""Both proxies in one process, in front of guests that live on addresses 127.1.0.N."""
+"""Both proxies in one process, in front of guests that live on addresses of loopback."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
@@ -16,6 +17,7 @@ from tests.unit.proxying.peers import Backend, Bench, Connection, Handler, echo
 if TYPE_CHECKING:
     import asyncio
 
+    from emberbox.proxying.auto_resume import Resumer
     from emberbox.proxying.engine import Engine
 
 SECRET = "s" * 64
@@ -25,9 +27,9 @@ ENVD_TEST_PORT = 49983
 class Stage(Bench):
     """A worker fed by hand; `edge_port` and `worker_port` are where to connect."""
 
-    def __init__(self) -> None:
+    def __init__(self, resumer: Resumer | None = None) -> None:
         super().__init__()
-        self.worker = Worker(SECRET)
+        self.worker = Worker(SECRET, resumer=resumer)
         self.edge: Engine | None = None
         self._number = 0
         self._guests: list[asyncio.Server] = []
@@ -97,8 +99,11 @@ class Envd:
 
 
 def guest_address(number: int) -> str:
-    """All of 127.0.0.0/8 is this machine: each guest has its own address, and all ports."""
-    return f"127.1.0.{number}"
+    """All of 127.0.0.0/8 is this machine: each guest has its own address, and all ports.
+
+    Tests that run at the same time do so in processes of their own.
+    """
+    return f"127.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}.{number}"
 
 
 def request(number: int, port: int = 8000, *fields: str, path: str = "/") -> bytes:

@@ -23,19 +23,25 @@ from emberbox.shared.errors import StartupError
 from tests.stack import frozen
 from tests.unit.data_proxy.stage import request
 from tests.unit.proxying.peers import OK, Backend, Connection, answering
+from tests.unit.proxying.resumes import Api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from emberbox._gen.emberbox.api.v1 import api_pb2 as pb
 
 
 class World:
     """A feed and its supervisor, as an orchestrator has them."""
 
-    def __init__(self, root: Path, port: int, workers: int = 1) -> None:
+    def __init__(
+        self, root: Path, port: int, workers: int = 1, api_address: str = "127.0.0.1:1"
+    ) -> None:
         self.options = DataProxyOptions(
             directory=root / "data-proxy",
             feed_socket=root / "routes.sock",
             secret_file=root / "internal_secret",
+            api_address=api_address,
             port=port,
             workers=workers,
             drain_timeout=0.2,
@@ -93,7 +99,7 @@ async def test_workers_outlive_the_orchestrator(
     second = World(tmp_path, free_port, workers=2)
     await second.start()
     assert second.supervisor.pids == pids
-    assert await second.ask(guest.port) == 502, "the new orchestrator knows no such sandbox"
+    assert await second.ask(guest.port) == 503, "the new orchestrator knows no such sandbox"
     identities = [identify(pid) for pid in pids]
     await second.stop()
     assert not any(is_alive(identity) for identity in identities)
@@ -113,6 +119,23 @@ async def test_worker_that_stood_still_asks_for_the_table_before_it_answers(
         await asyncio.sleep(0.1)
     assert await asking == 200
     await world.stop()
+
+
+async def test_worker_has_a_sandbox_resumed(tmp_path: Path, free_port: int, guest: Backend) -> None:
+    secret = internal_secret.load_or_create(tmp_path / "internal_secret")
+    api = Api(secret)
+    world = World(tmp_path, free_port, api_address=await api.start())
+
+    async def resume(asked: pb.ResumeSandboxRequest) -> str:
+        await world.feed.put(LOCAL)
+        return LOCAL.execution_id
+
+    await world.start()
+    assert await world.ask(guest.port) == 502
+    api.decide = resume
+    assert await world.ask(guest.port) == 200
+    await world.stop()
+    await api.stop()
 
 
 async def test_dead_worker_is_replaced(tmp_path: Path, free_port: int, guest: Backend) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -15,26 +16,31 @@ from emberbox.orchestrator.errors import MachineError
 from emberbox.orchestrator.machines.driver import DriverReport, Hardware, Saved
 from emberbox.orchestrator.network.addresses import NodeNetwork
 from emberbox.orchestrator.outbox import Outbox
+from emberbox.orchestrator.pool.demand import Sizes
+from emberbox.orchestrator.pool.pool import WarmPool
 from emberbox.orchestrator.processes import ProcessIdentity, identify
 from emberbox.orchestrator.sandboxes import admission
-from emberbox.orchestrator.sandboxes.beginning import CreateRequest
+from emberbox.orchestrator.sandboxes.beginning import CreateRequest, clonable
 from emberbox.orchestrator.sandboxes.holdings import Host
 from emberbox.orchestrator.sandboxes.host import Sandboxes
 from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
+from emberbox.orchestrator.sandboxes.starts import StartQueue
 from emberbox.orchestrator.snapshots.store import SnapshotStore
 from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.store import Manifest, Template, TemplateSpec, TemplateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import BeforeRunning
     from emberbox.orchestrator.network.addresses import Slot
+    from emberbox.orchestrator.network.policy import EgressPolicy
 
 IDENTITY = Identity("iabc", "t", "e-1", "token", {})
 NETWORK = NodeNetwork.of_node("unit-test")
+SIZES = Sizes(most=1, least=1)
 
 
 class StandInMachine:
@@ -45,6 +51,7 @@ class StandInMachine:
         self.identity = ProcessIdentity(1, 2, "another boot")
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.running = True
+        self.directory: Path | None = None
 
     async def pause(self) -> None:
         self._world.did("pause machine")
@@ -75,6 +82,10 @@ class StandInMachine:
     async def detach(self) -> None:
         self._world.did("detach")
 
+    def moved(self, directory: Path) -> None:
+        assert (directory / "sandbox.json").exists()
+        self.directory = directory
+
 
 class World:
     """Stand-ins of slots, driver and routes, that fail where a test says so.
@@ -86,7 +97,7 @@ class World:
         self.fails_at: str | None = None
         self.failure: Exception = MachineError("broken")
         self.done: list[str] = []
-        self.taken: set[str] = set()
+        self.taken: list[str] = []
         self.machine: StandInMachine | None = None
         self.made_with = "vmm"
         self.pinned: set[tuple[str, str]] = set()
@@ -110,19 +121,22 @@ class World:
             raise self.failure
 
     # SlotPool
-    async def acquire(self, _policy: object) -> Slot:
-        self.did("slot")
-        self.taken.add("slot")
+    async def acquire(self, policy: EgressPolicy) -> Slot:
+        self.did("slot" if policy.internet else "closed slot")
+        self.taken.append("slot")
         return NETWORK.slot(3)
 
     async def release(self, _slot: Slot) -> None:
-        self.taken.discard("slot")
+        self.taken.remove("slot")
         self.did("release")
+
+    async def set_policy(self, _slot: Slot, policy: EgressPolicy) -> None:
+        self.did("open slot" if policy.internet else "close slot")
 
     async def adopt(self, *arguments: Any) -> Any:
         if len(arguments) == 1:
             self.did("adopt slot")
-            self.taken.add("slot")
+            self.taken.append("slot")
             return NETWORK.slot(arguments[0])
         self.did("adopt machine")
         return self._new_machine()
@@ -166,11 +180,12 @@ class World:
 
     # Routes
     async def open(self, _record: object, _address: str) -> None:
-        self.taken.add("route")
+        self.taken.append("route")
         self.did("route")
 
     async def close(self, _record: object) -> None:
-        self.taken.discard("route")
+        if "route" in self.taken:
+            self.taken.remove("route")
 
     def _new_machine(self) -> StandInMachine:
         self.machine = StandInMachine(self)
@@ -185,20 +200,26 @@ class Setting:
     host: Host
     sandboxes: Sandboxes
     outbox: Outbox
+    pool: WarmPool
+    """Not started: a test that wants warm clones does that."""
 
     def outcomes(self) -> list[tuple[str, str]]:
         return [(entry.outcome, entry.reason) for entry in self.outbox.after(0)]
 
     def left(self) -> list[str]:
         """What a sandbox that is gone has not given back; a snapshot is meant to stay."""
-        return [*self.world.taken, *(p.name for p in self.host.directories.root.iterdir())]
+        places = self.host.directories.root, self.host.directories.root.with_name("pool")
+        return [*self.world.taken, *(p.name for place in places for p in place.iterdir())]
 
 
 @pytest.fixture
 def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
     world = World()
 
-    async def initialize(_slot: object, identity: Identity, _seconds: float, present: str) -> str:
+    async def initialize(
+        _slot: object, identity: Identity, _seconds: float, present: str = ""
+    ) -> str:
+        await world.wait_at("init")
         world.did("init")
         world.presented.append((present, identity))
         return "0.6.13"
@@ -209,9 +230,13 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     async def wait_healthy(*_arguments: object) -> None:
         world.did("health")
 
+    async def run(*_arguments: object, **_options: object) -> None:
+        world.did("run")
+
     monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.sync", sync)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.wait_healthy", wait_healthy)
+    monkeypatch.setattr("emberbox.orchestrator.rehearsing.run", run)
     outbox = Outbox(tmp_path / "outbox.db")
     host = Host(
         node=NETWORK.tag,
@@ -223,13 +248,16 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
         outbox=outbox,
         snapshots=SnapshotStore(tmp_path / "snapshots"),
         builds=TemplateStore(tmp_path / "templates"),
-        starts=asyncio.Semaphore(2),
+        starts=StartQueue(at_once=2, longest_wait=30.0),
     )
     templates = TemplateCatalog()
     templates.offer(template(host.builds))
     limits = admission.Limits(10, 100.0, 0, 0)
     checkpoints = Checkpoints(host.driver, cast("Any", world), host.builds, templates)
-    yield Setting(world, host, Sandboxes(host, templates, checkpoints, limits), outbox)
+    warm = dataclasses.replace(host, directories=RunDirectories(tmp_path / "pool"))
+    pool = WarmPool(warm, SIZES, partial(clonable, host, templates))
+    sandboxes = Sandboxes(host, templates, checkpoints, limits, pool)
+    yield Setting(world, host, sandboxes, outbox, pool)
     outbox.close()
 
 
@@ -271,8 +299,10 @@ def live() -> ProcessIdentity:
 
 async def ended(setting: Setting) -> None:
     """Return when no sandbox is left; the caller's time limit ends the wait."""
-    for _ in range(1000):
-        if not list(setting.sandboxes):
-            return
+    await until(lambda: not list(setting.sandboxes))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when it is so; the caller's time limit ends the wait."""
+    while not condition():  # noqa: ASYNC110 - there is no event for most of them
         await asyncio.sleep(0.005)
-    raise AssertionError(f"still there: {[s.story() for s in setting.sandboxes]}")

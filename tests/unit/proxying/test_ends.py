@@ -219,12 +219,26 @@ async def test_client_without_an_answer_is_told_that_the_sandbox_ended(bench: Be
     silent = Silent(b"")
     engine, port = await bench.serve(FixedResolver([await bench.backend(silent)], pooled=False))
     client = await bench.connect(port)
-    await client.send(GET)
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
     await silent.reached.wait()
     engine.registry.end("i0", "e0", not_found("i0"))
     answer = await client.read_message()
     assert answer.status == 502
     assert answer.body == b'{"sandboxId":"i0","message":"The sandbox was not found","code":502}'
+
+
+async def test_request_that_may_be_repeated_is_routed_anew(bench: Bench) -> None:
+    silent = Silent(b"")
+    resolver = FixedResolver([await bench.backend(silent)], pooled=False)
+    engine, port = await bench.serve(resolver)
+    client = await bench.connect(port)
+    await client.send(GET)
+    await silent.reached.wait()
+    resolver.backends[0] = await bench.backend(answering(OK))
+    engine.registry.end("i0", "e0", not_found("i0"))
+    assert (await client.read_message()).body == b"ok"
+    assert await silent.how_it_ended() == "reset"
+    assert engine.registry.count("i0") == 0
 
 
 async def test_draining_finishes_what_runs_and_closes_what_is_idle(bench: Bench) -> None:

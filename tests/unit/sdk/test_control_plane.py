@@ -176,10 +176,6 @@ async def test_a_server_that_does_not_answer(sdk: Flavour, server: StandIn) -> N
         ("volume_mounts", {}, "volume_mounts"),
         ("network", {"deny_out": ["10.0.0.0/8"]}, "network.deny_out"),
         ("network", {"allow_public_traffic": True, "https_ports": []}, "network.https_ports"),
-        ("lifecycle", {"on_timeout": "pause"}, "lifecycle.on_timeout"),
-        ("lifecycle", {"on_timeout": {"action": "pause"}}, "lifecycle.on_timeout"),
-        ("lifecycle", {"on_timeout": {}}, "lifecycle.on_timeout"),
-        ("lifecycle", {"on_timeout": "kill", "auto_resume": True}, "lifecycle.auto_resume"),
     ],
 )
 async def test_options_to_come_are_refused(
@@ -188,15 +184,6 @@ async def test_options_to_come_are_refused(
     with pytest.raises(emberbox.NotSupportedYetException, match=named):
         await sdk.do(sdk.Sandbox.create, **{option: value})
     assert server.requests == []
-
-
-@pytest.mark.parametrize("on_timeout", ["kill", {"action": "kill"}])
-async def test_what_is_the_default_can_be_asked_for(
-    sdk: Flavour, server: StandIn, on_timeout: object
-) -> None:
-    lifecycle = {"on_timeout": on_timeout, "auto_resume": False}
-    await sdk.do(sdk.Sandbox.create, lifecycle=lifecycle, network={})
-    assert server.requests[-1].json == {"templateID": "base", "metadata": {}, "envVars": {}}
 
 
 async def test_ports_that_are_not_for_everybody(sdk: Flavour, server: StandIn) -> None:

@@ -51,13 +51,12 @@ PAIRS = [
     (emberbox.AsyncWatchHandle, e2b.AsyncWatchHandle),
     (emberbox.SandboxPaginator, e2b.SandboxPaginator),
     (emberbox.AsyncSandboxPaginator, e2b.AsyncSandboxPaginator),
+    (emberbox.SnapshotPaginator, e2b.SnapshotPaginator),
+    (emberbox.AsyncSnapshotPaginator, e2b.AsyncSnapshotPaginator),
 ]
 
 # Methods that say "not supported yet" take anything, so they have no parameters to compare.
-TO_COME = {
-    "pause", "beta_pause", "fork", "create_snapshot", "list_snapshots", "delete_snapshot",
-    "update_network", "get_mcp_url", "get_mcp_token",
-}  # fmt: skip
+TO_COME = {"update_network", "get_mcp_url", "get_mcp_token"}
 
 # Parameters that ours has and theirs has not, each with its reason.
 MORE = {

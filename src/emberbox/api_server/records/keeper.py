@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.api_server.joining import Joint
 from emberbox.api_server.records import history
 from emberbox.api_server.records.history import What
 from emberbox.api_server.records.lifecycle import (
@@ -19,6 +18,7 @@ from emberbox.api_server.records.lifecycle import (
     handle,
 )
 from emberbox.shared.ids import new_run_id
+from emberbox.shared.joining import Joint
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -44,7 +44,7 @@ class Keeper:
         self._nodes = nodes
         self._background = background
         self._clock = clock
-        self._ending: Joint[None] = Joint()
+        self._ending: Joint[str, None] = Joint()
 
     async def apply(self, row: Sandbox, event: Event, *, wait: bool = False) -> Transition:
         """Write what `event` makes of `row`, which may be out of date.

@@ -8,12 +8,14 @@ from fastapi import Header
 
 from emberbox.api_server.models import NewSandbox, NewSandboxV2, SandboxAnswer
 from emberbox.api_server.routes.dependencies import Caller, Parts, authenticated_router
-from emberbox.api_server.routes.documenting import error_answers
+from emberbox.api_server.routes.documenting import SERVER_TIMING, error_answers
+from emberbox.api_server.routes.timing import Timed
 from emberbox.api_server.validating import wanted_sandbox
+from emberbox.api_server.wanted import WantedSandbox
 
 router = authenticated_router("sandboxes")
 
-_ERRORS = error_answers(400, 404, 409, 422, 429, 501, 503, 504)
+_ANSWERS = SERVER_TIMING | error_answers(400, 404, 409, 422, 429, 501, 503, 504)
 
 IdempotencyKey = Annotated[str | None, Header(description="1-255 characters of [a-z0-9-]")]
 
@@ -23,14 +25,20 @@ IdempotencyKey = Annotated[str | None, Header(description="1-255 characters of [
     status_code=201,
     operation_id="createSandboxV2",
     response_model_exclude_none=True,
-    responses=_ERRORS,
+    responses=_ANSWERS,
 )
 async def create_v2(
-    body: NewSandboxV2, caller: Caller, parts: Parts, idempotency_key: IdempotencyKey = None
+    *,
+    body: NewSandboxV2,
+    caller: Caller,
+    parts: Parts,
+    timed: Timed,
+    idempotency_key: IdempotencyKey = None,
 ) -> SandboxAnswer:
     """Start a sandbox; it is always secured by an access token."""
     default = parts.settings.default_timeout_v2
-    return await _create(body, caller, parts, default, idempotency_key)
+    wanted = wanted_sandbox(body, caller.team.limits, default, idempotency_key)
+    return await _create(wanted, caller, parts, timed)
 
 
 @router.post(
@@ -38,19 +46,25 @@ async def create_v2(
     status_code=201,
     operation_id="createSandbox",
     response_model_exclude_none=True,
-    responses=_ERRORS,
+    responses=_ANSWERS,
 )
 async def create_v1(
-    body: NewSandbox, caller: Caller, parts: Parts, idempotency_key: IdempotencyKey = None
+    *,
+    body: NewSandbox,
+    caller: Caller,
+    parts: Parts,
+    timed: Timed,
+    idempotency_key: IdempotencyKey = None,
 ) -> SandboxAnswer:
     """Start a sandbox (SDKs up to 2.45)."""
     default = parts.settings.default_timeout_v1
-    return await _create(body, caller, parts, default, idempotency_key)
+    wanted = wanted_sandbox(body, caller.team.limits, default, idempotency_key)
+    return await _create(wanted, caller, parts, timed)
 
 
 async def _create(
-    body: NewSandboxV2, caller: Caller, parts: Parts, default: int, key: str | None
+    wanted: WantedSandbox, caller: Caller, parts: Parts, timed: Timed
 ) -> SandboxAnswer:
-    wanted = wanted_sandbox(body, caller.team.limits, default, key)
-    row = await parts.creator.create(caller.team, wanted)
+    row = await parts.creator.create(caller.team, wanted, timed.steps)
+    timed.finish(row.sandbox_id)
     return parts.presenter.answer(row)

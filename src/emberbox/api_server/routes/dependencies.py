@@ -18,6 +18,7 @@ from emberbox.api_server.routes.documenting import error_answers
 from emberbox.api_server.services import Services
 from emberbox.shared import correlation
 from emberbox.shared.ids import short_sandbox_id
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -50,7 +51,9 @@ class AuthenticatedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def authenticated(request: Request) -> Response:
-            request.state.principal = await authenticate(request)
+            request.state.steps = steps = Steps()
+            with steps.measure("auth"):
+                request.state.principal = await authenticate(request)
             return await handle(request)
 
         return authenticated

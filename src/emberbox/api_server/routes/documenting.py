@@ -8,6 +8,26 @@ from emberbox.api_server.models import ErrorBody
 
 Responses = dict[int | str, dict[str, Any]]
 
+SERVER_TIMING: Responses = {
+    201: {
+        "headers": {
+            "Server-Timing": {
+                "description": "the steps of the request in milliseconds; those that begin with"
+                " `host.` are parts of `host`",
+                "schema": {"type": "string"},
+            }
+        }
+    }
+}
+"""The answer of a create."""
+
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "seconds after which there may be room",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+
 _NO_BLIND_RETRY = frozenset({500, 503, 504})
 _SHOULD_RETRY = {
     "Should-Retry": {
@@ -38,4 +58,6 @@ def _error(status: int) -> dict[str, Any]:
     answer: dict[str, Any] = {"model": ErrorBody}
     if status in _NO_BLIND_RETRY:
         answer["headers"] = _SHOULD_RETRY
+    if status == 503:
+        answer["headers"] = _SHOULD_RETRY | _RETRY_AFTER
     return answer

@@ -14,6 +14,7 @@ import structlog
 from emberbox.proxying.dialing import WhenRefused
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.heads import parse_response_head
+from emberbox.shared.joining import Joint
 from emberbox.shared.protocol import ENVD_PORT
 
 if TYPE_CHECKING:
@@ -38,20 +39,14 @@ class Bridges:
 
     def __init__(self, *, envd_port: int = ENVD_PORT) -> None:
         self._envd_port = envd_port
-        self._asked: dict[tuple[str, int], asyncio.Task[bool]] = {}
+        self._asked: Joint[tuple[str, int], bool] = Joint()
 
     async def connect_refused(self, target: Target) -> WhenRefused:
         """Wait for envd itself, which is restarted when it dies; bridge any other port."""
         if target.port == self._envd_port:
             return WhenRefused.WAIT
         key = (target.execution_id, target.port)
-        asked = self._asked.get(key)
-        if asked is None:
-            asked = asyncio.create_task(self._ask(target.address, target.port))
-            self._asked[key] = asked
-            asked.add_done_callback(lambda _: self._asked.pop(key, None))
-        # The question is shared: one client that leaves must not take it from the others.
-        bridged = await asyncio.shield(asked)
+        bridged = await self._asked.call(key, lambda: self._ask(target.address, target.port))
         return WhenRefused.DIAL_AGAIN if bridged else WhenRefused.GIVE_UP
 
     async def _ask(self, address: str, port: int) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Protocol
 
 from emberbox.orchestrator.data_proxy.failures import FailureLimit
 from emberbox.orchestrator.data_proxy.signatures import Signature
 from emberbox.proxying import replies
+from emberbox.proxying.auto_resume import PATIENCE, Traffic, still_changing
 from emberbox.proxying.errors import BadRouteError
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.data_proxy.messages import Route
     from emberbox.orchestrator.data_proxy.table import RouteTable
+    from emberbox.proxying.auto_resume import Resumer
     from emberbox.proxying.heads import RequestHead
     from emberbox.proxying.resolving import Decision
 
@@ -56,26 +59,42 @@ class HostResolver:
     would be open.
     """
 
-    def __init__(self, table: RouteTable, secret: str, freshness: Freshness | None = None) -> None:
-        """Must be made in an event loop. Without `freshness` the table is never behind."""
+    def __init__(
+        self,
+        table: RouteTable,
+        secret: str,
+        freshness: Freshness | None = None,
+        resumer: Resumer | None = None,
+    ) -> None:
+        """Must be made in an event loop.
+
+        Without `freshness` the table is never behind; without `resumer` nothing is resumed.
+        """
         self._table = table
         self._secret = secret
         self._freshness = freshness
+        self._resumer = resumer
         self._failures = FailureLimit(asyncio.get_running_loop().time)
 
     def resolve(self, request: RequestHead, peer: str) -> Decision | Awaitable[Decision]:
-        """Decide at once, as the table is in memory, unless a newer one is on its way."""
+        """Decide at once, as the table is in memory, unless a newer one is on its way or the
+        sandbox may have to be resumed first."""
         if not internal_secret.matches(request.get(_SECRET), self._secret):
             return replies.internal_only()
         if self._freshness is not None and self._freshness.behind:
-            return self._decide_later(self._freshness, request)
+            return self._decide_later(request)
         return self._decide(request)
 
-    async def _decide_later(self, freshness: Freshness, request: RequestHead) -> Decision:
-        await freshness.catch_up()
-        return self._decide(request)
+    async def _decide_later(self, request: RequestHead) -> Decision:
+        await self._catch_up()
+        decision = self._decide(request)
+        return await decision if inspect.isawaitable(decision) else decision
 
-    def _decide(self, request: RequestHead) -> Decision:
+    async def _catch_up(self) -> None:
+        if self._freshness is not None and self._freshness.behind:
+            await self._freshness.catch_up()
+
+    def _decide(self, request: RequestHead) -> Decision | Awaitable[Decision]:
         client = request.get(_SIGNED_URL_FROM)
         if client is not None:
             return self._find_signer(request, client.decode("latin-1"))
@@ -86,9 +105,40 @@ class HostResolver:
         if is_envd(sandbox) and is_control_route(request.target):
             return replies.control_route_closed(cleaned_path(request.target))
         route = self._table.get(sandbox.sandbox_id)
-        if route is None:
+        if route is not None:
+            return _closed_to(request, sandbox, route) or _target(sandbox, route)
+        if self._resumer is None:
             return replies.not_found(sandbox.sandbox_id)
-        return _closed_to(request, sandbox, route) or _target(sandbox, route)
+        return self._decide_resumed(self._resumer, request, sandbox)
+
+    async def _decide_resumed(
+        self, resumer: Resumer, request: RequestHead, sandbox: SandboxAddress
+    ) -> Decision:
+        traffic = Traffic.of(request, sandbox)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                decided = await self._resume(resumer, traffic)
+        except TimeoutError:
+            return still_changing(traffic)
+        if isinstance(decided, Reply):
+            return decided
+        return _closed_to(request, sandbox, decided) or _target(sandbox, decided)
+
+    async def _resume(self, resumer: Resumer, traffic: Traffic) -> Route | Reply:
+        """Until it is in the table, or the API server names a run twice that is not: the news of
+        that run's end are still on their way."""
+        named: set[str] = set()
+        while True:
+            resumed = await resumer.resume(traffic)
+            if isinstance(resumed, Reply):
+                return resumed
+            await self._catch_up()
+            route = self._table.get(traffic.sandbox_id)
+            if route is not None:
+                return route
+            if resumed.execution_id in named:
+                return replies.not_found(traffic.sandbox_id)
+            named.add(resumed.execution_id)
 
     def _find_signer(self, request: RequestHead, client: str) -> Decision:
         """Failures are limited, not tries: a right signature is served whatever came before."""

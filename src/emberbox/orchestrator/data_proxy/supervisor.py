@@ -32,11 +32,15 @@ _KILL_AFTER_DRAIN = 2.0
 
 @dataclass(frozen=True, slots=True)
 class DataProxyOptions:
-    """How the workers run. `directory` holds a record and a log of each; times are seconds."""
+    """How the workers run. `directory` holds a record and a log of each; times are seconds.
+
+    `api_address` is host:port of the API server's internal gRPC.
+    """
 
     directory: Path
     feed_socket: Path
     secret_file: Path
+    api_address: str
     host: str = "127.0.0.1"
     port: int = 5007
     workers: int = 1
@@ -118,6 +122,7 @@ class DataProxySupervisor:
         return [
             *("--socket", str(options.feed_socket.absolute())),
             *("--secret-file", str(options.secret_file.absolute())),
+            *("--api", options.api_address),
             *("--host", options.host, "--port", str(options.port)),
             *("--drain-timeout", str(options.drain_timeout)),
         ]

@@ -21,6 +21,7 @@ from emberbox.orchestrator.data_proxy.follower import RouteFollower
 from emberbox.orchestrator.data_proxy.resolver import HostResolver
 from emberbox.orchestrator.data_proxy.table import RouteTable
 from emberbox.proxying import replies
+from emberbox.proxying.auto_resume import ResumeClient
 from emberbox.proxying.dialing import Dialer
 from emberbox.proxying.engine import Engine
 from emberbox.proxying.limits import Limits
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import socket
 
     from emberbox.orchestrator.data_proxy.messages import Message
+    from emberbox.proxying.auto_resume import Resumer
 
 _log = structlog.get_logger()
 
@@ -53,6 +55,7 @@ class WorkerOptions:
 
     socket: Path
     secret_file: Path
+    api_address: str
     host: str = "127.0.0.1"
     port: int = DATA_PROXY_PORT
     drain_timeout: float = 10.0
@@ -66,19 +69,21 @@ class Worker:
         secret: str,
         *,
         feed_socket: Path | None = None,
+        resumer: Resumer | None = None,
         limits: Limits | None = None,
         envd_port: int = ENVD_PORT,
     ) -> None:
         """Must be made in the event loop it will serve in.
 
-        Without `feed_socket` the table is what `apply` is given.
+        Without `feed_socket` the table is what `apply` is given; without `resumer` no traffic
+        resumes a sandbox.
         """
         limits = limits or Limits()
         bridges = Bridges(envd_port=envd_port)
         self.table = RouteTable()
         self._follower = RouteFollower(feed_socket, self.apply) if feed_socket else None
         self.engine = Engine(
-            HostResolver(self.table, secret, self._follower),
+            HostResolver(self.table, secret, self._follower, resumer),
             limits=limits,
             dialer=Dialer(limits, waits=_DIAL_WAITS, connect_refused=bridges.connect_refused),
             pool=Pool(_KEPT_ENVD, asyncio.get_running_loop().time),
@@ -115,7 +120,8 @@ def main() -> None:
 
 
 async def _serve(options: WorkerOptions, secret: str, listener: socket.socket) -> None:
-    worker = Worker(secret, feed_socket=options.socket)
+    resumer = ResumeClient(options.api_address, secret)
+    worker = Worker(secret, feed_socket=options.socket, resumer=resumer)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -132,6 +138,7 @@ async def _serve(options: WorkerOptions, secret: str, listener: socket.socket) -
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await resumer.close()
     _log.info("data proxy worker ended", connections_cut=cut)
 
 
@@ -147,6 +154,7 @@ def _parse(arguments: list[str]) -> WorkerOptions:
     parser = argparse.ArgumentParser(prog="python -m emberbox.orchestrator.data_proxy")
     parser.add_argument("--socket", type=Path, required=True, help="the route feed")
     parser.add_argument("--secret-file", type=Path, required=True, help="shown by client proxies")
+    parser.add_argument("--api", required=True, help="host:port of the API server's internal gRPC")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=DATA_PROXY_PORT)
     parser.add_argument("--drain-timeout", type=float, default=10.0, help="seconds")
@@ -154,6 +162,7 @@ def _parse(arguments: list[str]) -> WorkerOptions:
     return WorkerOptions(
         socket=given.socket.absolute(),
         secret_file=given.secret_file.absolute(),
+        api_address=given.api,
         host=given.host,
         port=given.port,
         drain_timeout=given.drain_timeout,

@@ -126,6 +126,9 @@ class Machine(Protocol):
     async def console(self) -> str:
         """The last 64 KiB that the guest printed; empty when the VMM is gone."""
 
+    def moved(self, directory: Path) -> None:
+        """Its run directory has another name now; what is in it is as it was."""
+
     async def stop(self) -> None:
         """End the VMM at once and wait until its process is gone. Never raises for a dead one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import AdmissionRefused
@@ -42,9 +42,23 @@ class Usage:
     disk_available_mb: int
     starting: int = 0
 
+    def without_clones(self, clones: int) -> Usage:
+        """The same when warm clones, which are not in it otherwise, have made room."""
+        return replace(self, memory_available_mb=self.memory_available_mb + _START_MB * clones)
+
 
 # A clone that starts touches about this much of its own before it is ready for work.
 _START_MB = 64
+
+
+def clone_room(limits: Limits, usage: Usage, ram_mb: int) -> int:
+    """How many more warm clones of this size memory holds; negative when there are too many.
+
+    They leave twice the reserve free, so that none has to go for a sandbox at the last moment.
+    """
+    free = usage.memory_available_mb - _START_MB * usage.starting - 2 * limits.memory_reserve_mb
+    unpromised = int(usage.memory_total_mb * limits.memory_overcommit) - usage.ram_promised_mb
+    return min(free // _START_MB, unpromised // ram_mb)
 
 
 def check(limits: Limits, usage: Usage, asked: Hardware) -> None:

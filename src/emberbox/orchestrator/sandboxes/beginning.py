@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.envd_client import Identity
     from emberbox.orchestrator.sandboxes.holdings import Host
     from emberbox.orchestrator.snapshots.manifest import Snapshot
+    from emberbox.orchestrator.templates.catalog import TemplateCatalog
     from emberbox.orchestrator.templates.store import Template
 
 
@@ -23,6 +24,7 @@ class CreateRequest:
 
     cold:     boot from files, the template's or those of the paused sandbox
     snapshot: continue the paused sandbox of this id
+    group:    those of one group wait for one another when many start; means nothing else
     """
 
     identity: Identity
@@ -35,6 +37,7 @@ class CreateRequest:
     snapshot: bool = False
     auto_pause: bool = False
     auto_pause_files_only: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,11 @@ def choose_start(host: Host, template: Template, *, cold: bool) -> Way:
         why = _another_vmm(template.manifest.made_with, host)
         return Way(template, cold=True, notice=booted_from_files(why))
     return Way(template, cold=False)
+
+
+def clonable(host: Host, catalog: TemplateCatalog) -> list[Template]:
+    """The host's own templates whose sandboxes start from memory."""
+    return [t for t in catalog.all() if not choose_start(host, t, cold=False).cold]
 
 
 def choose_way(host: Host, snapshot: Snapshot, *, cold: bool) -> Way:

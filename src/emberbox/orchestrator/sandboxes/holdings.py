@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from emberbox.orchestrator import envd_client, failpoints, threads
+from emberbox.orchestrator import envd_client, failpoints, priority, threads
 from emberbox.orchestrator.errors import MachineError, OrchestratorError, SnapshotUnusable
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware, Surroundings
@@ -39,15 +39,17 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.outbox import Outbox
     from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.records import RunDirectories, SandboxRecord
-    from emberbox.orchestrator.sandboxes.steps import Steps
+    from emberbox.orchestrator.sandboxes.starts import StartQueue
     from emberbox.orchestrator.snapshots.manifest import Snapshot
     from emberbox.orchestrator.snapshots.store import SnapshotStore
     from emberbox.orchestrator.templates.store import Template, TemplateStore
+    from emberbox.shared.steps import Steps
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
 CLONE_READY_SECONDS = 30.0
+CLAIM_READY_SECONDS = 5.0
 RESUME_READY_SECONDS = 60.0
 BOOT_READY_SECONDS = 120.0
 """How long envd may take to answer. Software emulation on a busy host is slow."""
@@ -67,7 +69,7 @@ class Routes(Protocol):
 class Host:
     """What all sandboxes of this host share.
 
-    starts:           bounds how many start at once
+    starts:           who may start next
     pause_reserve_mb: what a pause leaves free on the disk
     """
 
@@ -80,7 +82,7 @@ class Host:
     outbox: Outbox
     snapshots: SnapshotStore
     builds: TemplateStore
-    starts: asyncio.Semaphore
+    starts: StartQueue
     pause_reserve_mb: int = 0
 
     def pause_room(
@@ -92,18 +94,37 @@ class Host:
         return PauseRoom(available, wanted, self.pause_reserve_mb)
 
 
+class WarmClone(Protocol):
+    """A clone of the template that runs already and is nobody's yet, as its new owner sees it."""
+
+    @property
+    def directory(self) -> Path:
+        """Its run directory, called as it is in the pool."""
+
+    async def handed_over(self) -> Holdings:
+        """What it holds, when it is warm; from now on that is the caller's to give back.
+
+        Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
+        """
+
+    def discard(self) -> None:
+        """Remove what is left of its directory; for threads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """What a sandbox starts from.
 
     cold:     boot from files, the template's or the snapshot's
     snapshot: of the paused sandbox that is continued
+    clone:    a warm one, to be made this sandbox
     """
 
     template: Template
     identity: Identity
     cold: bool = False
     snapshot: Snapshot | None = None
+    clone: WarmClone | None = None
 
     @property
     def present_token(self) -> str:
@@ -116,10 +137,14 @@ class Beginning:
 
 @dataclass(slots=True)
 class Holdings:
-    """Slot and machine of one sandbox, as far as it has them. `note` writes into its story."""
+    """Slot and machine of one sandbox, as far as it has them. `note` writes into its story.
+
+    ahead: it is made before anybody waits for it, and gives way to those that somebody waits for
+    """
 
     host: Host
     note: Callable[[str], None]
+    ahead: bool = False
     slot: Slot | None = None
     machine: Machine | None = None
 
@@ -148,6 +173,35 @@ class Holdings:
         failpoints.reach("resume-initialized")
         return record
 
+    async def take_over(
+        self, record: SandboxRecord, clone: WarmClone, identity: Identity, steps: Steps
+    ) -> SandboxRecord:
+        """Make a warm clone this sandbox; the record that says so.
+
+        It has no way out before it has its identity. Raises OrchestratorError or OSError; what was
+        taken until then stays here.
+        """
+        with steps.measure("claim"):
+            given = await clone.handed_over()
+            self.slot, given.slot = given.slot, None
+            self.machine, given.machine = given.machine, None
+            slot, machine = self.both()
+            record = dataclasses.replace(record, slot=slot.index, process=machine.identity)
+            machine.moved(self.host.directories.take_over(clone.directory, record))
+            priority.raise_again(machine.identity)
+        self.note(f"made of the warm clone {clone.directory.name}")
+        with steps.measure("init"):
+            record = await self.introduce(record, identity, "", CLAIM_READY_SECONDS)
+        with steps.measure("egress"):
+            await self.host.slots.set_policy(slot, EgressPolicy(internet=record.internet))
+        return record
+
+    def both(self) -> tuple[Slot, Machine]:
+        """Slot and machine. Raises MachineError when one is not held."""
+        if self.slot is None or self.machine is None:
+            raise MachineError("the sandbox holds no machine")
+        return self.slot, self.machine
+
     async def introduce(
         self, record: SandboxRecord, identity: Identity, present_token: str, seconds: float
     ) -> SandboxRecord:
@@ -155,11 +209,10 @@ class Holdings:
 
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
-        if self.slot is None or self.machine is None:
-            raise MachineError("the sandbox holds no machine")
-        limit = BOOT_READY_SECONDS if record.booted else seconds
-        answer = envd_client.initialize(self.slot, identity, limit, present_token)
-        version = await unless_ended(self.machine, answer)
+        slot, machine = self.both()
+        limit = BOOT_READY_SECONDS if record.booted or self.ahead else seconds
+        answer = envd_client.initialize(slot, identity, limit, present_token)
+        version = await unless_ended(machine, answer)
         return dataclasses.replace(record, envd_version=version)
 
     async def take_again(self, record: SandboxRecord) -> None:
@@ -185,6 +238,7 @@ class Holdings:
         """
         if self.machine is not None:
             await self._stop(self.machine)
+            self.machine = None
             failpoints.reach("pause-ended")
         if self.slot is not None:
             slot, self.slot = self.slot, None
@@ -244,6 +298,8 @@ class Holdings:
     async def _hold(self, record: SandboxRecord, machine: Machine) -> SandboxRecord:
         """Written down at once: a machine that no record names is ended at the next start."""
         self.machine = machine
+        if self.ahead:
+            priority.lower(machine.identity)
         record = dataclasses.replace(record, process=machine.identity)
         self.host.directories.save(record)
         return record

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emberbox.orchestrator.envd_client import Identity
+    from emberbox.orchestrator.pool.pool import PoolCounts, WarmPool
     from emberbox.orchestrator.processes import ProcessIdentity
     from emberbox.orchestrator.sandboxes.beginning import CreateRequest
     from emberbox.orchestrator.sandboxes.copying import Wanted
@@ -64,8 +65,10 @@ class Sandboxes:
         templates: TemplateCatalog,
         checkpoints: Checkpoints,
         limits: admission.Limits,
+        pool: WarmPool,
     ) -> None:
         self._host = host
+        self._pool = pool
         self._checkpoints = checkpoints
         self._templates = templates
         self._limits = limits
@@ -102,7 +105,8 @@ class Sandboxes:
             raise RunConflict(f"sandbox {identity.sandbox_id} is paused")
         template = self._templates.get(identity.template_id, request.build_id)
         way = choose_start(self._host, template, cold=request.cold)
-        return self._admit(new_record(request, way), Beginning(template, identity, way.cold))
+        beginning = Beginning(template, identity, way.cold)
+        return self._admit(new_record(request, way), beginning, request.group)
 
     def _resume(self, request: CreateRequest) -> Sandbox:
         identity = request.identity
@@ -114,15 +118,35 @@ class Sandboxes:
         identity = dataclasses.replace(identity, template_id=record.template_id)
         if way.cold:  # its envd starts anew and has none
             identity = dataclasses.replace(identity, env_vars=record.env_vars)
-        return self._admit(record, Beginning(way.template, identity, way.cold, snapshot))
+        beginning = Beginning(way.template, identity, way.cold, snapshot)
+        return self._admit(record, beginning, request.group)
 
-    def _admit(self, record: SandboxRecord, beginning: Beginning) -> Sandbox:
+    def _admit(self, record: SandboxRecord, beginning: Beginning, group: str) -> Sandbox:
         """Check and register in one go, with no await between: a burst cannot overfill the host."""
         asked = Hardware(record.vcpu, record.ram_mb)
-        admission.check(self._limits, self._usage(), asked)
-        sandbox = self._register(Sandbox(self._host, record))
-        sandbox.begin(beginning)
-        return sandbox
+        usage = self._usage().without_clones(self._pool.machines)
+        admission.check(self._limits, usage, asked)
+        if not (beginning.cold or beginning.snapshot):
+            clone = self._pool.take(beginning.template.build_id)
+            beginning = dataclasses.replace(beginning, clone=clone)
+        sandbox = Sandbox(self._host, record)
+        sandbox.begin(beginning, group)
+        self._pool.look()
+        return self._register(sandbox)
+
+    @property
+    def pool(self) -> PoolCounts:
+        """The warm clones, which are none of the sandboxes."""
+        return self._pool.counts
+
+    def clone_room(self) -> int:
+        """How many more warm clones memory holds; negative when there are too many."""
+        clones = self._pool.records()
+        usage = self._usage()
+        promised = usage.ram_promised_mb + sum(clone.ram_mb for clone in clones)
+        largest = max((t.hardware.ram_mb for t in self._templates.all()), default=1)
+        usage = dataclasses.replace(usage, ram_promised_mb=promised)
+        return admission.clone_room(self._limits, usage, largest)
 
     def get(self, sandbox_id: str) -> Sandbox:
         """A sandbox that is not wholly gone. Raises SandboxMissing."""
@@ -217,7 +241,8 @@ class Sandboxes:
     def builds_in_use(self) -> set[str]:
         """Template builds that a sandbox, running or paused, could not go on without."""
         running = {sandbox.record.build_id for sandbox in self}
-        return running | self._host.snapshots.builds()
+        warm = {clone.build_id for clone in self._pool.records()}
+        return running | warm | self._host.snapshots.builds()
 
     async def delete(self, sandbox_id: str, reason: str) -> None:
         """End a sandbox, running or paused, and return when nothing of it is left.
@@ -257,7 +282,9 @@ class Sandboxes:
         records = self._host.directories.load_all()
         # A VMM that no record names was being started when its orchestrator was killed. It goes
         # first: its slot, and with it its uid, may be given to another.
-        await _end_strays(self._host, {record.process for record in records})
+        known = {record.process for record in records} | self._pool.processes
+        await _end_strays(self._host, known)
+        warm = await self._pool.adopt()
         runs = {(record.sandbox_id, record.execution_id) for record in records}
         await asyncio.to_thread(self._host.snapshots.sweep, runs)
         sandboxes = [self._register(Sandbox(self._host, record)) for record in records]
@@ -265,8 +292,13 @@ class Sandboxes:
         for sandbox, result in zip(sandboxes, results, strict=True):
             if isinstance(result, BaseException):
                 _log.error("adoption failed", sandbox_id=sandbox.record.sandbox_id, exc_info=result)
-        _log.info("adopted", running=len(self.running()), found=len(records))
-        return {s.slot_index for s in sandboxes if s.slot_index is not None}
+        _log.info(
+            "adopted",
+            running=len(self.running()),
+            found=len(records),
+            warm_clones=self._pool.counts.ready,
+        )
+        return warm | {s.slot_index for s in sandboxes if s.slot_index is not None}
 
     async def detach_all(self) -> None:
         """Leave every VM running for the next orchestrator."""

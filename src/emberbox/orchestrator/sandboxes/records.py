@@ -98,19 +98,28 @@ class RunDirectories:
         directory = self.path(record.sandbox_id)
         directory.mkdir(mode=0o700)
         try:
-            self._write(record)
+            _write(directory, record)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         return directory
+
+    def take_over(self, directory: Path, record: SandboxRecord) -> Path:
+        """Make a directory of the same file system that of a sandbox. Raises OSError.
+
+        The record first: wherever this is cut off, the directory says whose it was to be.
+        """
+        _write(directory, record)
+        return directory.rename(self.path(record.sandbox_id))
 
     def save(self, record: SandboxRecord) -> None:
         """Replace the record of an existing directory; nothing when it has none yet.
 
         Raises OSError.
         """
-        if self.path(record.sandbox_id).exists():
-            self._write(record)
+        directory = self.path(record.sandbox_id)
+        if directory.exists():
+            _write(directory, record)
 
     def remove(self, sandbox_id: str) -> None:
         """Remove a sandbox's files; the record goes first, so a torn removal is only garbage."""
@@ -122,19 +131,22 @@ class RunDirectories:
         """Every record that can be read.
 
         A directory without one is garbage of a crash and removed: its VM, if it ever had one, is
-        known to nobody. One that cannot be read is left for a person to look at.
+        known to nobody. One that cannot be read is left for a person to look at. One that is
+        called otherwise than its record says gets that name.
         """
         records = []
         for directory in sorted(self.root.iterdir()):
             try:
-                records.append(SandboxRecord.from_json((directory / RECORD_FILE).read_bytes()))
+                record = SandboxRecord.from_json((directory / RECORD_FILE).read_bytes())
+                directory.rename(self.path(record.sandbox_id))
+                records.append(record)
             except FileNotFoundError:
                 shutil.rmtree(directory, ignore_errors=True)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.error("a record cannot be read", directory=str(directory), error=repr(error))
         return records
 
-    def _write(self, record: SandboxRecord) -> None:
-        # Not durable: a VM does not survive the loss of power that fsync guards against.
-        path = self.path(record.sandbox_id) / RECORD_FILE
-        write_atomically(path, record.to_json(), 0o600, durable=False)
+
+def _write(directory: Path, record: SandboxRecord) -> None:
+    # Not durable: a VM does not survive the loss of power that fsync guards against.
+    write_atomically(directory / RECORD_FILE, record.to_json(), 0o600, durable=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import sqlite3
 import time
@@ -39,7 +40,7 @@ from emberbox.orchestrator.sandboxes.lifecycle import (
     State,
     Suspend,
 )
-from emberbox.orchestrator.sandboxes.steps import Steps
+from emberbox.orchestrator.sandboxes.steps import OperationSteps
 from emberbox.orchestrator.sandboxes.suspending import Suspension, let_run
 from emberbox.shared import correlation
 
@@ -48,10 +49,10 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from emberbox.orchestrator.machines.driver import Machine
-    from emberbox.orchestrator.network.addresses import Slot
     from emberbox.orchestrator.sandboxes.copying import Draft, Wanted
-    from emberbox.orchestrator.sandboxes.holdings import Beginning, Host
+    from emberbox.orchestrator.sandboxes.holdings import Beginning, Host, WarmClone
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
+    from emberbox.orchestrator.sandboxes.starts import Turn
     from emberbox.orchestrator.snapshots.manifest import Snapshot
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +69,9 @@ class Sandbox:
 
     def __init__(self, host: Host, record: SandboxRecord) -> None:
         self.record = record
-        self.steps = Steps("resume" if record.resumed else "create")
+        self.steps = OperationSteps("resume" if record.resumed else "create")
+        self.way = ""
+        """How it was started: "pool", "clone", "boot" or "resume"; empty when it was adopted."""
         self._host = host
         self._life = Lifecycle(record.sandbox_id, time.time, record.resumed)
         self._holdings = Holdings(host, self._life.note)
@@ -98,9 +101,18 @@ class Sandbox:
 
     # Starting
 
-    def begin(self, beginning: Beginning) -> None:
-        """Start in the background: a caller that goes away does not break it off half-way."""
-        self._spawn(self._start(self._bring_up(beginning)))
+    def begin(self, beginning: Beginning, group: str) -> None:
+        """Start in the background: a caller that goes away does not break it off half-way.
+
+        What is not a warm clone waits for its turn, in a queue of `group`'s own. Raises
+        AdmissionRefused when that would take too long; then nothing has begun.
+        """
+        starts, clone = self._host.starts, beginning.clone
+        self.way = _way(beginning)
+        if clone is None:
+            self._spawn(self._start(self._bring_up(beginning, starts.join(group))))
+        else:
+            self._spawn(self._start(self._take_over(beginning, clone, group, starts.step_in())))
 
     async def settled(self) -> None:
         """Return when it runs. Raises what its start failed with."""
@@ -112,6 +124,7 @@ class Sandbox:
                 await bringing_up
                 with self.steps.measure("route"):
                     await self._open()
+            self._tell_steps()
         except Exception as error:  # noqa: BLE001 - reclaimed, and told to whoever asked
             await self._start_failed(error)
         else:
@@ -119,13 +132,41 @@ class Sandbox:
             self._settle()
             await self._drop_consumed()
 
-    async def _bring_up(self, beginning: Beginning) -> None:
-        with self.steps.measure("queue"):
-            await self._host.starts.acquire()
-        try:
+    async def _bring_up(self, beginning: Beginning, turn: Turn) -> None:
+        async with contextlib.AsyncExitStack() as start:
+            with self.steps.measure("queue"):
+                await start.enter_async_context(turn)
+            if self.state is State.ENDING:
+                raise _killed_while_starting()
             self._became(await self._holdings.bring_up(self.record, beginning, self.steps))
-        finally:
-            self._host.starts.release()
+
+    async def _take_over(
+        self, beginning: Beginning, clone: WarmClone, group: str, turn: contextlib.ExitStack
+    ) -> None:
+        """Make the warm clone this sandbox, or a fresh one when that fails."""
+        with turn:
+            try:
+                self._became(
+                    await self._holdings.take_over(
+                        self.record, clone, beginning.identity, self.steps
+                    )
+                )
+            except (OrchestratorError, OSError) as error:
+                name = clone.directory.name
+                _log.warning("a warm clone failed", clone=name, reason=str(error))
+                self._life.note(f"the warm clone {name} was of no use: {error}")
+            else:
+                return
+            self.way = "clone"
+            await self._holdings.give_back()
+            await asyncio.to_thread(clone.discard)
+            await asyncio.to_thread(self._host.directories.remove, self.record.sandbox_id)
+        await self._bring_up(beginning, self._host.starts.join(group))
+
+    def _tell_steps(self) -> None:
+        taken, total = self.steps.rounded(), round(self.steps.total, 1)
+        self._life.note(f"ready after {total} ms, of which in ms: {taken}")
+        _log.info("ready", sandbox_id=self.record.sandbox_id, milliseconds=total, steps=taken)
 
     def _became(self, record: SandboxRecord) -> None:
         """What a start has found out; an end that was decided meanwhile stays decided."""
@@ -163,7 +204,7 @@ class Sandbox:
         self._settled.fail(error)
 
     async def _open(self) -> None:
-        machine, slot = self._held()
+        slot, machine = self._holdings.both()
         self._save(dataclasses.replace(self.record, running=True))
         failpoints.reach("resume-running")
         await self._host.routes.open(self.record, slot.address)
@@ -277,8 +318,8 @@ class Sandbox:
 
     async def _suspend(self, wanted: Suspend, suspended: Joint[Snapshot]) -> None:
         try:
-            held = self._held()
-            attempt = Suspension(self._host, self.record, *held, self._life.note)
+            slot, machine = self._holdings.both()
+            attempt = Suspension(self._host, self.record, machine, slot, self._life.note)
             snapshot = await attempt.run(wanted)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
             await self._suspend_failed(suspended, error)
@@ -318,8 +359,9 @@ class Sandbox:
 
     async def _make_copy(self, wanted: Wanted, copied: Joint[Draft]) -> None:
         try:
-            held = self._held()
-            draft = await Copying(self._host, self.record, *held, self._life.note).run(wanted)
+            slot, machine = self._holdings.both()
+            attempt = Copying(self._host, self.record, machine, slot, self._life.note)
+            draft = await attempt.run(wanted)
         except Exception as error:  # noqa: BLE001 - told to whoever asked; it runs on
             _log.warning("copy failed", sandbox_id=self.record.sandbox_id, reason=str(error))
             self._feed(Copied())
@@ -327,12 +369,6 @@ class Sandbox:
         else:
             self._feed(Copied())
             copied.succeed(draft)
-
-    def _held(self) -> tuple[Machine, Slot]:
-        slot, machine = self._holdings.slot, self._holdings.machine
-        if slot is None or machine is None:
-            raise MachineError("the sandbox holds no machine")
-        return machine, slot
 
     # Ending
 
@@ -457,6 +493,14 @@ class Sandbox:
             self._settled.succeed(None)
         else:
             self._settled.fail(_killed_while_starting())
+
+
+def _way(beginning: Beginning) -> str:
+    if beginning.clone is not None:
+        return "pool"
+    if beginning.cold:
+        return "boot"
+    return "resume" if beginning.snapshot is not None else "clone"
 
 
 def _killed_while_starting() -> MachineError:

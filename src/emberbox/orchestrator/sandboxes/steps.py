@@ -1,40 +1,36 @@
-"""How long each step of a create, a resume or a pause took."""
+"""Steps of what is done to a sandbox, as Prometheus and traces have them."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator import metrics
 from emberbox.shared import tracing
+from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Steps:
-    """Named durations, in milliseconds, in the order they were measured; told to Prometheus and
-    to traces as steps of `operation`."""
+class OperationSteps(Steps):
+    """Steps of one `operation`: create, resume or pause."""
 
     def __init__(self, operation: str) -> None:
-        self.operation = operation
-        self.taken: list[tuple[str, float]] = []
+        super().__init__()
+        self._operation = operation
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
         """Time all of it: the block holds the steps."""
-        with metrics.operation(self.operation):
+        with metrics.operation(self._operation):
             yield
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Time the block, also when it fails."""
-        start = time.perf_counter()
         try:
-            with tracing.span(f"{self.operation}: {name}"):
+            with super().measure(name), tracing.span(f"{self._operation}: {name}"):
                 yield
         finally:
-            seconds = time.perf_counter() - start
-            self.taken.append((name, seconds * 1000))
-            metrics.observe_step(self.operation, name, seconds)
+            metrics.observe_step(self._operation, name, self.taken[-1][1] / 1000)

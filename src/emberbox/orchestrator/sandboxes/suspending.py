@@ -22,7 +22,7 @@ from emberbox.orchestrator.errors import (
 )
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
-from emberbox.orchestrator.sandboxes.steps import Steps
+from emberbox.orchestrator.sandboxes.steps import OperationSteps
 from emberbox.orchestrator.snapshots.manifest import Snapshot
 from emberbox.orchestrator.snapshots.store import link_durably
 
@@ -56,7 +56,7 @@ class Suspension:
     slot: Slot
     note: Callable[[str], None]
     committed: bool = False
-    steps: Steps = field(default_factory=lambda: Steps("pause"))
+    steps: OperationSteps = field(default_factory=lambda: OperationSteps("pause"))
 
     async def run(self, wanted: Suspend) -> Snapshot:
         """Write and commit the snapshot; the machine stands still then.

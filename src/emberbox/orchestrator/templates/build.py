@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
-import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import envd_client
+from emberbox.orchestrator import envd_client, rehearsing
 from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.images.disks import copy_sparse, make_scratch
@@ -143,8 +141,9 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     for _ in range(WARM_UP_INITS):
         await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
     for command in WARM_UP:
-        await _run(slot, "-l", "-c", command, stdin=False)
-    await _run(slot, "-i", "-l", "-c", "exit", pty={"size": {"cols": 80, "rows": 24}})
+        await rehearsing.run(slot, "-l", "-c", command, seconds=_WARM_UP_SECONDS, stdin=False)
+    terminal = {"size": {"cols": 80, "rows": 24}}
+    await rehearsing.run(slot, "-i", "-l", "-c", "exit", seconds=_WARM_UP_SECONDS, pty=terminal)
     await _sample(slot)
     _log.info(
         "template warm",
@@ -162,18 +161,6 @@ async def _snapshot(machine: Machine, work: Path) -> None:
     await machine.stop()
     await asyncio.to_thread(_sync_file, work / SCRATCH_FILE)
     shutil.rmtree(work / "run", ignore_errors=True)
-
-
-async def _run(slot: Slot, *arguments: str, **options: object) -> None:
-    """Run a shell in the guest through envd, as a sandbox's first caller would."""
-    start = {"process": {"cmd": "/bin/bash", "args": arguments}, **options}
-    message = json.dumps(start).encode()
-    body = struct.pack(">BI", 0, len(message)) + message
-    answer = await envd_client.call(
-        slot, "/process.Process/Start", body, "application/connect+json", _WARM_UP_SECONDS
-    )
-    if answer.status != 200 or b'"end"' not in answer.body:
-        raise GuestUnreachable(f"envd could not run {arguments}: {answer.body!r}")
 
 
 async def _sample(slot: Slot) -> None:

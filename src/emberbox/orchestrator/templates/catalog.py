@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from emberbox.orchestrator.errors import TemplateMissing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emberbox.orchestrator.templates.store import Template
 
 
@@ -16,10 +18,16 @@ class TemplateCatalog:
     def __init__(self) -> None:
         self._templates: dict[str, Template] = {}
         self._checkpoints: dict[tuple[str, str], Template] = {}
+        self._when_offered: Callable[[], object] = lambda: None
+
+    def when_offered(self, callback: Callable[[], object]) -> None:
+        """Call back whenever a build of the host's own templates takes the place of another."""
+        self._when_offered = callback
 
     def offer(self, template: Template) -> None:
         """Make a build the one that new sandboxes of its template start from."""
         self._templates[template.spec.template_id] = template
+        self._when_offered()
 
     def offer_checkpoint(self, template: Template) -> None:
         """Let sandboxes start from a checkpoint, by its build id."""

@@ -10,11 +10,12 @@ from urllib.parse import quote
 import httpx2
 
 from emberbox.sdk.error_mapping import api_exception, api_unreachable, request_timed_out
-from emberbox.sdk.errors import SandboxNotFoundException
+from emberbox.sdk.errors import SandboxException, SandboxNotFoundException
 from emberbox.sdk.json_fields import parse_object, parse_objects
 from emberbox.sdk.metrics_models import SandboxMetrics, range_parameters
 from emberbox.sdk.retry import TOTAL_WITHOUT_TIMEOUT_SECONDS, idempotency_key, retry_delay
 from emberbox.sdk.sandbox_models import SandboxAccess, SandboxInfo, connect_body
+from emberbox.sdk.snapshot_models import SnapshotInfo, fork_result
 from emberbox.sdk.transport_options import BROKEN, TIMED_OUT, limits
 
 from .flavour import sleep
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from emberbox.sdk.config import ConnectionConfig
+    from emberbox.sdk.json_fields import JsonObject
     from emberbox.sdk.sandbox_models import SandboxOnResume
 
 
@@ -68,11 +70,7 @@ class ControlPlane:
     def kill(self, sandbox_id: str) -> bool:
         """End the sandbox; False when there is none."""
         path = f"/sandboxes/{_segment(sandbox_id)}"
-        try:
-            self._request("DELETE", path, missing=f"Sandbox {sandbox_id} not found")
-        except SandboxNotFoundException:
-            return False
-        return True
+        return self._delete(path, f"Sandbox {sandbox_id} not found")
 
     def set_timeout(self, sandbox_id: str, timeout: int) -> None:
         """Let the sandbox end in `timeout` seconds. Raises SandboxNotFoundException."""
@@ -91,12 +89,52 @@ class ControlPlane:
         samples = parse_objects(response.content, "the sandbox's metrics")
         return [SandboxMetrics.from_json(sample) for sample in samples]
 
-    def page(self, parameters: Mapping[str, str]) -> tuple[list[SandboxInfo], str | None]:
-        """One page of the list of sandboxes, and the token of the next page if there is one."""
-        response = self._request("GET", "/v2/sandboxes", params=parameters)
-        sandboxes = parse_objects(response.content, "the list of sandboxes")
+    def pause(self, sandbox_id: str, body: Mapping[str, object]) -> bool:
+        """Pause the sandbox; False when it is paused. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}/pause"
+        missing = f"Sandbox {sandbox_id} not found"
+        try:
+            self._request("POST", path, json=body, missing=missing)
+        except SandboxException as refused:
+            if refused.status_code == 409:
+                return False
+            raise
+        return True
+
+    def fork(self, sandbox_id: str, body: Mapping[str, object]) -> list[SandboxAccess | Exception]:
+        """Start children of the sandbox: each, or why it did not start.
+
+        Raises SandboxNotFoundException.
+        """
+        path = f"/sandboxes/{_segment(sandbox_id)}/fork"
+        missing = f"Sandbox {sandbox_id} not found"
+        response = self._request("POST", path, json=body, missing=missing, once=True)
+        return [fork_result(one) for one in parse_objects(response.content, "the answer to fork")]
+
+    def create_snapshot(self, sandbox_id: str, body: Mapping[str, object]) -> SnapshotInfo:
+        """Make a snapshot of the sandbox. Raises SandboxNotFoundException."""
+        path = f"/sandboxes/{_segment(sandbox_id)}/snapshots"
+        missing = f"Sandbox {sandbox_id} not found"
+        response = self._request("POST", path, json=body, missing=missing, once=True)
+        return SnapshotInfo.from_json(parse_object(response.content, "the snapshot"))
+
+    def delete_snapshot(self, snapshot_id: str) -> bool:
+        """Delete the snapshot; False when there is none."""
+        path = f"/templates/{_segment(snapshot_id)}"
+        return self._delete(path, f"Snapshot {snapshot_id} not found")
+
+    def page(self, path: str, parameters: Mapping[str, str]) -> tuple[list[JsonObject], str | None]:
+        """One page of a list, and the token of the next page if there is one."""
+        response = self._request("GET", path, params=parameters)
         token = response.headers.get("x-next-token") or None
-        return [SandboxInfo.from_json(sandbox) for sandbox in sandboxes], token
+        return parse_objects(response.content, f"the list at {path}"), token
+
+    def _delete(self, path: str, missing: str) -> bool:
+        try:
+            self._request("DELETE", path, missing=missing)
+        except SandboxNotFoundException:
+            return False
+        return True
 
     def _request(
         self,
@@ -107,10 +145,12 @@ class ControlPlane:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         missing: str | None = None,
+        once: bool = False,
     ) -> httpx2.Response:
         """The answer, after repeats while the server refuses for now; `missing` explains a 404.
 
-        All attempts and waits together stay within the request timeout.
+        With `once` a request whose answer was lost is not sent again. All attempts and waits
+        together stay within the request timeout.
         """
         allowed = self._config.request_timeout or TOTAL_WITHOUT_TIMEOUT_SECONDS
         deadline = time.monotonic() + allowed
@@ -120,7 +160,8 @@ class ControlPlane:
             response = self._send(
                 self._http.build_request(
                     method, path, json=json, params=params, headers=headers, timeout=limits(limit)
-                )
+                ),
+                once=once,
             )
             delay = retry_delay(response.status_code, response.headers, attempt)
             last = attempt == self._config.retries
@@ -133,10 +174,11 @@ class ControlPlane:
             raise api_exception(response.status_code, response.content)
         return response
 
-    def _send(self, request: httpx2.Request) -> httpx2.Response:
+    def _send(self, request: httpx2.Request, *, once: bool) -> httpx2.Response:
         self._config.log("Request %s %s", request.method, request.url)
+        send = self._http.send if once else self._send_again_if_broken
         try:
-            response = self._send_again_if_broken(request)
+            response = send(request)
         except TIMED_OUT as error:
             raise request_timed_out() from error
         except httpx2.TransportError as error:
@@ -145,7 +187,7 @@ class ControlPlane:
         return response
 
     def _send_again_if_broken(self, request: httpx2.Request) -> httpx2.Response:
-        """Every request can be sent twice: a create has its key, the others set a state."""
+        """Nearly every request can be sent twice: a create has its key, others set a state."""
         try:
             return self._http.send(request)
         except BROKEN:

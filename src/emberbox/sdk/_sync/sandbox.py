@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import httpx2
 
 from emberbox.sdk.config import ENVD_PORT, ConnectionConfig, merge_options, routing_headers
-from emberbox.sdk.create_options import check_lifecycle, network_body
+from emberbox.sdk.create_options import lifecycle_body, network_body
 from emberbox.sdk.instance_or_class import InstanceOrClass
 from emberbox.sdk.not_yet import NotYet, refuse_options
 from emberbox.sdk.sandbox_models import create_body
 from emberbox.sdk.signatures import file_query
+from emberbox.sdk.snapshot_models import fork_body
 from emberbox.sdk.transport_options import choose_proxy
 
 from .commands import Commands
@@ -23,22 +24,20 @@ from .flavour import open_websocket
 from .git import Git
 from .paginator import SandboxPaginator
 from .pty import Pty
+from .sandbox_control import SandboxControl
 from .transport import PooledTransport
 
 if TYPE_CHECKING:
     import builtins
     import logging
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from typing import Self, Unpack
 
     from emberbox.sdk.config import ApiParams, Username
     from emberbox.sdk.create_options import McpServer, SandboxIamOpts, SandboxLifecycle
-    from emberbox.sdk.metrics_models import SandboxMetrics
     from emberbox.sdk.network_models import SandboxNetworkOpts
     from emberbox.sdk.sandbox_models import (
         SandboxAccess,
-        SandboxInfo,
         SandboxListOrder,
         SandboxOnResume,
         SandboxQuery,
@@ -71,35 +70,25 @@ def _connect_by_id(
     return cls(access, config)
 
 
-def _kill_by_id(cls: type[Sandbox], sandbox_id: str, **opts: Unpack[ApiParams]) -> bool:
-    """End a sandbox by its id; False when there is none."""
-    return ControlPlane(cls._configure(None, opts)).kill(sandbox_id)
-
-
-def _set_timeout_by_id(
-    cls: type[Sandbox], sandbox_id: str, timeout: int, **opts: Unpack[ApiParams]
-) -> None:
-    """Let a sandbox end in `timeout` seconds. Raises SandboxNotFoundException."""
-    ControlPlane(cls._configure(None, opts)).set_timeout(sandbox_id, timeout)
-
-
-def _get_info_by_id(cls: type[Sandbox], sandbox_id: str, **opts: Unpack[ApiParams]) -> SandboxInfo:
-    """Details of a sandbox by its id. Raises SandboxNotFoundException."""
-    return ControlPlane(cls._configure(None, opts)).info(sandbox_id)
-
-
-def _get_metrics_by_id(
+def _fork_by_id(
     cls: type[Sandbox],
     sandbox_id: str,
-    start: datetime | None = None,
-    end: datetime | None = None,
+    timeout: int | None = None,
+    count: int | None = None,
+    logger: logging.Logger | None = None,
     **opts: Unpack[ApiParams],
-) -> list[SandboxMetrics]:
-    """What a sandbox used, by its id, from `start` to `end`. Raises SandboxNotFoundException."""
-    return ControlPlane(cls._configure(None, opts)).metrics(sandbox_id, start, end)
+) -> list[Sandbox | Exception]:
+    """Start sandboxes that go on from where another is, by its id.
+
+    The arguments but for `logger`, and the answer, are those of a sandbox's `fork`.
+    """
+    body = fork_body(timeout, count)
+    config = cls._configure(logger, opts)
+    results = ControlPlane(config).fork(sandbox_id, body)
+    return [one if isinstance(one, Exception) else cls(one, config) for one in results]
 
 
-class Sandbox:
+class Sandbox(SandboxControl):
     """A computer of its own for a program: `Sandbox.create()` makes one.
 
     As a context manager it is killed at the end of the block. Options (`**opts`, ApiParams)
@@ -116,23 +105,13 @@ class Sandbox:
     mcp_port = 50005
     """Port of the MCP gateway in such a sandbox."""
 
-    _defaults: ClassVar[ApiParams] = {}
-    """Options of every call that is given none; an `E2B` client binds its own."""
-
-    pause = NotYet()
-    beta_pause = NotYet()
-    fork = NotYet()
-    create_snapshot = NotYet()
-    list_snapshots = NotYet()
-    delete_snapshot = NotYet()
     update_network = NotYet()
     get_mcp_url = NotYet()
     get_mcp_token = NotYet()
 
     def __init__(self, access: SandboxAccess, config: ConnectionConfig) -> None:
         """Made by `create` and `connect`."""
-        self._access = access
-        self._config = config
+        super().__init__(access, config)
         tokens = {"X-Access-Token": access.envd_access_token} if access.envd_access_token else {}
         headers = {**routing_headers(access.sandbox_id, ENVD_PORT), **tokens}
         self._envd = Envd(config, self._base_url(ENVD_PORT), headers)
@@ -140,11 +119,6 @@ class Sandbox:
         self._pty = Pty(self._envd)
         self._git = Git(self._commands)
         self._files = Filesystem(self._envd)
-
-    @property
-    def sandbox_id(self) -> str:
-        """The sandbox's id."""
-        return self._access.sandbox_id
 
     @property
     def sandbox_domain(self) -> str | None:
@@ -220,7 +194,10 @@ class Sandbox:
             allow_internet_access: False closes the internet to it.
             network: `{"allow_public_traffic": False}` closes its ports to those who do not
                 send `traffic_access_token`; the other fields are not supported yet.
-            lifecycle: what happens at the end; only `kill`, the default, is supported yet.
+            lifecycle: what happens at the end: `{"on_timeout": "kill"}`, the default;
+                `{"on_timeout": "pause"}`, with `"auto_resume": True` to go on when it is used;
+                or `{"on_timeout": {"action": "pause", "mode": "filesystem"}}` to keep the files
+                alone, from which it boots when it is connected to.
             mcp, iam, volume_mounts: not supported yet.
             logger: gets a line for each request and answer.
             idempotency_key: 1-255 of `a-z0-9-`; calls with the same key make one sandbox.
@@ -230,15 +207,16 @@ class Sandbox:
             SandboxException: the template is unknown, or an option is out of range.
             RateLimitException: the quota is used up.
             ServiceBusyException: there is no room for it now.
+            InvalidArgumentException: the lifecycle contradicts itself.
             NotSupportedYetException: an option that is not supported yet was given.
         """
         name = f"{cls.__name__}.create"
         refuse_options(name, {"mcp": mcp, "iam": iam, "volume_mounts": volume_mounts})
-        check_lifecycle(name, lifecycle)
         body = {
             **create_body(
                 template or cls.default_template, timeout, metadata, envs, allow_internet_access
             ),
+            **lifecycle_body(lifecycle),
             **network_body(name, network),
         }
         config = cls._configure(logger, opts)
@@ -286,50 +264,32 @@ class Sandbox:
 
     connect = InstanceOrClass(_connect, _connect_by_id)
 
-    def _kill(self, **opts: Unpack[ApiParams]) -> bool:
-        """End the sandbox; False when it had ended. `kill(sandbox_id)` on the class ends any."""
-        return ControlPlane(self._config.with_options(**opts)).kill(self.sandbox_id)
+    def _fork(
+        self, timeout: int | None = None, count: int | None = None, **opts: Unpack[ApiParams]
+    ) -> builtins.list[Self | Exception]:
+        """Start sandboxes that go on from where this one is, with its memory; it runs on.
 
-    kill = InstanceOrClass(_kill, _kill_by_id)
-
-    def _set_timeout(self, timeout: int, **opts: Unpack[ApiParams]) -> None:
-        """Let the sandbox end in `timeout` seconds, be that later or sooner than before.
-
-        `set_timeout(sandbox_id, timeout)` on the class does it to any.
-        Raises SandboxNotFoundException.
-        """
-        api = ControlPlane(self._config.with_options(**opts))
-        api.set_timeout(self.sandbox_id, timeout)
-
-    set_timeout = InstanceOrClass(_set_timeout, _set_timeout_by_id)
-
-    def _get_info(self, **opts: Unpack[ApiParams]) -> SandboxInfo:
-        """The sandbox's details; `get_info(sandbox_id)` on the class gives any sandbox's.
-
-        Raises SandboxNotFoundException.
-        """
-        return ControlPlane(self._config.with_options(**opts)).info(self.sandbox_id)
-
-    get_info = InstanceOrClass(_get_info, _get_info_by_id)
-
-    def _get_metrics(
-        self,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        **opts: Unpack[ApiParams],
-    ) -> builtins.list[SandboxMetrics]:
-        """What the sandbox used, oldest first; `get_metrics(sandbox_id)` on the class for any.
+        With a sandbox id, `fork(sandbox_id, …)` on the class forks any sandbox.
 
         Args:
-            start: begin of the time asked for; the sandbox's start by default.
-            end: its end; now by default. Naive times are taken as local.
+            timeout: seconds until they end; the server decides (15) by default.
+            count: how many, 1 to 100; one by default.
 
-        Raises SandboxNotFoundException.
+        Returns:
+            For each either a sandbox with an id and tokens of its own, or the error that kept
+            it from starting.
+
+        Raises:
+            SandboxNotFoundException: the sandbox is no more.
+            SandboxException: it is paused.
+            ServiceBusyException: its host cannot write it to disk now.
         """
-        api = ControlPlane(self._config.with_options(**opts))
-        return api.metrics(self.sandbox_id, start, end)
+        body = fork_body(timeout, count)
+        config = self._config.with_options(**opts)
+        results = ControlPlane(config).fork(self.sandbox_id, body)
+        return [one if isinstance(one, Exception) else type(self)(one, config) for one in results]
 
-    get_metrics = InstanceOrClass(_get_metrics, _get_metrics_by_id)
+    fork = InstanceOrClass(_fork, _fork_by_id)
 
     def is_running(self, request_timeout: float | None = None) -> bool:
         """Whether the sandbox answers; False once it is killed, paused or past its timeout.
@@ -416,10 +376,6 @@ class Sandbox:
 
     def __exit__(self, *_error: object) -> None:
         self.kill()
-
-    @classmethod
-    def _configure(cls, logger: logging.Logger | None, opts: ApiParams) -> ConnectionConfig:
-        return ConnectionConfig(logger=logger, **merge_options(cls._defaults, opts))
 
     def _file_url(
         self,

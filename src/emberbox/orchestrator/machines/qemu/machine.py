@@ -66,9 +66,8 @@ class QemuMachine:
     def __init__(self, identity: ProcessIdentity, monitor: Monitor, directory: Path) -> None:
         self._identity = identity
         self._monitor = monitor
-        self._directory = directory
-        self._output = directory / OUTPUT_FILE
         self._console = b""
+        self.moved(directory)
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -115,6 +114,11 @@ class QemuMachine:
             new = await self._monitor.execute("ringbuf-read", device="console", size=CONSOLE_BYTES)
             self._console = (self._console + new.encode())[-CONSOLE_BYTES:]
         return self._console.decode(errors="replace") + self._complaints()
+
+    def moved(self, directory: Path) -> None:
+        """Its run directory has another name now."""
+        self._directory = directory
+        self._output = directory / OUTPUT_FILE
 
     async def stop(self) -> None:
         """End QEMU at once: the guest is not asked."""

@@ -24,7 +24,7 @@ OUTCOME_CRASHED: Outcome
 OUTCOME_PAUSED: Outcome
 
 class SandboxConfig(_message.Message):
-    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "allow_internet_access", "snapshot", "auto_pause", "auto_pause_filesystem_only", "traffic_access_token")
+    __slots__ = ("template_id", "build_id", "sandbox_id", "env_vars", "metadata", "envd_access_token", "execution_id", "allow_internet_access", "snapshot", "auto_pause", "auto_pause_filesystem_only", "queue_group", "traffic_access_token")
     class EnvVarsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class SandboxConfig(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     AUTO_PAUSE_FIELD_NUMBER: _ClassVar[int]
     AUTO_PAUSE_FILESYSTEM_ONLY_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_GROUP_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     template_id: str
     build_id: str
@@ -62,8 +63,9 @@ class SandboxConfig(_message.Message):
     snapshot: bool
     auto_pause: bool
     auto_pause_filesystem_only: bool
+    queue_group: str
     traffic_access_token: str
-    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., auto_pause: _Optional[bool] = ..., auto_pause_filesystem_only: _Optional[bool] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., envd_access_token: _Optional[str] = ..., execution_id: _Optional[str] = ..., allow_internet_access: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., auto_pause: _Optional[bool] = ..., auto_pause_filesystem_only: _Optional[bool] = ..., queue_group: _Optional[str] = ..., traffic_access_token: _Optional[str] = ...) -> None: ...
 
 class SandboxCreateRequest(_message.Message):
     __slots__ = ("sandbox", "end_time", "filesystem_boot")
@@ -94,7 +96,7 @@ class SandboxCreateResponse(_message.Message):
     def __init__(self, sandbox: _Optional[_Union[RunningSandbox, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class RunningSandbox(_message.Message):
-    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata")
+    __slots__ = ("sandbox_id", "execution_id", "template_id", "build_id", "state", "vcpu", "ram_mb", "disk_mb", "envd_version", "start_time", "end_time", "metadata", "way", "steps")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +116,8 @@ class RunningSandbox(_message.Message):
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    WAY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     execution_id: str
     template_id: str
@@ -126,7 +130,9 @@ class RunningSandbox(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    way: str
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, sandbox_id: _Optional[str] = ..., execution_id: _Optional[str] = ..., template_id: _Optional[str] = ..., build_id: _Optional[str] = ..., state: _Optional[str] = ..., vcpu: _Optional[int] = ..., ram_mb: _Optional[int] = ..., disk_mb: _Optional[int] = ..., envd_version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., way: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
 
 class SandboxGetRequest(_message.Message):
     __slots__ = ("sandbox_id",)
@@ -404,7 +410,7 @@ class ServiceInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServiceInfoResponse(_message.Message):
-    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status")
+    __slots__ = ("node_id", "version", "driver", "accelerator", "sandboxes_running", "cpu_count", "memory_total_mb", "memory_available_mb", "disk_available_mb", "ready", "status", "pool_ready", "pool_making", "pool_wanted")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DRIVER_FIELD_NUMBER: _ClassVar[int]
@@ -416,6 +422,9 @@ class ServiceInfoResponse(_message.Message):
     DISK_AVAILABLE_MB_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    POOL_READY_FIELD_NUMBER: _ClassVar[int]
+    POOL_MAKING_FIELD_NUMBER: _ClassVar[int]
+    POOL_WANTED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     version: str
     driver: str
@@ -427,7 +436,10 @@ class ServiceInfoResponse(_message.Message):
     disk_available_mb: int
     ready: bool
     status: str
-    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ...) -> None: ...
+    pool_ready: int
+    pool_making: int
+    pool_wanted: int
+    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., driver: _Optional[str] = ..., accelerator: _Optional[str] = ..., sandboxes_running: _Optional[int] = ..., cpu_count: _Optional[int] = ..., memory_total_mb: _Optional[int] = ..., memory_available_mb: _Optional[int] = ..., disk_available_mb: _Optional[int] = ..., ready: _Optional[bool] = ..., status: _Optional[str] = ..., pool_ready: _Optional[int] = ..., pool_making: _Optional[int] = ..., pool_wanted: _Optional[int] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
     __slots__ = ("keep_sandboxes",)

@@ -108,7 +108,8 @@ class SandboxServiceServicer:
         """Starts one sandbox and answers when envd in it has accepted /init and the data proxy
         knows its route. Repeating a call with the same sandbox and execution id joins the first.
         NOT_FOUND           the template is not on this host
-        RESOURCE_EXHAUSTED  admission refused; the message is the reason
+        RESOURCE_EXHAUSTED  admission refused; the message is the reason, and the trailing metadata
+        key `retry-after` the seconds after which there may be room, if known
         ALREADY_EXISTS      the sandbox id lives with another execution id
         INTERNAL            the VM failed; the message ends with the tail of its console
         """

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class Joint(Generic[Result]):
+class Joint(Generic[Key, Result]):
     """One call for each key at a time; who comes while it goes on gets its result, or its error.
 
     A caller that goes away does not take the call with it.
     """
 
     def __init__(self) -> None:
-        self._calls: dict[str, asyncio.Task[Result]] = {}
+        self._calls: dict[Key, asyncio.Task[Result]] = {}
 
-    async def call(self, key: str, work: Callable[[], Coroutine[None, None, Result]]) -> Result:
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    async def call(self, key: Key, work: Callable[[], Coroutine[None, None, Result]]) -> Result:
         """Begin `work`, or join what was begun under this key."""
         task = self._calls.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(work(), name=key)
+            task = asyncio.get_running_loop().create_task(work())
             self._calls[key] = task
             task.add_done_callback(lambda done: self._ended(key, done))
         return await asyncio.shield(task)
@@ -36,7 +41,7 @@ class Joint(Generic[Result]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, key: str, task: asyncio.Task[Result]) -> None:
+    def _ended(self, key: Key, task: asyncio.Task[Result]) -> None:
         del self._calls[key]
         if not task.cancelled():
             task.exception()  # every caller may be gone: then nobody else looks at it
