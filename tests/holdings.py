@@ -85,7 +85,9 @@ def typical(samples: list[dict[str, int]]) -> dict[str, int]:
 
 def _slots_are_ready(stack: Stack) -> bool:
     names = leaks.Machine.now(stack.home.root).namespaces
-    return sum(stack.network.index_of_netns(name) is not None for name in names) == POOL
+    slots = sum(stack.network.index_of_netns(name) is not None for name in names)
+    holders = (*stack.home.run_directories.iterdir(), *stack.home.pool.glob("[!.]*"))
+    return slots == POOL + len(holders)
 
 
 def _of_programs(stack: Stack) -> dict[str, int]:

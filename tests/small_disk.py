@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,3 +25,10 @@ def mounted(directory: Path) -> Iterator[None]:
 def resize(directory: Path, size: str) -> None:
     """To a size as tmpfs writes it: 64k, 1g."""
     subprocess.run(["mount", "-o", f"remount,size={size}", directory], check=True)
+
+
+def fill(directory: Path) -> None:
+    """Leave no room in it, by its size: what is there stays."""
+    usage = os.statvfs(directory)
+    used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+    resize(directory, str(max(used, 65536)))

@@ -12,11 +12,14 @@ import grpc
 from emberbox import Sandbox, SandboxException
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.orchestrator.processes import is_alive
+from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
 from tests import leaks
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from tests.stack import Stack
 
@@ -58,13 +61,19 @@ def differences(stack: Stack) -> list[str]:
         found += [f"{one} runs by {name}, and not by its record" for one in ids - recorded]
     paused = {one for one, state in records.items() if state == "paused"}
     kept = {path.name for path in stack.home.snapshots.glob("[!.]*")}
-    return found + [f"{one}: paused by one of record and disk alone" for one in paused ^ kept]
+    found += [f"{one}: paused by one of record and disk alone" for one in paused ^ kept]
+    return found + [f"nobody's VMM: {line[:80]}" for line in strays(stack)]
 
 
 def assert_empty(stack: Stack) -> None:
     """No sandbox, none of its parts."""
     left = leaks.wait_until_none(
-        lambda: [*_records(stack), *_vmms(stack), *(p.name for p in stack.home.snapshots.iterdir())]
+        lambda: [
+            *_records(stack),
+            *(path.name for path in stack.home.run_directories.iterdir()),
+            *(path.name for path in stack.home.snapshots.iterdir()),
+            *strays(stack),
+        ]
     )
     assert not left, left
 
@@ -120,15 +129,34 @@ def _listed(stack: Stack) -> set[str]:
 
 
 def _vmms(stack: Stack) -> set[str]:
-    """Ids of sandboxes whose VMM runs; a pool's clones and builds are not sandboxes."""
-    prefix = f"emberbox-{stack.network.tag}-"
-    names = (
-        word.split(",")[0].removeprefix(prefix)
-        for line in leaks.Machine.now(stack.home.root).vms
-        for word in line.split(" ")
-        if word.startswith(prefix)
-    )
-    return {name for name in names if name.startswith("i") and len(name) == 21}
+    """Sandboxes whose VMM lives, by the process that their record names."""
+    return {
+        record.sandbox_id
+        for record in _run_records(stack.home.run_directories)
+        if record.process is not None and is_alive(record.process)
+    }
+
+
+def strays(stack: Stack) -> set[str]:
+    """VMMs of this node that no record names, neither of a sandbox nor of a warm clone."""
+    places = (stack.home.run_directories, stack.home.pool)
+    known = {
+        str(record.process.pid)
+        for place in places
+        for record in _run_records(place)
+        if record.process is not None
+    }
+    prefix = f" emberbox-{stack.network.tag}-"
+    lines = {line for line in leaks.Machine.now(stack.home.root).vms if prefix in line}
+    return {line for line in lines if line.partition(" ")[0] not in known}
+
+
+def _run_records(place: Path) -> Iterator[SandboxRecord]:
+    for path in place.glob(f"*/{RECORD_FILE}"):
+        try:
+            yield SandboxRecord.from_json(path.read_bytes())
+        except FileNotFoundError:  # it ended meanwhile
+            continue
 
 
 def _api_answers(stack: Stack) -> bool:

@@ -36,10 +36,15 @@ def refusal(stack: Stack) -> str:
 def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
     """Of the run directories: a record that cannot be written is no reason to lose a sandbox."""
     place = stack.home.run_directories
-    with small_disk.mounted(place), stack.restarted(EMBERBOX_DISK_RESERVE_MB="0"):
+    with (
+        small_disk.mounted(place),
+        stack.restarted(
+            EMBERBOX_DISK_RESERVE_MB="0", EMBERBOX_POOL_SIZE="0", EMBERBOX_POOL_LEAST="0"
+        ),
+    ):
         sandbox = Sandbox.create(timeout=600, **stack.sdk)
         sandbox.files.write("/home/user/kept", "kept")
-        small_disk.resize(place, "64k")
+        small_disk.fill(place)
         assert "disk is full" in refusal(stack)
         # Its record cannot be written, and it must be reachable and end all the same.
         assert sandbox.files.read("/home/user/kept") == "kept"
@@ -55,7 +60,7 @@ def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
 def test_descriptors_that_run_out_refuse_creates(
     stack: Stack, create: Callable[..., Sandbox]
 ) -> None:
-    sandbox = create()
+    sandbox = create(timeout=600)
     orchestrator = stack.pid_of("orchestrator")
     before = holdings.settled(stack)
     limits = resource.prlimit(orchestrator, resource.RLIMIT_NOFILE)

@@ -16,11 +16,11 @@ from emberbox.orchestrator.sandboxes.lifecycle import State
 from emberbox.shared.metrics import BUCKETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from emberbox.orchestrator.network.pool import SlotPool
-    from emberbox.orchestrator.sandboxes.sandbox import Sandbox
+    from emberbox.orchestrator.sandboxes.host import Sandboxes
 
 _MIB = 1 << 20
 _CALLS = Histogram(
@@ -81,7 +81,7 @@ def count_end(outcome: str) -> None:
 class HostCollector(Collector):
     """What is read when somebody asks. From another thread: it only looks."""
 
-    def __init__(self, sandboxes: Iterable[Sandbox], slots: SlotPool, state: Path) -> None:
+    def __init__(self, sandboxes: Sandboxes, slots: SlotPool, state: Path) -> None:
         self._sandboxes = sandboxes
         self._slots = slots
         self._state = state
@@ -89,6 +89,7 @@ class HostCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Sandboxes, slots, memory and disk."""
         yield self._by_state()
+        yield self._warm()
         total, available = admission.memory_mb()
         for name, text, value in (
             ("slots_ready", "Network slots that wait for a sandbox.", self._slots.ready),
@@ -101,6 +102,15 @@ class HostCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"emberbox_orchestrator_{name}", text, value=value)
+
+    def _warm(self) -> GaugeMetricFamily:
+        counts = self._sandboxes.pool
+        family = GaugeMetricFamily(
+            "emberbox_orchestrator_warm_clones", "Clones of the warm pool.", labels=("state",)
+        )
+        for state in ("ready", "making", "wanted"):
+            family.add_metric([state], getattr(counts, state))
+        return family
 
     def _by_state(self) -> GaugeMetricFamily:
         found = Tally(sandbox.state for sandbox in self._sandboxes)
