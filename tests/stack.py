@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 import uuid
 from contextlib import closing, contextmanager
@@ -171,10 +172,14 @@ class Stack:
 
     def pid_of(self, program: str) -> int:
         """The process of one of the three servers, as `ps` names it."""
-        for comm in Path("/proc").glob("[0-9]*/comm"):
-            if _text(comm).strip() == program[:15] and self._is_ours(comm.parent):
-                return int(comm.parent.name)
-        raise AssertionError(f"{program} does not run")
+        found = [
+            int(comm.parent.name)
+            for comm in Path("/proc").glob("[0-9]*/comm")
+            if _text(comm).strip() == program[:15] and self._is_ours(comm.parent)
+        ]
+        assert found, f"{program} does not run"
+        # A child that it is starting has its name, too, for a moment.
+        return min(found, key=_age)
 
     def data_proxy_pids(self) -> list[int]:
         """The data proxy's workers."""
@@ -272,6 +277,14 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not so after {seconds} s"
         time.sleep(0.05)
+
+
+def _age(pid: int) -> int:
+    """When a process was started, in clock ticks; one that is gone is the youngest."""
+    try:
+        return identify(pid).start_time_ticks
+    except ProcessLookupError:
+        return sys.maxsize
 
 
 def _text(path: Path) -> str:
