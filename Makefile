@@ -15,7 +15,7 @@ demo: install   ## build the images, start everything, run the quickstart, stop 
 	@$(BIN)/python -m scripts.demo
 
 test: check unit ## every check and test; of the long suites a smoke
-	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/faults tests/soak
+	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated
 

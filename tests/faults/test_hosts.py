@@ -36,6 +36,7 @@ def refusal(stack: Stack) -> str:
 def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
     """Of the run directories: a record that cannot be written is no reason to lose a sandbox."""
     place = stack.home.run_directories
+    assert list(place.iterdir()) == []  # what is below the mount would be out of reach
     with (
         small_disk.mounted(place),
         stack.restarted(

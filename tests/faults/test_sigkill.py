@@ -24,14 +24,14 @@ from tests.stack import wait_until
 if TYPE_CHECKING:
     from tests.stack import Stack
 
-ROUNDS = int(os.environ.get("EMBERBOX_FAULT_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("EMBERBOX_FAULT_ROUNDS", "6"))
 SEED = int(os.environ.get("EMBERBOX_FAULT_SEED") or random.randrange(1 << 30))
 
 PROGRAMS = ("orchestrator", "api-server", "client-proxy", "data proxy", "dns forwarder", "up")
 CROSSED = ("client-proxy", "data proxy")
 """Programs that streams pass through."""
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300 + 60 * ROUNDS)]
+pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(300 + 60 * ROUNDS)]
 
 
 def test_any_program_may_be_killed_at_any_moment(stack: Stack) -> None:
@@ -61,7 +61,6 @@ def test_any_program_may_be_killed_at_any_moment(stack: Stack) -> None:
             keeper.end()
 
 
-@pytest.mark.exhaustive
 def test_the_quota_is_right_after_kills(stack: Stack) -> None:
     """Of a team that may have three: not one place is lost or won by what was cut off half-way."""
     sdk = stack.sdk_of_new_team("--concurrent-sandboxes", "3")

@@ -35,9 +35,10 @@ finally:
 """
     done = run(sys.executable, "-c", code, "--help")
     assert done.returncode == 0, done.stderr
-    names = ["up", "doctor", "api-server", "client-proxy", "orchestrator", "team", "key", "images"]
+    names = ["up", "doctor", "api-server", "client-proxy", "orchestrator", "team", "key"]
+    names += ["events", "images"]
     listed = [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line]
-    assert listed == [*names, "snapshots", "version"]
+    assert listed == [*names, "sandboxes", "snapshots", "version"]
 
 
 @pytest.mark.parametrize("program", ["api-server", "client-proxy", "orchestrator"])

@@ -44,6 +44,8 @@ async def guest(say: Callable[[asyncio.StreamWriter], object]) -> AsyncIterator[
         yield server.sockets[0].getsockname()[1]
         for writer in open_ones:
             writer.transport.abort()
+        closed = (writer.wait_closed() for writer in open_ones)
+        await asyncio.gather(*closed, return_exceptions=True)
 
 
 @asynccontextmanager
