@@ -10,13 +10,22 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from emberbox.orchestrator.network.netns import call_in
-from emberbox.orchestrator.processes import ProcessIdentity, identify, kill_and_wait
+from emberbox.orchestrator.processes import (
+    ProcessIdentity,
+    how_it_ended,
+    identify,
+    kill_and_wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import Joinable
+
+
+_LAST_WORDS = 500
+"""Bytes of what a VMM printed that ended at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,12 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             child.wait()
             raise
     identity = identify(child.pid)
+    try:
+        identity = identify(child.pid)
+    except ProcessLookupError:
+        how = how_it_ended(child.wait())
+        said = where.output.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
+        raise ChildProcessError(f"it ended at once, {how}: {said or 'it said nothing'}") from None
     # The process is watched by pidfd and may outlive us: this object must not claim it.
     child.returncode = 0
     return identity
