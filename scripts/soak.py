@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 PLACE = ROOT / ".soak"
 FIGURES = PLACE / "figures.jsonl"
 _PYTEST = (sys.executable, "-m", "pytest")
+_IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 _LAST_LINES = 15
 
 
@@ -43,6 +44,8 @@ class Result:
 
 SUITES = (
     Suite("compatibility", ("make", "compat")),
+    Suite("cluster", ("make", "cluster")),
+    Suite("long unit tests", (*_PYTEST, *_IN_PARALLEL, "-m", "exhaustive", "tests/unit")),
     Suite("long integration tests", (*_PYTEST, "-m", "exhaustive", "tests/integration")),
     Suite("leaks", ("make", "leaks")),
     Suite("faults", ("make", "faults")),
@@ -50,7 +53,7 @@ SUITES = (
     Suite("idle streams", (*_PYTEST, "tests/soak"), {"EMBERBOX_SOAK_IDLE_SECONDS": "1800"}),
     *(
         Suite(f"benchmark {name}", (sys.executable, "-m", "benchmarks", name))
-        for name in ("create", "envd")
+        for name in ("create", "density", "envd", "network", "pause", "fork")
     ),
 )
 

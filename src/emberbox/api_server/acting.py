@@ -15,6 +15,9 @@ TRAFFIC = "traffic"
 
 DEADLINE = "deadline"
 
+OPERATOR = "operator"
+"""Who works on the database itself, by a command."""
+
 _KEY = "key:"
 _HOST = "host:"
 _actor: ContextVar[str] = ContextVar("emberbox_actor", default=API_SERVER)

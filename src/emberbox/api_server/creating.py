@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.records.history import Entry
     from emberbox.api_server.records.keeper import Keeper
     from emberbox.api_server.settings import Settings
     from emberbox.api_server.store.rows import Team, Template

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -113,10 +114,13 @@ class Living:
             await self._tell_node(
                 row, doing, lambda node: node.set_egress(sandbox_id, row.execution_id, egress)
             )
-            options = with_egress(row.options, update)
-            await self._store.set_egress(
-                sandbox_id, row.execution_id, options, update.allow_internet_access
+            changed = replace(
+                row,
+                options=with_egress(row.options, update),
+                allow_internet_access=update.allow_internet_access,
             )
+            entry = history.entry(row, What.UPDATED, self._clock(), changed="network")
+            await self._store.set_egress(changed, entry)
 
     async def _running(self, team: Team, sandbox_id: str) -> Sandbox:
         row = await self._catch_up.started(team.team_id, sandbox_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,9 +72,13 @@ async def initialize(slot: Slot, identity: Identity, seconds: float, present: st
     if answer.status != 204:
         told = printable(answer.body[:_MOST_TOLD].decode(errors="replace"))
         raise GuestUnreachable(f"envd refused /init: {answer.status} {told}")
-    version = answer.headers.get("x-envd-version", "")
-    # It goes into records and databases, and a resumed guest may have put another envd there.
-    return version if _VERSION.fullmatch(version) else ""
+    return checked_version(answer.headers.get("x-envd-version", ""))
+
+
+def checked_version(told: str) -> str:
+    """What a guest says of its envd when it looks like a version, else nothing: it goes into
+    records and databases, and a resumed guest may have put another envd there."""
+    return told if _VERSION.fullmatch(told) else ""
 
 
 async def wait_healthy(slot: Slot, seconds: float) -> None:

@@ -94,10 +94,12 @@ def test_sandboxes_that_are_warm_clones_leave_nothing(stack: Stack) -> None:
 def _assert_flat(stack: Stack, pool: str) -> None:
     _burst(stack)
     _cycles(stack, WARM_UP)
+    _wait_for_pool(stack, pool)
     before, memory = holdings.settled(stack), _memory(stack)
     began = time.monotonic()
     _cycles(stack, CYCLES - WARM_UP)
     seconds = time.monotonic() - began
+    _wait_for_pool(stack, pool)
     holdings.assert_nothing_grew(stack, before)
     growth = {name: kib - memory[name] for name, kib in _memory(stack).items()}
     report.add(
@@ -111,6 +113,11 @@ def _assert_flat(stack: Stack, pool: str) -> None:
     )
     too_much = {name: kib for name, kib in growth.items() if kib > GROWTH}
     assert not too_much, f"resident memory grew by KiB: {growth}"
+
+
+def _wait_for_pool(stack: Stack, pool: str) -> None:
+    if pool != "0":
+        stack.wait_for_warm_clones()
 
 
 def _memory(stack: Stack) -> dict[str, int]:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server.forgetting import forget_node
 from emberbox.api_server.records.history import What
 from emberbox.api_server.store.events import _MOST_UPDATES
 from emberbox.cli.events import events
@@ -180,13 +181,37 @@ async def test_one_that_is_lost_with_its_host_is_told(patient: World, printed: P
     assert (await told(patient, sandbox_id))[-1].data["because"] == "Lost"
 
 
-async def test_a_host_that_no_setting_names_any_more_is_told(world: World) -> None:
+@pytest.mark.parametrize(("auto_pause", "what"), [(False, What.EXPIRED), (True, What.PAUSED)])
+async def test_a_deadline_that_passed_on_a_silent_host_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, auto_pause: bool, what: What
+) -> None:
+    sandbox_id = await world.created(autoPause=auto_pause)
+    row = await world.becomes(sandbox_id, "running")
+    reconciler = world.services.reconciler
+    monkeypatch.setattr(reconciler, "_clock", lambda: row.end_at + timedelta(days=1))
+    monkeypatch.setattr(world.services.nodes, "silent_since", lambda _node_id: row.end_at)
+    await reconciler._release()
+    end = (await told(world, sandbox_id))[-1]
+    assert (end.what, end.actor) == (what, "deadline")
+    assert end.reason == "its deadline passed while its host node-1 was unreachable"
+
+
+async def test_a_forgotten_host_is_told(world: World, printed: Printed) -> None:
     sandbox_id = await world.created()
     row = await world.becomes(sandbox_id, "running")
-    world.services.reconciler._clock = lambda: row.end_at + timedelta(days=1)
-    await world.services.reconciler._release({"another"})
-    end = (await told(world, sandbox_id))[-1]
-    assert end.reason == "its host node-1 is not among EMBERBOX_ORCHESTRATORS any more"
+    await forget_node(world.store, row.node_id, world.now())
+    assert re.search(
+        r"crashed +by operator: its host node-1 was forgotten", printed(sandbox_id)[-1]
+    )
+
+
+async def test_another_network_is_told(world: World) -> None:
+    sandbox_id = await world.created()
+    await world.becomes(sandbox_id, "running")
+    body = {"denyOut": ["192.0.2.1"]}
+    assert (await world.http.put(f"/sandboxes/{sandbox_id}/network", json=body)).is_success
+    last = (await told(world, sandbox_id))[-1]
+    assert (last.what, last.data) == (What.UPDATED, {"changed": "network"})
 
 
 async def test_a_start_that_no_host_would_take_is_told(world: World, printed: Printed) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from emberbox.orchestrator import envd_client
 from emberbox.orchestrator.data_proxy.bridging import Bridges
-from emberbox.orchestrator.envd_client import Answer, Identity
+from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import GuestUnreachable
+from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer
 from emberbox.orchestrator.network.addresses import NodeNetwork
 from emberbox.orchestrator.telemetry import guest as telemetry
 from emberbox.proxying.dialing import WhenRefused
@@ -114,7 +115,7 @@ async def test_nonsense_is_no_answer_and_is_bounded(
 ) -> None:
     async with envd_is(say, monkeypatch):
         with pytest.raises(GuestUnreachable) as raised:
-            await envd_client.sync(SLOT, 0.5)
+            await envd_client.call(SLOT, "/x", b"", "text/plain", 0.5)
         assert len(str(raised.value)) < 500
         with pytest.raises(GuestUnreachable) as raised:
             await envd_client.initialize(SLOT, IDENTITY, 0.5)
@@ -180,7 +181,7 @@ def test_whatever_is_said_is_an_answer_or_an_error_of_ours(said: bytes) -> None:
                     assert len(str(error)) < 2000  # noqa: PT017 - either way is right
                 else:
                     assert isinstance(answer, Answer)
-                    assert len(answer.body) <= envd_client.MAX_ANSWER
+                    assert len(answer.body) <= MAX_ANSWER
 
     asyncio.run(ask())
 

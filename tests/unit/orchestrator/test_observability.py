@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.orchestrator.errors import MachineError
-from emberbox.orchestrator.grpc_support import RequireSecret
 from emberbox.orchestrator.metrics import HostCollector, collecting
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested
 from emberbox.orchestrator.service import SandboxService
+from emberbox.shared.grpc_secret import RequireSecret
 from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY, GRPC_SECRET_KEY
 from tests.spans import recorded
 from tests.unit.orchestrator.sandbox_world import ended, request

@@ -9,7 +9,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from emberbox.api_server import acting
-from emberbox.api_server.records.lifecycle import LIVE, Lost, Paused, Reported, State
+from emberbox.api_server.records.lifecycle import (
+    LIVE,
+    LeaseEnded,
+    Paused,
+    Reported,
+    State,
+)
 from emberbox.shared.correlation import current_request_id
 from emberbox.shared.text import printable
 
@@ -33,7 +39,7 @@ class What(StrEnum):
     """A host refused it before it started; another one is asked."""
     STARTED = "started"
     UPDATED = "updated"
-    """Its deadline was moved."""
+    """Its deadline was moved, or what it may reach was replaced."""
     CHECKPOINTED = "checkpointed"
     PAUSING = "pausing"
     PAUSE_FAILED = "pause_failed"
@@ -172,8 +178,8 @@ def _actor(row: Sandbox, event: Event) -> str | None:
         case Paused(at=at):
             late = row.auto_pause and at >= row.end_at - _ABOUT_NOW
             return acting.DEADLINE if late else acting.host(row.node_id)
-        case Lost():
-            return acting.API_SERVER
+        case LeaseEnded() if row.state is State.RUNNING:
+            return acting.DEADLINE
     return None
 
 

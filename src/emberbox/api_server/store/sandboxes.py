@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from emberbox.api_server.records.history import Entry
     from emberbox.api_server.records.lifecycle import Paused
     from emberbox.api_server.store.database import Database
-    from emberbox.api_server.store.rows import JsonValue
 
 _REASON_LENGTH = 512
 
@@ -201,16 +200,10 @@ class SandboxStore:
         """Copy the deadline that the orchestrator accepted."""
         return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at}, entry)
 
-    async def set_egress(
-        self,
-        sandbox_id: str,
-        execution_id: str,
-        options: Mapping[str, JsonValue],
-        allow_internet_access: bool | None,
-    ) -> bool:
+    async def set_egress(self, row: Sandbox, entry: Entry) -> bool:
         """Copy what the orchestrator accepted: options with the network in them."""
-        values = {"options": options, "allow_internet_access": allow_internet_access}
-        return await self._update(sandbox_id, execution_id, LIVE, values)
+        values = {"options": row.options, "allow_internet_access": row.allow_internet_access}
+        return await self._update(row.sandbox_id, row.execution_id, LIVE, values, entry)
 
     async def note(self, row: Sandbox, notice: str) -> None:
         """Keep what the node said of the start of this run; nothing when it is empty."""

@@ -83,23 +83,28 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             cwd="/",
             env={},
         )
-    if where.share is not None:
-        try:
-            where.share.add(child.pid)
-        except OSError:
-            child.kill()
-            child.wait()
-            raise
-    identity = identify(child.pid)
     try:
         identity = identify(child.pid)
+        if where.share is not None:
+            where.share.add(child.pid)
     except ProcessLookupError:
+        child.kill()
         how = how_it_ended(child.wait())
-        said = where.output.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
-        raise ChildProcessError(f"it ended at once, {how}: {said or 'it said nothing'}") from None
+        said = _last_words(where.output) or "it said nothing"
+        raise ChildProcessError(f"it ended at once, {how}: {said}") from None
+    except OSError:
+        child.kill()
+        child.wait()
+        raise
     # The process is watched by pidfd and may outlive us: this object must not claim it.
     child.returncode = 0
     return identity
+
+
+def _last_words(output: Path) -> str:
+    """Of a pipe nothing: its other end belongs to whoever reads the console."""
+    said = b"" if output.is_fifo() else output.read_bytes()
+    return said[-_LAST_WORDS:].decode(errors="replace").strip()
 
 
 def _opened(output: Path) -> IO[bytes]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.orchestrator import failpoints, metrics
+from emberbox.orchestrator import failpoints
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
 from emberbox.orchestrator.sandboxes.deadline import Deadline
