@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint types imports generated unit firecracker integration
-.PHONY: hostile compat cluster soak pause
+.PHONY: hostile compat cluster leaks faults fuzz pause soak
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,13 +59,18 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 cluster: install ## many programs on one machine, killed at random (EMBERBOX_CLUSTER_SECONDS=180)
 	$(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO tests/cluster
 
-soak: compat cluster    ## the long suites in full, then every benchmark
-	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 --dist loadfile tests/unit
-	$(BIN)/python -m pytest -m exhaustive tests/integration
-	EMBERBOX_SOAK_IDLE_SECONDS=1800 $(BIN)/python -m pytest tests/soak
-	$(BIN)/python -m benchmarks create
-	$(BIN)/python -m benchmarks density
-	$(BIN)/python -m benchmarks envd
-	$(BIN)/python -m benchmarks network
-	$(BIN)/python -m benchmarks pause
-	$(BIN)/python -m benchmarks fork
+leaks: export EMBERBOX_LEAK_CYCLES ?= 1000
+leaks: install  ## sandboxes come and go, 1,000 times: nothing is left, no memory grows
+	$(BIN)/python -m pytest tests/integration/vm/test_leaks.py
+
+faults: export EMBERBOX_FAULT_ROUNDS ?= 40
+faults: install ## programs are killed, machines break, hosts run out of things: nothing is lost
+	$(BIN)/python -m pytest -s tests/faults
+
+fuzz: export EMBERBOX_FUZZ_EXAMPLES ?= 300
+fuzz: install   ## requests, frames and paths that nobody would write
+	$(BIN)/python -m pytest -n auto tests/unit/api_server/test_schema.py \
+		tests/unit/api_server/test_keeper_machine.py tests/unit/envd/test_fuzz.py
+
+soak: install   ## the long suites in full, then every benchmark; the report is .soak/report.md
+	$(BIN)/python -m scripts.soak

@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 import uuid
 from contextlib import closing, contextmanager
@@ -190,15 +191,27 @@ class Stack:
 
     def pid_of(self, program: str) -> int:
         """The process of one of the three servers, as `ps` names it."""
-        for comm in Path("/proc").glob("[0-9]*/comm"):
-            if _text(comm).strip() == program[:15] and self._is_ours(comm.parent):
-                return int(comm.parent.name)
-        raise AssertionError(f"{program} does not run")
+        found = [
+            int(comm.parent.name)
+            for comm in Path("/proc").glob("[0-9]*/comm")
+            if _text(comm).strip() == program[:15] and self._is_ours(comm.parent)
+        ]
+        assert found, f"{program} does not run"
+        # A child that it is starting has its name, too, for a moment.
+        return min(found, key=_age)
 
     def data_proxy_pids(self) -> list[int]:
         """The data proxy's workers."""
         records = (self.home.orchestrator / "data-proxy").glob("worker-*.json")
         return [json.loads(record.read_text())["process"]["pid"] for record in records]
+
+    def dns_pid(self) -> int | None:
+        """The DNS forwarder, while there is one."""
+        try:
+            record = json.loads((self.home.orchestrator / "network" / "dns.json").read_text())
+        except FileNotFoundError:
+            return None
+        return int(record["process"]["pid"])
 
     def record_of(self, sandbox_id: str) -> SandboxRecord:
         """What the orchestrator has written down of a sandbox."""
@@ -215,9 +228,9 @@ class Stack:
     def story_of(self, sandbox_id: str) -> list[str]:
         """What the orchestrator tells of a sandbox. Raises grpc.RpcError."""
         request = pb.SandboxGetRequest(sandbox_id=sandbox_id)
-        with self._channel() as channel:
+        with self.channel() as channel:
             stub = pb_grpc.SandboxServiceStub(channel)
-            answer = stub.Get(request, metadata=self._secret, timeout=5)
+            answer = stub.Get(request, metadata=self.secret, timeout=5)
         return list(answer.story)
 
     def template_ready(self) -> bool:
@@ -241,17 +254,17 @@ class Stack:
     def _info(self) -> Any:
         """ServiceInfo; None while no orchestrator answers."""
         try:
-            with self._channel() as channel:
+            with self.channel() as channel:
                 stub = pb_grpc.InfoServiceStub(channel)
-                return stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self._secret, timeout=5)
+                return stub.ServiceInfo(pb.ServiceInfoRequest(), metadata=self.secret, timeout=5)
         except grpc.RpcError:
             return None
 
     def shut_down_host(self) -> int:
         """Ask the orchestrator to end all sandboxes and itself; how many there were."""
-        with self._channel() as channel:
+        with self.channel() as channel:
             stub = pb_grpc.HostServiceStub(channel)
-            answer = stub.Shutdown(pb.ShutdownRequest(), metadata=self._secret, timeout=60)
+            answer = stub.Shutdown(pb.ShutdownRequest(), metadata=self.secret, timeout=60)
         return int(answer.sandboxes_ended)
 
     def kill_program(self, program: str) -> None:
@@ -260,11 +273,13 @@ class Stack:
         os.kill(identity.pid, signal.SIGKILL)
         wait_until(lambda: not is_alive(identity), 5)
 
-    def _channel(self) -> grpc.Channel:
+    def channel(self) -> grpc.Channel:
+        """To the orchestrator; every call shows `secret`."""
         return grpc.insecure_channel(f"127.0.0.1:{self.ports.orchestrator}")
 
     @property
-    def _secret(self) -> list[tuple[str, str]]:
+    def secret(self) -> list[tuple[str, str]]:
+        """What our own programs show one another, as metadata."""
         return [(GRPC_SECRET_KEY, self.home.internal_secret.read_text().strip())]
 
     def _is_ours(self, process: Path) -> bool:
@@ -298,6 +313,14 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not so after {seconds} s"
         time.sleep(0.05)
+
+
+def _age(pid: int) -> int:
+    """When a process was started, in clock ticks; one that is gone is the youngest."""
+    try:
+        return identify(pid).start_time_ticks
+    except ProcessLookupError:
+        return sys.maxsize
 
 
 def _text(path: Path) -> str:

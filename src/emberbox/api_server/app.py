@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from emberbox.api_server import error_answers
-from emberbox.api_server.asgi import AccessLog, BodyLimit, RawPath
+from emberbox.api_server.asgi import BodyLimit, Correlated, Observed, RawPath
 from emberbox.api_server.routes import (
     create,
+    events,
     health,
     listings,
     logs,
@@ -40,7 +41,8 @@ def build_app(services: Services) -> FastAPI:
     error_answers.install(app)
     app.add_middleware(BodyLimit, most=services.settings.max_body_bytes)
     app.add_middleware(RawPath)
-    app.add_middleware(AccessLog)
+    app.add_middleware(Observed)
+    app.add_middleware(Correlated)
     app.router.routes.extend(not_yet.routes)
     for router in (
         health.router,
@@ -51,6 +53,7 @@ def build_app(services: Services) -> FastAPI:
         sandbox.router,
         pausing.router,
         snapshots.router,
+        events.router,
     ):
         app.include_router(router)
     return app

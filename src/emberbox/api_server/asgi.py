@@ -1,4 +1,5 @@
-"""What stands before the framework: raw paths, a cap on bodies, a line of log a request."""
+"""What stands before the framework: request ids, raw paths, a cap on bodies, a line of log and a
+sample a request."""
 
 from __future__ import annotations
 
@@ -7,13 +8,22 @@ from typing import TYPE_CHECKING
 
 import structlog
 from starlette.exceptions import HTTPException
+from structlog.contextvars import bound_contextvars
 
+from emberbox.api_server import metrics
 from emberbox.api_server.error_answers import error_response
+from emberbox.shared import tracing
+from emberbox.shared.correlation import request_id_from
+from emberbox.shared.protocol import HEADER_REQUEST_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger("emberbox.api_server.access")
+
+_REQUEST_ID = HEADER_REQUEST_ID.lower().encode()
 
 
 class RawPath:
@@ -29,7 +39,8 @@ class RawPath:
         """An ASGI application."""
         raw: bytes | None = scope.get("raw_path") if scope["type"] == "http" else None
         if raw is not None:
-            scope = {**scope, "path": raw.partition(b"?")[0].decode("latin-1")}
+            # In place: what the framework adds, such as the route, is for those outside as well.
+            scope["path"] = raw.partition(b"?")[0].decode("latin-1")
         await self._app(scope, receive, send)
 
 
@@ -70,8 +81,30 @@ class BodyLimit:
         return f"The request body is larger than {self._most} bytes"
 
 
-class AccessLog:
-    """One line for each request; never a header, they hold keys."""
+class Correlated:
+    """Names each request, in its answer and in all that is logged on the way."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_from(_header(scope, _REQUEST_ID))
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (_REQUEST_ID, request_id.encode())]
+            await send(message)
+
+        with bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, named)
+
+
+class Observed:
+    """One line of log, one sample and one span for each request; never a header, they hold keys."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -82,7 +115,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        status = 0
+        status = 500
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -91,20 +124,34 @@ class AccessLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            with tracing.continued("api", _texts(scope)):
+                await self._app(scope, receive, noted)
         finally:
+            seconds = time.perf_counter() - began
+            metrics.count_request(scope["method"], _route(scope), status, seconds)
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+                milliseconds=round(seconds * 1000, 1),
             )
 
 
-def _announced(scope: Scope) -> int:
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else 0
-    return 0
+    return next((value for name, value in headers if name == wanted), None)
+
+
+def _texts(scope: Scope) -> Iterator[tuple[str, str]]:
+    return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+
+
+def _route(scope: Scope) -> str:
+    """The pattern that matched, not the path: ids would make a metric of each sandbox."""
+    return getattr(scope.get("route"), "path", "other")
+
+
+def _announced(scope: Scope) -> int:
+    value = _header(scope, b"content-length")
+    return int(value) if value is not None and value.isdigit() else 0

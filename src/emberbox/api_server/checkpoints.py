@@ -12,6 +12,8 @@ import structlog
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox.api_server.errors import ApiError, NodeError, NodeUnavailableError
 from emberbox.api_server.pausing import OUTCOME_UNKNOWN, snapshot_failure
+from emberbox.api_server.records import history
+from emberbox.api_server.records.history import What
 from emberbox.api_server.store.rows import Build, BuildState
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from emberbox.api_server.clock import Clock
     from emberbox.api_server.nodes import Nodes
     from emberbox.api_server.store.builds import BuildStore
+    from emberbox.api_server.store.events import EventStore
     from emberbox.api_server.store.rows import Sandbox
 
 log = structlog.get_logger(__name__)
@@ -30,8 +33,16 @@ _ABANDONED_AFTER = timedelta(minutes=15)
 class Checkpoints:
     """`timeout` is seconds."""
 
-    def __init__(self, builds: BuildStore, nodes: Nodes, clock: Clock, timeout: float) -> None:
+    def __init__(
+        self,
+        builds: BuildStore,
+        events: EventStore,
+        nodes: Nodes,
+        clock: Clock,
+        timeout: float,
+    ) -> None:
         self._builds = builds
+        self._events = events
         self._nodes = nodes
         self._clock = clock
         self._timeout = timeout
@@ -58,6 +69,8 @@ class Checkpoints:
             answer = await node.checkpoint(request, self._timeout)
         except NodeError as error:
             raise await self._failed(row, begun, error) from error
+        ids = {"made_template_id": begun.template_id, "made_build_id": begun.build_id}
+        await self._events.add(history.entry(row, What.CHECKPOINTED, self._clock(), **ids))
         return replace(begun, memory_bytes=answer.memory_bytes, disk_bytes=answer.disk_bytes)
 
     async def sweep(self) -> None:

@@ -24,8 +24,11 @@ from emberbox.api_server.errors import (
     TemplateNotFoundError,
 )
 from emberbox.api_server.placement import PlacementRequest
+from emberbox.api_server.records import history
+from emberbox.api_server.records.history import What
 from emberbox.api_server.records.lifecycle import OutcomeUnknown, Refused, Started, State
 from emberbox.api_server.store.rows import Sandbox
+from emberbox.shared import correlation
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from emberbox.api_server.configuring import Configurer
     from emberbox.api_server.node import Node
     from emberbox.api_server.nodes import Nodes
+    from emberbox.api_server.records.history import Entry
     from emberbox.api_server.records.keeper import Keeper
     from emberbox.api_server.settings import Settings
     from emberbox.api_server.store.rows import Team, Template
@@ -136,7 +140,7 @@ class Creator:
             row = self._reservation(team, of_node, wanted, node)
             try:
                 with steps.measure("reserve"):
-                    holder = await self._store.reserve(row)
+                    holder = await self._store.reserve(row, history.created(row))
             except NodeFullError as error:
                 request.refuse(node.name, str(error))
             else:
@@ -144,6 +148,7 @@ class Creator:
         if holder is not None:
             with steps.measure("join"):
                 return await self._join(holder, row)
+        correlation.bind(sandbox_id=row.sandbox_id)
         return await self._start(_Start(row, team, of_node, wanted, request, steps), node)
 
     def _reservation(
@@ -188,7 +193,8 @@ class Creator:
             except NodeError as error:
                 if error.code is grpc.StatusCode.NOT_FOUND and await self._changed(start, node):
                     row = start.row
-                    await self._keeper.settle(row, Refused(row.execution_id, error.reason))
+                    reason = f"its template was built anew meanwhile: {error.reason}"
+                    await self._keeper.settle(row, Refused(row.execution_id, reason))
                     return None
                 start.request.refuse(node.name, _refusal(error), error.retry_after)
                 start, node = await self._elsewhere(start, node, error)
@@ -237,7 +243,7 @@ class Creator:
                 other = await self._nodes.pick(request)
                 template = self._templates.on_node(start.template, other)
                 moved = _moved(row, template, other)
-                if not await self._store.move(row, moved):
+                if not await self._store.move(row, moved, self._told_of_move(moved, request)):
                     # Somebody killed it meanwhile; nothing of it is on any node.
                     raise request.no_capacity({})
             except NodeFullError as full:
@@ -251,6 +257,10 @@ class Creator:
                 if failed:
                     self._keeper.clean_up(row, node)
                 return replace(start, row=moved, template=template), other
+
+    def _told_of_move(self, moved: Sandbox, request: PlacementRequest) -> Entry:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in request.refusals.items())
+        return history.entry(moved, What.MOVED, self._clock(), reasons)
 
     async def _give_up(self, row: Sandbox, error: NodeError) -> ApiError:
         """What the client hears when nobody knows whether the sandbox runs. The reservation

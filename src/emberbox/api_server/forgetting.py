@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emberbox.api_server import acting
+from emberbox.api_server.records import history
 from emberbox.api_server.records.lifecycle import Lost, handle
 
 if TYPE_CHECKING:
@@ -17,11 +19,13 @@ async def forget_node(store: Store, node_id: str, now: datetime) -> list[Sandbox
 
     Should it come back, what still runs there is ended, and what is paused there is taken back.
     """
+    acting.act_as(acting.OPERATOR)
     lost = []
     for row in await store.sandboxes.live_on(node_id):
         event = Lost(row.execution_id, f"its host {node_id} was forgotten")
         transition = handle(row.record, event)
-        if await store.sandboxes.change(row.sandbox_id, row.execution_id, transition, now):
+        entry = history.changed(row, event, transition, now)
+        if await store.sandboxes.change(row.sandbox_id, row.execution_id, transition, now, entry):
             lost.append(row)
     await store.nodes.forget(node_id)
     return lost

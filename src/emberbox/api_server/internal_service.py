@@ -10,10 +10,13 @@ import structlog
 
 from emberbox._gen.emberbox.api.v1 import api_pb2 as pb
 from emberbox._gen.emberbox.api.v1 import api_pb2_grpc as pb_grpc
+from emberbox.api_server import acting
 from emberbox.api_server.auto_resuming import Traffic
 from emberbox.api_server.errors import ApiError, BadRequestError, NodeError
+from emberbox.shared import correlation, tracing
 from emberbox.shared.errors import StartupError
 from emberbox.shared.grpc_secret import RequireSecret
+from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from emberbox.api_server.auto_resuming import AutoResumer
@@ -74,8 +77,13 @@ class _Resumes(pb_grpc.ResumeServiceServicer):
         self, request: pb.ResumeSandboxRequest, context: Context
     ) -> pb.ResumeSandboxResponse:
         """Make a sandbox run that traffic has come for."""
+        metadata = dict(context.invocation_metadata() or ())
+        acting.act_as(acting.TRAFFIC)
+        request_id = correlation.request_id_from(metadata.get(GRPC_REQUEST_ID_KEY))
+        correlation.bind(request_id=request_id, sandbox_id=request.sandbox_id)
         try:
-            return await self._resume(request)
+            with tracing.continued("resume by traffic", metadata.items()):
+                return await self._resume(request)
         except ApiError as error:
             code = _CODES.get(error.status, grpc.StatusCode.UNAVAILABLE)
             return await _refuse(context, code, error.message)

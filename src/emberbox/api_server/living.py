@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import grpc
 
+from emberbox.api_server import acting
 from emberbox.api_server.errors import (
     ConflictError,
     NodeError,
@@ -17,6 +19,8 @@ from emberbox.api_server.errors import (
     SandboxNotRunningError,
 )
 from emberbox.api_server.networks import egress_config, with_egress
+from emberbox.api_server.records import history
+from emberbox.api_server.records.history import What
 from emberbox.api_server.records.lifecycle import SHOWN_RUNNING, VISIBLE, KillAsked, State
 
 if TYPE_CHECKING:
@@ -85,7 +89,9 @@ class Living:
             if row.state not in VISIBLE and row.state is not State.KILLING:
                 raise SandboxNotFoundError(sandbox_id)
             try:
-                transition = await self._keeper.apply(row, KillAsked(row.execution_id), wait=True)
+                reason = f"killed by request of {acting.described(acting.current())}"
+                event = KillAsked(row.execution_id, reason)
+                transition = await self._keeper.apply(row, event, wait=True)
             except NodeError as error:
                 # The row stays "killing": reconciling goes on asking the node.
                 raise NodeUnavailableError(
@@ -108,10 +114,13 @@ class Living:
             await self._tell_node(
                 row, doing, lambda node: node.set_egress(sandbox_id, row.execution_id, egress)
             )
-            options = with_egress(row.options, update)
-            await self._store.set_egress(
-                sandbox_id, row.execution_id, options, update.allow_internet_access
+            changed = replace(
+                row,
+                options=with_egress(row.options, update),
+                allow_internet_access=update.allow_internet_access,
             )
+            entry = history.entry(row, What.UPDATED, self._clock(), changed="network")
+            await self._store.set_egress(changed, entry)
 
     async def _running(self, team: Team, sandbox_id: str) -> Sandbox:
         row = await self._catch_up.started(team.team_id, sandbox_id)
@@ -143,7 +152,8 @@ class Living:
             await self._tell_node(
                 row, doing, lambda node: node.set_deadline(sandbox_id, row.execution_id, end_at)
             )
-            await self._store.set_deadline(sandbox_id, row.execution_id, end_at)
+            entry = history.entry(row, What.UPDATED, self._clock(), end_at=end_at.isoformat())
+            await self._store.set_deadline(sandbox_id, row.execution_id, end_at, entry)
         return row
 
     async def _tell_node(

@@ -19,7 +19,7 @@ from emberbox.api_server.bootstrap import ensure_default_key, refuse_public_with
 from emberbox.api_server.internal_service import InternalServer
 from emberbox.api_server.services import Services
 from emberbox.api_server.store import Store
-from emberbox.shared import internal_secret, logs
+from emberbox.shared import internal_secret, logs, metrics, tracing
 from emberbox.shared.errors import StartupError
 from emberbox.shared.home import Home
 
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 1024
 _IDLE_CONNECTION = 620
 """Seconds; above the 600 of load balancers, so that they close first (protocol 4.1)."""
+_METRICS_PORT = "EMBERBOX_API_METRICS_PORT"
 _GRACE = 10
 """Seconds that requests may take to end after SIGTERM."""
 
@@ -41,7 +42,9 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError."""
     logs.configure("api-server")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    uvloop.run(_run(settings))
+    tracing.configure("api-server")
+    with metrics.serving(settings.metrics_host, settings.metrics_port, _METRICS_PORT):
+        uvloop.run(_run(settings))
 
 
 async def _run(settings: Settings) -> None:

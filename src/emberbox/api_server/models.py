@@ -285,3 +285,21 @@ class SandboxLogsV2(BaseModel):
     """`GET /v2/sandboxes/{id}/logs`."""
 
     logs: list[SandboxLogEntry]
+
+
+class SandboxEvent(BaseModel):
+    """One line of the event log, in E2B's form."""
+
+    id: str
+    version: Literal["v2"]
+    type: str = Field(description="`sandbox.lifecycle.` and what happened")
+    timestamp: datetime
+    event_data: dict[str, JsonValue] = Field(
+        serialization_alias="eventData",
+        description="event (our name of it), actor (who), reason (why), and what belongs to it",
+    )
+    sandbox_id: str = Field(serialization_alias="sandboxId")
+    sandbox_execution_id: str = Field(serialization_alias="sandboxExecutionId")
+    sandbox_template_id: str = Field(serialization_alias="sandboxTemplateId")
+    sandbox_build_id: str = Field(serialization_alias="sandboxBuildId")
+    sandbox_team_id: str = Field(serialization_alias="sandboxTeamId")

@@ -10,9 +10,15 @@ import grpc.aio
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
+from emberbox.api_server import metrics
 from emberbox.api_server.errors import NodeError
+from emberbox.shared import correlation, tracing
 from emberbox.shared.channels import connects_within, open_channel
-from emberbox.shared.protocol import GRPC_RETRY_AFTER_KEY, GRPC_SECRET_KEY
+from emberbox.shared.protocol import (
+    GRPC_REQUEST_ID_KEY,
+    GRPC_RETRY_AFTER_KEY,
+    GRPC_SECRET_KEY,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -205,12 +211,20 @@ class Node:
         timeout: float | None = None,
     ) -> Answer:
         await self.connected()
-        try:
-            return await method(
-                request, timeout=timeout or self._call_timeout, metadata=self._metadata
-            )
-        except grpc.aio.AioRpcError as error:
-            raise self._failed(error) from error
+        name = type(request).__name__.removesuffix("Request")
+        with tracing.span(f"call {name}", node=self.name), metrics.host_call(name) as call:
+            try:
+                return await method(
+                    request, timeout=timeout or self._call_timeout, metadata=self._carried()
+                )
+            except grpc.aio.AioRpcError as error:
+                call.code = error.code().name
+                raise self._failed(error) from error
+
+    def _carried(self) -> tuple[tuple[str, str], ...]:
+        request_id = correlation.current_request_id()
+        named = ((GRPC_REQUEST_ID_KEY, request_id),) if request_id else ()
+        return (*self._metadata, *named, *tracing.to_carry().items())
 
     def _failed(self, error: grpc.aio.AioRpcError) -> NodeError:
         metadata = dict(error.trailing_metadata() or ())

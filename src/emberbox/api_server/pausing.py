@@ -118,7 +118,7 @@ class Pauser:
         if error.sent and error.code in OUTCOME_UNKNOWN:
             # It stays "pausing": who asks again joins, and reconciling finds out.
             return NodeUnavailableError(doing, error.node, error.reason)
-        await self._keeper.settle(row, PauseRefused(row.execution_id))
+        await self._keeper.settle(row, PauseRefused(row.execution_id, error.reason))
         return snapshot_failure(row, doing, error)
 
 

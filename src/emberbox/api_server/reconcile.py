@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
+from emberbox.api_server import metrics
 from emberbox.api_server.catching_up import RUNNING
 from emberbox.api_server.configuring import CLUSTER_METADATA
 from emberbox.api_server.errors import NodeError
@@ -103,11 +104,13 @@ class Reconciler:
         await self._nodes.refresh()
         await self._release()
         await self._checkpoints.sweep()
+        metrics.set_sandboxes(await self._store.sandboxes.counts())
         now = self._clock()
         if now - self._pruned >= _PRUNE_EVERY:
             self._pruned = now
             old = now - timedelta(days=self._settings.history_days)
             await self._store.sandboxes.forget_ended(old)
+            await self._store.events.forget(old)
 
     async def _release(self) -> None:
         """A node enforces its deadlines whether we hear of it or not: a deadline is a lease."""
@@ -141,7 +144,8 @@ class Reconciler:
         for row, kept in findings.paused:
             await self._keeper.apply(row, Paused(row.execution_id, kept.at, kept.memory))
         for row in findings.still_running:
-            await self._keeper.apply(row, PauseRefused(row.execution_id))
+            reason = "its host was asked to pause it long ago, and it runs"
+            await self._keeper.apply(row, PauseRefused(row.execution_id, reason))
         await self._lose(node, findings.lost)
         for row in findings.still_killing:
             await self._keeper.end(row)
@@ -216,7 +220,7 @@ def _that_run(rows: list[Sandbox], found: Inventory) -> list[Sandbox]:
 
 def _meaning(event: pb.SandboxEvent) -> Reported | Paused | None:
     if event.outcome == pb.OUTCOME_PAUSED:
-        return Paused(event.execution_id, event.at.ToDatetime(UTC))
+        return Paused(event.execution_id, event.at.ToDatetime(UTC), reason=event.reason)
     outcome = _OUTCOMES.get(event.outcome)
     return None if outcome is None else Reported(event.execution_id, outcome, event.reason)
 

@@ -210,7 +210,7 @@ class Resumer:
         if error.code is grpc.StatusCode.INTERNAL:
             await self._is_as_it_was(row)
             return CreateFailedError(error.node, error.reason)
-        transition = await self._keeper.settle(row, ResumeFailed(row.execution_id))
+        transition = await self._keeper.settle(row, ResumeFailed(row.execution_id, error.reason))
         if transition.after is not State.PAUSED or error.code is grpc.StatusCode.NOT_FOUND:
             return SandboxNotFoundError(row.sandbox_id)
         if error.code in (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION):

@@ -79,7 +79,7 @@ class Services:
         catalog = redis.catalog if redis else NoCatalog()
         keeper = Keeper(store.sandboxes, nodes, background, catalog, clock)
         templates = Templates(store.templates, store.builds, nodes, clock)
-        checkpoints = Checkpoints(store.builds, nodes, clock, settings.pause_timeout)
+        checkpoints = Checkpoints(store.builds, store.events, nodes, clock, settings.pause_timeout)
         shared = _Shared(
             store=store,
             nodes=nodes,

@@ -32,6 +32,14 @@ class Settings(BaseSettings):
         validation_alias="EMBERBOX_API_INTERNAL_PORT",
         description="gRPC for our own proxies",
     )
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        validation_alias="EMBERBOX_API_METRICS_PORT",
+        description="HTTP for Prometheus; none: not served",
+    )
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
     redis_url: str = Field(
         default="", description="redis://[:password@]host[:port][/number]; empty: one machine"

@@ -21,6 +21,7 @@ class LazyGroup(click.Group):
         "key": ("emberbox.cli.key:key", "Make, list and revoke API keys."),
         "nodes": ("emberbox.cli.nodes:nodes", "List the hosts."),
         "node": ("emberbox.cli.nodes:node", "Drain or forget a host."),
+        "events": ("emberbox.cli.events:events", "Tell what happened to sandboxes, and why."),
         "images": ("emberbox.cli.images:images", "Build and list kernel and root images."),
         "sandboxes": (
             "emberbox.cli.sandboxes:sandboxes",

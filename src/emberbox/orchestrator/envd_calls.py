@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator import envd_client
-from emberbox.orchestrator.envd_client import SEED_BYTES
+from emberbox.orchestrator.envd_client import SEED_BYTES, checked_version
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import datagram_socket
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _NUMBER_BYTES = 8
 _MAX_ANSWER = 1024
 _DONE = b"\0"
-_LONGEST_VERSION = 32
 _ASK_AGAIN_SECONDS = 0.25
 _CALL_SECONDS = 1.0
 """After which a guest that goes on is told by HTTP: an older envd knows no datagrams."""
@@ -59,7 +58,7 @@ async def _resume(slot: Slot, identity: Identity, seconds: float) -> str:
     rest = secrets.token_bytes(SEED_BYTES) + bytes([len(run)]) + run + token
     # Its clock is set by it, so each that is sent has its own time.
     answer = await _call(slot, b"R", lambda: time.time_ns().to_bytes(8, "little") + rest, seconds)
-    return answer[:_LONGEST_VERSION].decode("ascii", "replace")
+    return checked_version(answer.decode("ascii", "replace"))
 
 
 async def _call(slot: Slot, kind: bytes, body: Callable[[], bytes], seconds: float) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer, read_head
 from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import connect
 from emberbox.shared.protocol import ENVD_PORT, HEADER_ACCESS_TOKEN
+from emberbox.shared.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 _ATTEMPT_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
 SEED_BYTES = 64
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,32}")
+_MOST_TOLD = 300
+"""Bytes of a refusal that are repeated."""
 _UNAUTHENTICATED = 401
 _NO_ANSWER = (
     OSError,
@@ -65,9 +70,15 @@ async def initialize(slot: Slot, identity: Identity, seconds: float, present: st
         if answer.status != _UNAUTHENTICATED:
             break
     if answer.status != 204:
-        told = answer.body.decode(errors="replace")
+        told = printable(answer.body[:_MOST_TOLD].decode(errors="replace"))
         raise GuestUnreachable(f"envd refused /init: {answer.status} {told}")
-    return answer.headers.get("x-envd-version", "")
+    return checked_version(answer.headers.get("x-envd-version", ""))
+
+
+def checked_version(told: str) -> str:
+    """What a guest says of its envd when it looks like a version, else nothing: it goes into
+    records and databases, and a resumed guest may have put another envd there."""
+    return told if _VERSION.fullmatch(told) else ""
 
 
 async def wait_healthy(slot: Slot, seconds: float) -> None:

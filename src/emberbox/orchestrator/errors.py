@@ -17,7 +17,13 @@ OrchestratorError
 
 from __future__ import annotations
 
+import re
+
 from emberbox.shared.errors import EmberboxError
+
+_PANIC = re.compile(r"Kernel panic - not syncing: ([^\r\n]*)")
+_LINES, _LINE = 20, 300
+"""Of a console, which the guest fills as it likes."""
 
 
 class OrchestratorError(EmberboxError):
@@ -43,9 +49,13 @@ class MachineError(OrchestratorError):
         self.console = console
 
     def explain(self) -> str:
-        """The message with the last lines of the guest's console below it."""
-        tail = "\n".join(self.console.strip().splitlines()[-20:])
-        return f"{self}\nconsole:\n{tail}" if tail else str(self)
+        """The message with the last lines of the guest's console below it, and what its kernel
+        said when it panicked before them."""
+        panic = _PANIC.search(self.console)
+        said = f": kernel panic: {panic[1].strip()[:_LINE]}" if panic else ""
+        lines = self.console.strip().splitlines()[-_LINES:]
+        tail = "\n".join(line[:_LINE] for line in lines)
+        return f"{self}{said}\nconsole:\n{tail}" if tail else str(self)
 
 
 class MachineGone(MachineError):  # noqa: N818 - names what happened

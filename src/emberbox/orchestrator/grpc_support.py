@@ -6,11 +6,13 @@ import errno
 import functools
 import math
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import structlog
 
+from emberbox.orchestrator import metrics
 from emberbox.orchestrator.errors import (
     AdmissionRefused,
     BadRequest,
@@ -23,11 +25,12 @@ from emberbox.orchestrator.errors import (
     TemplateMissing,
 )
 from emberbox.orchestrator.network.errors import NoFreeSlotError
+from emberbox.shared import correlation, tracing
 from emberbox.shared.errors import EmberboxError
-from emberbox.shared.protocol import GRPC_RETRY_AFTER_KEY
+from emberbox.shared.protocol import GRPC_REQUEST_ID_KEY, GRPC_RETRY_AFTER_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 _log = structlog.get_logger(__name__)
 
@@ -54,21 +57,43 @@ Context = grpc.aio.ServicerContext[Any, Any]
 def answering(
     method: Callable[[S, Q, Context], Awaitable[R]],
 ) -> Callable[[S, Q, Context], Awaitable[R]]:
-    """Turn what the method raises into a gRPC status with the reason as its message."""
+    """Turn what the method raises into a gRPC status with the reason as its message; log, time
+    and trace the call as part of the request that it belongs to."""
+    name = method.__name__
 
     @functools.wraps(method)
     async def answer(self: S, request: Q, context: Context) -> R:
+        metadata = tuple(context.invocation_metadata() or ())
+        _bind(metadata, request)
+        began, status = time.perf_counter(), grpc.StatusCode.UNKNOWN
         try:
-            return await method(self, request, context)
+            with tracing.continued(f"orchestrator {name}", metadata):
+                result = await method(self, request, context)
+            status = grpc.StatusCode.OK
+            return result
         except OrchestratorError as error:
+            status = _status_of(error)
             message = error.explain() if isinstance(error, MachineError) else str(error)
-            await context.abort(_status_of(error), _bounded(message), _more(error))
+            _log.info("call refused", method=name, code=status.name, reason=message)
+            await context.abort(status, _bounded(message), _more(error))
         except (EmberboxError, OSError, sqlite3.Error) as error:
-            _log.exception("call failed", method=method.__name__)
-            await context.abort(grpc.StatusCode.INTERNAL, _bounded(_told(error)))
+            status = grpc.StatusCode.INTERNAL
+            _log.exception("call failed", method=name)
+            await context.abort(status, _bounded(_told(error)))
+        finally:
+            metrics.observe_call(name, status.name, time.perf_counter() - began)
         raise AssertionError("abort raises")
 
     return answer
+
+
+def _bind(metadata: Iterable[tuple[str, str | bytes]], request: object) -> None:
+    """All that is logged from here on names the request and the sandbox that it is about."""
+    presented = dict(metadata).get(GRPC_REQUEST_ID_KEY)
+    request_id = "" if presented is None else correlation.request_id_from(presented)
+    about = getattr(request, "sandbox", request)
+    sandbox_id = getattr(about, "sandbox_id", "")
+    correlation.bind(request_id=request_id, sandbox_id=sandbox_id)
 
 
 def _more(error: OrchestratorError) -> tuple[tuple[str, str], ...]:

@@ -26,6 +26,7 @@ from emberbox.orchestrator.heartbeat import Heartbeat
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.probe import select_driver
+from emberbox.orchestrator.metrics import HostCollector, collecting
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.node_info import NodeInfo
 from emberbox.orchestrator.outbox import Outbox
@@ -58,15 +59,17 @@ from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateSpec, TemplateStore
 from emberbox.proxying.addresses import parse_addresses
-from emberbox.shared import internal_secret, logs
+from emberbox.shared import internal_secret, logs, tracing
 from emberbox.shared.errors import StartupError
 from emberbox.shared.grpc_secret import RequireSecret
+from emberbox.shared.metrics import serving
 
 if TYPE_CHECKING:
     from emberbox.orchestrator.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+_METRICS_PORT = "EMBERBOX_ORCHESTRATOR_METRICS_PORT"
 _GRACE_SECONDS = 2.0
 """How long calls in flight may go on when the program ends."""
 
@@ -77,6 +80,7 @@ def run(settings: Settings) -> None:
     Raises StartupError with one line that says what to do.
     """
     logs.configure("orchestrator")
+    tracing.configure("orchestrator")
     if os.geteuid() != 0:
         raise StartupError("the orchestrator needs root, for namespaces and uids: use sudo")
     settings.paths.orchestrator.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -178,6 +182,7 @@ class Orchestrator:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.host.outbox.close)
             await self._take_over(stack)
+            self._serve_metrics(stack)
             stack.push_async_callback(server.stop, _GRACE_SECONDS)
             await server.start()
             heartbeat = self._heartbeat()
@@ -190,6 +195,12 @@ class Orchestrator:
         settings = self.settings
         addresses = parse_addresses(settings.api_internal_address)
         return Heartbeat(addresses, self.secret, self.info, settings.heartbeat_interval)
+
+    def _serve_metrics(self, stack: contextlib.AsyncExitStack) -> None:
+        settings, state = self.settings, self.settings.paths.orchestrator
+        collector = HostCollector(self.sandboxes, self.slots, state)
+        stack.enter_context(collecting(collector))
+        stack.enter_context(serving(settings.metrics_host, settings.metrics_port, _METRICS_PORT))
 
     async def _take_over(self, stack: contextlib.AsyncExitStack) -> None:
         """VMs first, then their slots, then the data proxy, which must not see a table without

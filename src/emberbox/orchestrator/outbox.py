@@ -11,6 +11,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from emberbox.orchestrator import metrics
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -47,6 +49,7 @@ class Outbox:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_SCHEMA)
+        self._count()
         self.added = asyncio.Event()
         """Set by the next addition, and then replaced by a new one."""
 
@@ -57,6 +60,7 @@ class Outbox:
             " VALUES (?, ?, ?, ?, ?) ON CONFLICT (execution_id) DO NOTHING",
             (sandbox_id, execution_id, outcome, reason, at),
         )
+        self._count()
         self.added.set()
         self.added = asyncio.Event()
 
@@ -72,7 +76,12 @@ class Outbox:
     def acknowledge(self, number: int) -> None:
         """Forget everything up to this number."""
         self._database.execute("DELETE FROM outcomes WHERE number <= ?", (number,))
+        self._count()
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+    def _count(self) -> None:
+        (count,) = self._database.execute("SELECT count(*) FROM outcomes").fetchone()
+        metrics.OUTBOX.set(count)

@@ -100,12 +100,15 @@ def resident_mb(pid: int) -> int:
     return total // 1024
 
 
-async def wait_gone(identity: ProcessIdentity) -> None:
-    """Return when all of the process has ended, whoever its parent is; reap it when that is us."""
+async def wait_gone(identity: ProcessIdentity) -> int | None:
+    """Return when all of the process has ended, whoever its parent is; reap it when that is us.
+
+    Its exit status, negative for a signal, for the first who waits for a child of ours; else None.
+    """
     try:
         fd = open_pidfd(identity)
     except ProcessLookupError:
-        return
+        return None
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(fd, ended.set)
@@ -114,7 +117,17 @@ async def wait_gone(identity: ProcessIdentity) -> None:
     finally:
         loop.remove_reader(fd)
         os.close(fd)
-    _reap(identity.pid)
+    return _reap(identity.pid)
+
+
+def how_it_ended(status: int | None) -> str:
+    """An exit status for people; empty when there is none."""
+    if status is None:
+        return ""
+    if status >= 0:
+        return f"exit status {status}"
+    known = -status in set(signal.Signals)
+    return f"killed by {signal.Signals(-status).name if known else f'signal {-status}'}"
 
 
 async def kill_and_wait(identity: ProcessIdentity) -> None:
@@ -141,6 +154,8 @@ def _read_stat(pid: int) -> tuple[str, int]:
     return fields[2], int(fields[_START_TIME_FIELD])
 
 
-def _reap(pid: int) -> None:
+def _reap(pid: int) -> int | None:
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if reaped else None
+    return None

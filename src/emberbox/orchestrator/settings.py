@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     data_max_per_sandbox: int = Field(1024, ge=0)
     # One line for each request; None: no log.
     data_access_log: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    # HTTP for Prometheus; without a port it is not served.
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, validation_alias="EMBERBOX_ORCHESTRATOR_METRICS_PORT"
+    )
     driver: str = "auto"
     # The programs of Firecracker, by default those on PATH; without its jailer a VMM is less
     # confined.

@@ -25,6 +25,10 @@ GRPC_SECRET_KEY = "x-emberbox-secret"  # noqa: S105 - the name of a metadata key
 GRPC_RETRY_AFTER_KEY = "retry-after"
 """gRPC trailing metadata: seconds after which a call that was refused may succeed."""
 
+HEADER_REQUEST_ID = "X-Request-Id"
+GRPC_REQUEST_ID_KEY = "x-request-id"
+"""Name one request in the logs of every program that it passes through."""
+
 API_PORT = 3000
 API_INTERNAL_PORT = 3001
 CLIENT_PROXY_PORT = 3002

@@ -1,12 +1,14 @@
-"""Sandboxes come and go, or fail to start; the host is afterwards what it was before."""
+"""Sandboxes come and go, or fail to start; the host is afterwards what it was before.
+
+EMBERBOX_LEAK_CYCLES: how many come and go; 1,000 in `make leaks`.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import e2b
@@ -14,37 +16,40 @@ import pytest
 
 import emberbox
 from emberbox import Sandbox
-from tests import leaks
-from tests.stack import wait_until
+from tests import holdings, report, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+CYCLES = int(os.environ.get("EMBERBOX_LEAK_CYCLES", "50"))
+WARM_UP = max(10, CYCLES // 10)
+SAMPLES = 5
 
-WARM_UP, CYCLES = 3, 15
-POOL = 4
-"""Slots that an idle orchestrator keeps ready at least: EMBERBOX_SLOT_POOL's default."""
-MOST_SLOTS = 4 * POOL
-"""So many it keeps of those that come back: fewer are no news."""
-THREADS = 3 + min(32, (os.cpu_count() or 1) + 4)
-"""Those of the program itself, and asyncio's pool for blocking calls when it has grown to its size;
-that happens when it happens, so fewer are no news."""
+GROWTH = 8 * 1024
+"""KiB that a program may take more after any number of cycles: what Python's allocator keeps, and
+the bounded memory of what was seen last. A leak of 10 KiB for each sandbox would be seen."""
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300 + 6 * CYCLES)]
 
 
-def test_sandboxes_that_come_and_go_leave_nothing(stack: Stack) -> None:
+@pytest.fixture(scope="module")
+def poolless(stack: Stack) -> Iterator[Stack]:
+    """The stack without warm clones: their number follows demand, which is no leak."""
+    with stack.restarted(EMBERBOX_POOL_SIZE="0", EMBERBOX_POOL_LEAST="0"):
+        yield stack
+
+
+def test_sandboxes_that_come_and_go_leave_nothing(poolless: Stack) -> None:
+    _assert_flat(poolless, "0")
+
+
+def test_a_start_from_a_damaged_snapshot_says_so_and_leaves_nothing(poolless: Stack) -> None:
+    stack = poolless
     _burst(stack)
-    _cycles(stack, WARM_UP)
-    before = _settled_holdings(stack)
-    _cycles(stack, CYCLES - WARM_UP)
-    _assert_nothing_grew(stack, before)
-
-
-def test_a_start_from_a_damaged_snapshot_says_so_and_leaves_nothing(stack: Stack) -> None:
-    _burst(stack)
-    before = _settled_holdings(stack)
+    before = holdings.settled(stack)
     [devices] = stack.home.templates.glob("*/[!.]*/snapshot/devices")
     with _cut_in_half(devices):
         for _ in range(3):
@@ -54,23 +59,73 @@ def test_a_start_from_a_damaged_snapshot_says_so_and_leaves_nothing(stack: Stack
                 assert refused.value.status_code == 500
     assert Sandbox.list(**stack.sdk).next_items() == []
     _cycles(stack, 1)
-    _assert_nothing_grew(stack, before)
+    holdings.assert_nothing_grew(stack, before)
 
 
 def test_a_start_on_a_full_disk_says_so_and_leaves_nothing(stack: Stack) -> None:
-    with _small_disk(stack.home.run_directories), stack.restarted(EMBERBOX_DISK_RESERVE_MB="0"):
-        _resize(stack.home.run_directories, "1g")
+    place = stack.home.run_directories
+    with (
+        small_disk.mounted(place),
+        stack.restarted(
+            EMBERBOX_DISK_RESERVE_MB="0", EMBERBOX_POOL_SIZE="0", EMBERBOX_POOL_LEAST="0"
+        ),
+    ):
+        small_disk.resize(place, "1g")
         _burst(stack)
-        before = _settled_holdings(stack)
-        _resize(stack.home.run_directories, "64k")
+        before = holdings.settled(stack)
+        small_disk.resize(place, "64k")
         with ThreadPoolExecutor(4) as threads:
             errors = list(threads.map(lambda _: _error_of_create(stack), range(8)))
         for error in errors:
             assert "disk is full" in error, errors
         assert Sandbox.list(**stack.sdk).next_items() == []
-        _resize(stack.home.run_directories, "1g")
+        small_disk.resize(place, "1g")
         _cycles(stack, 1)
-        _assert_nothing_grew(stack, before)
+        holdings.assert_nothing_grew(stack, before)
+
+
+@pytest.mark.exhaustive
+def test_sandboxes_that_are_warm_clones_leave_nothing(stack: Stack) -> None:
+    """As many warm clones in the end as at the beginning."""
+    with stack.restarted(EMBERBOX_POOL_SIZE="2", EMBERBOX_POOL_LEAST="2"):
+        _assert_flat(stack, "2")
+
+
+def _assert_flat(stack: Stack, pool: str) -> None:
+    _burst(stack)
+    _cycles(stack, WARM_UP)
+    _wait_for_pool(stack, pool)
+    before, memory = holdings.settled(stack), _memory(stack)
+    began = time.monotonic()
+    _cycles(stack, CYCLES - WARM_UP)
+    seconds = time.monotonic() - began
+    _wait_for_pool(stack, pool)
+    holdings.assert_nothing_grew(stack, before)
+    growth = {name: kib - memory[name] for name, kib in _memory(stack).items()}
+    report.add(
+        "leaks",
+        cycles=CYCLES,
+        pool=pool,
+        seconds=round(seconds, 1),
+        held=holdings.count(stack),
+        resident_kib=memory,
+        growth_kib=growth,
+    )
+    too_much = {name: kib for name, kib in growth.items() if kib > GROWTH}
+    assert not too_much, f"resident memory grew by KiB: {growth}"
+
+
+def _wait_for_pool(stack: Stack, pool: str) -> None:
+    if pool != "0":
+        stack.wait_for_warm_clones()
+
+
+def _memory(stack: Stack) -> dict[str, int]:
+    samples = []
+    for _ in range(SAMPLES):
+        _cycles(stack, 1)
+        samples.append(holdings.memory(stack))
+    return holdings.typical(samples)
 
 
 def _cycles(stack: Stack, count: int) -> None:
@@ -88,93 +143,14 @@ def _burst(stack: Stack) -> None:
         assert sandbox.commands.run("echo here").stdout == "here\n"
         assert sandbox.kill()
 
-    with ThreadPoolExecutor(2 * POOL) as threads:
-        list(threads.map(one, range(2 * POOL)))
+    with ThreadPoolExecutor(2 * holdings.POOL) as threads:
+        list(threads.map(one, range(2 * holdings.POOL)))
 
 
 def _error_of_create(stack: Stack) -> str:
     with pytest.raises(emberbox.SandboxException) as refused:
         Sandbox.create(**stack.sdk)
     return str(refused.value)
-
-
-def _settled_holdings(stack: Stack) -> dict[str, int]:
-    """What the programs hold once the pools are as they are when idle."""
-    stack.wait_for_warm_clones()
-    wait_until(lambda: POOL <= _slots_free(stack) <= MOST_SLOTS, 30)
-    return _holdings(stack)
-
-
-def _slots_free(stack: Stack) -> int:
-    """Slots that wait for a sandbox; warm clones have others."""
-    names = leaks.Machine.now(stack.home.root).namespaces
-    ours = [name for name in names if stack.network.index_of_netns(name) is not None]
-    return len(ours) - len(stack.warm_clones())
-
-
-def _holdings(stack: Stack) -> dict[str, int]:
-    """Counts of everything that a sandbox takes."""
-    process = Path(f"/proc/{stack.pid_of('orchestrator')}")
-    workers = [Path(f"/proc/{pid}") for pid in stack.data_proxy_pids()]
-    machine = leaks.Machine.now(stack.home.root)
-    network = stack.network
-    namespaces = [n for n in machine.namespaces if network.index_of_netns(n) is not None]
-    most_slots = MOST_SLOTS + len(stack.warm_clones())
-    targets = _descriptors(process)
-    return {
-        "descriptors": len(targets),
-        "memory files": sum("memfd:" in target for target in targets),
-        "pidfds": sum("pidfd" in target for target in targets),
-        "threads": max(_threads(process), THREADS),
-        "children": len((process / "task" / process.name / "children").read_text().split()),
-        "workers' descriptors": sum(len(_descriptors(worker)) for worker in workers),
-        "vms": sum(f" emberbox-{network.tag}-" in vm for vm in machine.vms),
-        "namespaces": max(len(namespaces), most_slots),
-        "links": max(
-            sum(network.index_of_link(link) is not None for link in machine.links), most_slots
-        ),
-        "taps": max(sum(map(_taps_in, namespaces)), most_slots),
-        "tables": sum(network.table in table for table in machine.tables),
-        "run directories": len(list(stack.home.run_directories.iterdir())),
-        "warm clones": len(stack.warm_clones()),
-    }
-
-
-def _assert_nothing_grew(stack: Stack, before: dict[str, int]) -> None:
-    def grown() -> list[str]:
-        now = _holdings(stack)
-        return [f"{k}: {before[k]} → {now[k]}" for k in before if now[k] > before[k]]
-
-    stack.wait_for_warm_clones()
-    left = leaks.wait_until_none(grown)
-    assert not left, left
-
-
-def _descriptors(process: Path) -> list[str]:
-    found = []
-    for fd in (process / "fd").iterdir():
-        try:
-            found.append(str(fd.readlink()))
-        except FileNotFoundError:  # closed meanwhile
-            continue
-    return found
-
-
-def _threads(process: Path) -> int:
-    """Without gRPC's own, which come and go."""
-    names = [(task / "comm").read_text().strip() for task in (process / "task").iterdir()]
-    return sum(not name.startswith(("event_engine", "grpc", "lifeguard")) for name in names)
-
-
-def _taps_in(namespace: str) -> int:
-    listed = subprocess.run(
-        ["ip", "-n", namespace, "-o", "link", "show", "type", "tun"],
-        capture_output=True,
-        text=True,
-        check=False,  # the slot may go while we look
-        timeout=10,
-    )
-    return len(listed.stdout.splitlines())
 
 
 @contextmanager
@@ -187,17 +163,3 @@ def _cut_in_half(path: Path) -> Iterator[None]:
         yield
     finally:
         os.replace(whole, path)  # noqa: PTH105 - over what stands there
-
-
-@contextmanager
-def _small_disk(directory: Path) -> Iterator[None]:
-    """A file system of its own over `directory`, of a size that `_resize` changes."""
-    subprocess.run(["mount", "-t", "tmpfs", "small", directory], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", directory], check=True)
-
-
-def _resize(directory: Path, size: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", directory], check=True)

@@ -53,6 +53,8 @@ class Standin:
     fail_pause: tuple[grpc.StatusCode, str] | None = None
     fail_checkpoint: tuple[grpc.StatusCode, str] | None = None
     notice: str = ""
+    # Of the last create, by key.
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     # What it was asked to do, in order.
     calls: list[str] = field(default_factory=list)
     creates: list[pb.SandboxCreateRequest] = field(default_factory=list)
@@ -198,6 +200,7 @@ class _Sandboxes(pb_grpc.SandboxServiceServicer):
         host, config = self.host, request.sandbox
         host.creates.append(request)
         host.calls.append("create")
+        host.metadata["create"] = dict(context.invocation_metadata())
         host.create_began.set()
         there = host.sandboxes.get(config.sandbox_id)
         if there is not None and there.execution_id == config.execution_id:

@@ -187,5 +187,5 @@ async def test_the_openapi_document_says_what_the_routes_do(world: World) -> Non
     assert "envdAccessToken" in answer["properties"]
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     ids = [operation["operationId"] for operation in operations]
-    assert len(ids) == len(set(ids)) == 22
+    assert len(ids) == len(set(ids)) == 24
     assert "HTTPValidationError" not in document["components"]["schemas"]

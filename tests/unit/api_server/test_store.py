@@ -15,6 +15,7 @@ from emberbox.api_server.errors import (
     QuotaExceededError,
     TemplateNotFoundError,
 )
+from emberbox.api_server.records.history import What, changed, created, entry
 from emberbox.api_server.records.lifecycle import (
     LIVE,
     KillAsked,
@@ -88,9 +89,19 @@ def wanted(owner: Team, **values: object) -> Sandbox:
     return replace(row, **values)  # type: ignore[arg-type]
 
 
+async def reserve(store: Store, row: Sandbox) -> Sandbox | None:
+    return await store.sandboxes.reserve(row, created(row))
+
+
+async def told(store: Store, row: Sandbox) -> list[What]:
+    """What the event log tells of it, oldest first."""
+    entries = await store.events.page(sandbox_id=row.sandbox_id, limit=100, oldest_first=True)
+    return [one.what for one in entries]
+
+
 async def reserved(store: Store, owner: Team, **values: object) -> Sandbox:
     row = wanted(owner, **values)
-    assert await store.sandboxes.reserve(row) is None
+    assert await reserve(store, row) is None
     return row
 
 
@@ -98,7 +109,10 @@ async def apply(store: Store, row: Sandbox, *events: object) -> Sandbox:
     """The row after these events."""
     for event in events:
         transition = handle(row.record, event)  # type: ignore[arg-type]
-        assert await store.sandboxes.change(row.sandbox_id, row.execution_id, transition, NOW)
+        entry = changed(row, event, transition, NOW)  # type: ignore[arg-type]
+        assert await store.sandboxes.change(
+            row.sandbox_id, row.execution_id, transition, NOW, entry
+        )
         row = await store.sandboxes.own(row.team_id, row.sandbox_id)
     return row
 
@@ -113,7 +127,7 @@ async def test_a_row_is_read_as_it_was_written(store: Store) -> None:
 async def test_quota_is_exact_under_parallel_creates(servers: list[Store]) -> None:
     owner = await team(servers[0], concurrent_sandboxes=5, total_vcpu=100)
     results = await asyncio.gather(
-        *(servers[n % SERVERS].sandboxes.reserve(wanted(owner)) for n in range(30)),
+        *(reserve(servers[n % SERVERS], wanted(owner)) for n in range(30)),
         return_exceptions=True,
     )
     refused = [one for one in results if isinstance(one, QuotaExceededError)]
@@ -131,11 +145,12 @@ async def test_quota_is_exact_when_resumes_and_creates_meet(servers: list[Store]
 
     async def resume(server: Store, row: Sandbox) -> bool:
         transition = handle(row.record, ResumeAsked(row.execution_id, new_run_id()))
-        return await server.sandboxes.resume(row, transition, row.execution_id)
+        begun = entry(row, What.RESUMING, NOW)
+        return await server.sandboxes.resume(row, transition, row.execution_id, begun)
 
     results = await asyncio.gather(
         *(resume(servers[n % SERVERS], row) for n, row in enumerate(paused)),
-        *(servers[n % SERVERS].sandboxes.reserve(wanted(owner)) for n in range(9)),
+        *(reserve(servers[n % SERVERS], wanted(owner)) for n in range(9)),
         return_exceptions=True,
     )
     taken = [one for one in results if not isinstance(one, QuotaExceededError)]
@@ -148,32 +163,41 @@ async def test_a_resume_is_begun_once(servers: list[Store]) -> None:
     row = await reserved(servers[0], owner)
     run = row.execution_id
     row = await apply(servers[0], row, Started(run), PauseAsked(run), Paused(run, NOW))
-    begun = await asyncio.gather(
-        *(
-            server.sandboxes.resume(row, handle(row.record, ResumeAsked(run, new_run_id())), run)
-            for server in servers * 3
-        )
-    )
+
+    async def resume(server: Store) -> bool:
+        transition = handle(row.record, ResumeAsked(run, new_run_id()))
+        return await server.sandboxes.resume(row, transition, run, entry(row, What.RESUMING, NOW))
+
+    begun = await asyncio.gather(*(resume(server) for server in servers * 3))
     assert begun.count(True) == 1
+    assert (await told(servers[1], row)).count(What.RESUMING) == 1
 
 
 async def test_a_kill_is_written_once(servers: list[Store]) -> None:
     row = await reserved(servers[0], await team(servers[0]))
-    transition = handle(row.record, KillAsked(row.execution_id))
+    event = KillAsked(row.execution_id)
+    transition = handle(row.record, event)
     written = await asyncio.gather(
         *(
-            server.sandboxes.change(row.sandbox_id, row.execution_id, transition, NOW)
+            server.sandboxes.change(
+                row.sandbox_id,
+                row.execution_id,
+                transition,
+                NOW,
+                changed(row, event, transition, NOW),
+            )
             for server in servers * 4
         )
     )
     assert written.count(True) == 1
+    assert await told(servers[1], row) == [What.CREATED, What.KILLING]
 
 
 async def test_an_idempotency_key_lets_one_in(servers: list[Store]) -> None:
     owner = await team(servers[0])
     rows = [wanted(owner, idempotency_key="once", request_hash="x") for _ in range(9)]
     holders = await asyncio.gather(
-        *(servers[n % SERVERS].sandboxes.reserve(row) for n, row in enumerate(rows))
+        *(reserve(servers[n % SERVERS], row) for n, row in enumerate(rows))
     )
     assert holders.count(None) == 1
     (row,) = await servers[0].sandboxes.live_on("node-1")
@@ -231,7 +255,7 @@ async def test_a_build_is_used_or_removed_and_never_both(servers: list[Store]) -
         await servers[0].builds.begin(made, owner.team_id, None)
         await servers[0].builds.release(made)
         used, condemned = await asyncio.gather(
-            servers[1].sandboxes.reserve(wanted(owner, build_id=made.build_id)),
+            reserve(servers[1], wanted(owner, build_id=made.build_id)),
             servers[2].builds.condemn(made, NOW),
             return_exceptions=True,
         )
@@ -319,7 +343,7 @@ async def test_a_restart_of_postgres(postgres_databases: PostgresDatabases) -> N
         with pytest.raises(DatabaseUnavailableError, match="try again"):
             await store.teams.find(owner.name)
         with pytest.raises(DatabaseUnavailableError):
-            await store.sandboxes.reserve(wanted(owner))
+            await reserve(store, wanted(owner))
     assert await store.teams.find(owner.name) == owner
     await reserved(store, owner)
     await store.close()

@@ -36,7 +36,7 @@ finally:
     done = run(sys.executable, "-c", code, "--help")
     assert done.returncode == 0, done.stderr
     names = ["up", "doctor", "api-server", "client-proxy", "orchestrator", "team", "key"]
-    names += ["nodes", "node", "images"]
+    names += ["nodes", "node", "events", "images"]
     listed = [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line]
     assert listed == [*names, "sandboxes", "snapshots", "version"]
 

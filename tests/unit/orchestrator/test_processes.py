@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 
 from emberbox.orchestrator.processes import (
     ProcessIdentity,
+    how_it_ended,
     identify,
     is_alive,
     kill_and_wait,
@@ -71,3 +73,27 @@ async def test_killing_waits_until_it_is_gone_and_reaps(child: subprocess.Popen[
 
 async def test_waiting_for_the_dead_returns(child: subprocess.Popen[bytes]) -> None:
     await wait_gone(reused(identify(child.pid)))
+
+
+def shell(script: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 3", "exit status 3"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+        ("kill -40 $$", "killed by signal 40"),
+    ],
+)
+async def test_how_a_child_ended_is_told_to_the_first_who_waits(script: str, told: str) -> None:
+    child = shell(f"read -r _; {script}")
+    identity = identify(child.pid)
+    waiting = asyncio.create_task(wait_gone(identity))
+    await asyncio.sleep(0)
+    assert child.stdin is not None
+    child.stdin.close()
+    assert how_it_ended(await waiting) == told
+    assert how_it_ended(await wait_gone(identity)) == ""
+    child.returncode = 0  # it is reaped

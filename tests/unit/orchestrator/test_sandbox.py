@@ -96,11 +96,11 @@ async def test_a_machine_that_dies_is_reclaimed_and_its_last_words_are_told(
 ) -> None:
     await setting.sandboxes.create(request())
     assert setting.world.machine
-    setting.world.machine.ended.set_result("the guest ended (guest-panic)")
+    setting.world.machine.ended.set_result("the guest ended: its kernel panicked")
     await ended(setting)
     [(outcome, reason)] = setting.outcomes()
     assert outcome == "crashed"
-    assert "guest-panic" in reason
+    assert "kernel panicked" in reason
     assert "last words" in reason
 
 

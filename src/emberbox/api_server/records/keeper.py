@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from emberbox.api_server.errors import NodeError
+from emberbox.api_server.records import history
+from emberbox.api_server.records.history import What
 from emberbox.api_server.records.lifecycle import (
     SHOWN_RUNNING,
     EndConfirmed,
@@ -72,7 +74,7 @@ class Keeper:
             transition = handle(current.record, event)
             # The write finds out whether `row` was out of date; where none is due, a look does.
             if await self._write(current, event, transition) if transition.changes else attempt > 0:
-                await self._carry_out(replace(current, state=transition.after), transition, wait)
+                await self._carry_out(_after(current, transition), transition, wait)
                 return transition
             current = await self._store.get(row.sandbox_id)
         raise RuntimeError(f"sandbox {row.sandbox_id} changed {_ATTEMPTS} times meanwhile")
@@ -117,7 +119,8 @@ class Keeper:
             end_at=now + life,
             auto_pause=row.auto_pause if auto_pause is None else auto_pause,
         )
-        if not await self._store.resume(begun, transition, row.execution_id):
+        entry = history.entry(begun, What.RESUMING, now)
+        if not await self._store.resume(begun, transition, row.execution_id, entry):
             return None
         _tell(begun, event, transition)
         return begun
@@ -148,9 +151,9 @@ class Keeper:
         await self._ending.call(row.execution_id, lambda: self._end(row))
 
     async def _write(self, row: Sandbox, event: Event, transition: Transition) -> bool:
-        written = await self._store.change(
-            row.sandbox_id, row.execution_id, transition, self._clock()
-        )
+        now = self._clock()
+        entry = history.changed(row, event, transition, now)
+        written = await self._store.change(row.sandbox_id, row.execution_id, transition, now, entry)
         if written:
             _tell(row, event, transition)
             if transition.after not in _REACHABLE:
@@ -171,6 +174,11 @@ class Keeper:
         node = await self._nodes.get(row.node_id)
         await node.delete(row.sandbox_id, row.end_reason or "asked for by the API server")
         await self.apply(row, EndConfirmed(row.execution_id))
+
+
+def _after(row: Sandbox, transition: Transition) -> Sandbox:
+    reason = row.end_reason if transition.reason is None else transition.reason
+    return replace(row, state=transition.after, end_reason=reason)
 
 
 def _tell(row: Sandbox, event: Event, transition: Transition) -> None:

@@ -99,6 +99,7 @@ class PauseRefused:
     """The node would not or could not pause it: it runs on."""
 
     execution_id: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Paused:
     execution_id: str
     at: datetime
     memory: bool | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class ResumeFailed:
     """The node did not resume it and still has it on disk."""
 
     execution_id: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

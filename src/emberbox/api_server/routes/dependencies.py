@@ -10,11 +10,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from pydantic import BeforeValidator
 
+from emberbox.api_server import acting
 from emberbox.api_server.auth import Principal
 from emberbox.api_server.errors import SandboxNotFoundError
 from emberbox.api_server.models import ErrorBody
 from emberbox.api_server.routes.documenting import error_answers
 from emberbox.api_server.services import Services
+from emberbox.shared import correlation
 from emberbox.shared.ids import short_sandbox_id
 from emberbox.shared.steps import Steps
 
@@ -34,8 +36,11 @@ def services_of(request: Request) -> Services:
 
 
 async def authenticate(request: Request) -> Principal:
-    """Who asks. Raises UnauthorizedError."""
-    return await services_of(request).authenticator.authenticate(request.headers.get(_KEY_HEADER))
+    """Who asks, and in whose name everything is done from now on. Raises UnauthorizedError."""
+    presented = request.headers.get(_KEY_HEADER)
+    principal = await services_of(request).authenticator.authenticate(presented)
+    acting.act_as(acting.key(principal.key_id))
+    return principal
 
 
 class AuthenticatedRoute(APIRoute):
@@ -89,6 +94,7 @@ def _sandbox_id(value: str) -> str:
     short = short_sandbox_id(text)
     if short is None:
         raise SandboxNotFoundError(text)
+    correlation.bind(sandbox_id=short)
     return short
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from emberbox.api_server.errors import SandboxNotFoundError
 from emberbox.api_server.records.lifecycle import COUNTED, LIVE, State, Transition
 from emberbox.api_server.store.builds import refuse_deleted_build
+from emberbox.api_server.store.events import insert_entry
 from emberbox.api_server.store.quota import check_node, check_quota
 from emberbox.api_server.store.rows import Sandbox
 from emberbox.api_server.store.tables import sandboxes
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Select, Update
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from emberbox.api_server.records.history import Entry
     from emberbox.api_server.records.lifecycle import Paused
     from emberbox.api_server.store.database import Database
-    from emberbox.api_server.store.rows import JsonValue
 
 _REASON_LENGTH = 512
 
@@ -38,19 +39,19 @@ class SandboxStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def reserve(self, wanted: Sandbox) -> Sandbox | None:
-        """Check the quota and insert `wanted`, in one transaction.
+    async def reserve(self, wanted: Sandbox, entry: Entry) -> Sandbox | None:
+        """Check the quota and insert `wanted` and its `entry` in the event log, in one transaction.
 
         Answers None, or the row that already holds the same idempotency key; then nothing was
         inserted. Raises QuotaExceededError, BadRequestError and NodeFullError.
         """
         try:
-            return await self._reserve(wanted)
+            return await self._reserve(wanted, entry)
         except IntegrityError:
             # Two servers inserted the same key at once: the index let one in.
-            return await self._reserve(wanted)
+            return await self._reserve(wanted, entry)
 
-    async def _reserve(self, wanted: Sandbox) -> Sandbox | None:
+    async def _reserve(self, wanted: Sandbox, entry: Entry) -> Sandbox | None:
         async with self._database.write() as connection:
             if wanted.idempotency_key is not None:
                 holder = await _holder(connection, wanted.team_id, wanted.idempotency_key)
@@ -60,9 +61,12 @@ class SandboxStore:
             await check_node(connection, wanted)
             await refuse_deleted_build(connection, wanted)
             await connection.execute(insert(sandboxes).values(**asdict(wanted)))
+            await insert_entry(connection, entry)
             return None
 
-    async def resume(self, wanted: Sandbox, transition: Transition, before: str) -> bool:
+    async def resume(
+        self, wanted: Sandbox, transition: Transition, before: str, entry: Entry
+    ) -> bool:
         """Check the quota and begin `wanted`'s run on its node, in one transaction, as
         `transition` says.
 
@@ -81,7 +85,7 @@ class SandboxStore:
         async with self._database.write() as connection:
             await check_quota(connection, wanted)
             await check_node(connection, wanted)
-            return (await connection.execute(change)).rowcount == 1
+            return await _write(connection, change, entry)
 
     async def own(self, team_id: str, sandbox_id: str) -> Sandbox:
         """A team's row, whatever its state. Raises SandboxNotFoundError."""
@@ -112,6 +116,16 @@ class SandboxStore:
                 sandboxes.c.node_id.not_in(node_ids), sandboxes.c.state.in_(COUNTED)
             )
         )
+
+    async def counts(self) -> dict[State, int]:
+        """How many live rows there are, by state."""
+        query = (
+            select(sandboxes.c.state, func.count())
+            .where(sandboxes.c.state.in_(LIVE))
+            .group_by(sandboxes.c.state)
+        )
+        async with self._database.read() as connection:
+            return {State(state): count for state, count in await connection.execute(query)}
 
     async def page(
         self,
@@ -144,9 +158,15 @@ class SandboxStore:
         return await self._select(query.order_by(order, by_id.asc()).limit(limit))
 
     async def change(
-        self, sandbox_id: str, execution_id: str, transition: Transition, now: datetime
+        self,
+        sandbox_id: str,
+        execution_id: str,
+        transition: Transition,
+        now: datetime,
+        entry: Entry | None,
     ) -> bool:
-        """Write a transition; False when the row is no longer as the transition found it."""
+        """Write a transition and its entry in the event log; False, and nothing is written, when
+        the row is no longer as the transition found it."""
         values: dict[str, object] = {"state": transition.after}
         if transition.reason is not None:
             values["end_reason"] = _text(transition.reason)
@@ -155,9 +175,9 @@ class SandboxStore:
         values["ended_at"] = None if transition.after in LIVE else now
         if transition.frees_idempotency_key:
             values["idempotency_key"] = None
-        return await self._update(sandbox_id, execution_id, {transition.before}, values)
+        return await self._update(sandbox_id, execution_id, {transition.before}, values, entry)
 
-    async def move(self, before: Sandbox, after: Sandbox) -> bool:
+    async def move(self, before: Sandbox, after: Sandbox, entry: Entry) -> bool:
         """Point a reservation that its node refused at another node, as another run.
 
         Raises NodeFullError.
@@ -166,7 +186,7 @@ class SandboxStore:
         change = _change(before.sandbox_id, before.execution_id, {State.CREATING}, values)
         async with self._database.write() as connection:
             await check_node(connection, after)
-            return (await connection.execute(change)).rowcount == 1
+            return await _write(connection, change, entry)
 
     async def relocate(self, row: Sandbox, node_id: str) -> bool:
         """A paused sandbox's files are on this node, wherever it was thought to be."""
@@ -174,20 +194,16 @@ class SandboxStore:
             row.sandbox_id, row.execution_id, {State.PAUSED}, {"node_id": node_id}
         )
 
-    async def set_deadline(self, sandbox_id: str, execution_id: str, end_at: datetime) -> bool:
-        """Copy the deadline that the orchestrator accepted."""
-        return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at})
-
-    async def set_egress(
-        self,
-        sandbox_id: str,
-        execution_id: str,
-        options: Mapping[str, JsonValue],
-        allow_internet_access: bool | None,
+    async def set_deadline(
+        self, sandbox_id: str, execution_id: str, end_at: datetime, entry: Entry | None = None
     ) -> bool:
+        """Copy the deadline that the orchestrator accepted."""
+        return await self._update(sandbox_id, execution_id, LIVE, {"end_at": end_at}, entry)
+
+    async def set_egress(self, row: Sandbox, entry: Entry) -> bool:
         """Copy what the orchestrator accepted: options with the network in them."""
-        values = {"options": options, "allow_internet_access": allow_internet_access}
-        return await self._update(sandbox_id, execution_id, LIVE, values)
+        values = {"options": row.options, "allow_internet_access": row.allow_internet_access}
+        return await self._update(row.sandbox_id, row.execution_id, LIVE, values, entry)
 
     async def note(self, row: Sandbox, notice: str) -> None:
         """Keep what the node said of the start of this run; nothing when it is empty."""
@@ -206,10 +222,11 @@ class SandboxStore:
         execution_id: str,
         states: Collection[State],
         values: Mapping[str, object],
+        entry: Entry | None = None,
     ) -> bool:
         change = _change(sandbox_id, execution_id, states, values)
         async with self._database.write() as connection:
-            return (await connection.execute(change)).rowcount == 1
+            return await _write(connection, change, entry)
 
     async def _select(self, query: Select[tuple[object, ...]]) -> list[Sandbox]:
         async with self._database.read() as connection:
@@ -219,6 +236,14 @@ class SandboxStore:
 def _text(value: str) -> str:
     """What the columns hold: Postgres takes no NUL, and a guest's console may have one."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_REASON_LENGTH]
+
+
+async def _write(connection: AsyncConnection, change: Update, entry: Entry | None) -> bool:
+    """Whether the change found its row; the entry goes with it."""
+    written = (await connection.execute(change)).rowcount == 1
+    if written and entry is not None:
+        await insert_entry(connection, entry)
+    return written
 
 
 def _paused_values(paused: Paused) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Self
 from emberbox.api_server.store.builds import BuildStore
 from emberbox.api_server.store.cluster import ClusterStore
 from emberbox.api_server.store.database import Database
+from emberbox.api_server.store.events import EventStore
 from emberbox.api_server.store.keys import KeyStore
 from emberbox.api_server.store.migrate import migrate
 from emberbox.api_server.store.nodes import NodeStore
@@ -29,6 +30,7 @@ class Store:
         self.snapshots = SnapshotStore(database)
         self.nodes = NodeStore(database)
         self.sandboxes = SandboxStore(database)
+        self.events = EventStore(database)
 
     @classmethod
     async def open(cls, url: str) -> Self:

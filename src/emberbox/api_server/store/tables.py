@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 from sqlalchemy.types import TypeDecorator
@@ -256,4 +257,27 @@ sandboxes = Table(
     Index(None, "node_id", "state"),
     Index(None, "state", "ended_at"),
     Index(None, "build_id"),
+)
+
+# The event log. Without foreign keys: it tells of sandboxes and teams that are gone.
+sandbox_events = Table(
+    "sandbox_events",
+    metadata,
+    # In the order in which they were written. SQLite counts in columns of this very type alone.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("event_id", String(36), nullable=False, unique=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("what", String(32), nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("sandbox_id", String(64), nullable=False),
+    Column("execution_id", String(36), nullable=False),
+    Column("team_id", String(36), nullable=False),
+    Column("node_id", String(128), nullable=False),
+    Column("template_id", String(64), nullable=False),
+    Column("build_id", String(36), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("data", JSON, nullable=False),
+    Index(None, "sandbox_id", "number"),
+    Index(None, "team_id", "number"),
 )

@@ -27,6 +27,7 @@ _LONGEST_ANSWER = 64 * 1024
 _NO_ANSWER = (
     OSError,
     ValueError,
+    RecursionError,  # from JSON that is nested without end
     BadMessageError,
     asyncio.IncompleteReadError,
     asyncio.LimitOverrunError,

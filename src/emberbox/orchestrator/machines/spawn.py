@@ -10,13 +10,22 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from emberbox.orchestrator.network.netns import call_in
-from emberbox.orchestrator.processes import ProcessIdentity, identify, kill_and_wait
+from emberbox.orchestrator.processes import (
+    ProcessIdentity,
+    how_it_ended,
+    identify,
+    kill_and_wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from emberbox.orchestrator.machines.driver import Joinable
+
+
+_LAST_WORDS = 500
+"""Bytes of what a VMM printed that ended at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +83,28 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
             cwd="/",
             env={},
         )
-    if where.share is not None:
-        try:
+    try:
+        identity = identify(child.pid)
+        if where.share is not None:
             where.share.add(child.pid)
-        except OSError:
-            child.kill()
-            child.wait()
-            raise
-    identity = identify(child.pid)
+    except ProcessLookupError:
+        child.kill()
+        how = how_it_ended(child.wait())
+        said = _last_words(where.output) or "it said nothing"
+        raise ChildProcessError(f"it ended at once, {how}: {said}") from None
+    except OSError:
+        child.kill()
+        child.wait()
+        raise
     # The process is watched by pidfd and may outlive us: this object must not claim it.
     child.returncode = 0
     return identity
+
+
+def _last_words(output: Path) -> str:
+    """Of a pipe nothing: its other end belongs to whoever reads the console."""
+    said = b"" if output.is_fifo() else output.read_bytes()
+    return said[-_LAST_WORDS:].decode(errors="replace").strip()
 
 
 def _opened(output: Path) -> IO[bytes]:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator import failpoints, threads
+from emberbox.orchestrator import failpoints, metrics, threads
 from emberbox.orchestrator.errors import MachineError
 from emberbox.orchestrator.images.disks import copy_sparse
 from emberbox.orchestrator.machines.driver import Hardware
@@ -78,6 +78,10 @@ class Copying:
 
         Raises AdmissionRefused, MachineError or OSError; nothing is left then.
         """
+        with metrics.operation("checkpoint"):
+            return await self._make(wanted)
+
+    async def _make(self, wanted: Wanted) -> Draft:
         ids = self.record.template_id, self.record.build_id
         base = await asyncio.to_thread(self.host.builds.get, *ids)
         if base is None:

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from emberbox.shared import correlation
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,7 +31,9 @@ class Deadline:
         wait = max(at_least, end_time - time.time())
         # The timer is monotonic and the deadline is not: the clock may be set meanwhile.
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(wait, _LONGEST_NAP), self._look)
+        self._timer = loop.call_later(
+            min(wait, _LONGEST_NAP), self._look, context=correlation.without_request()
+        )
 
     def disarm(self) -> None:
         """Not any more."""

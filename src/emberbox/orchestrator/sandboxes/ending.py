@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from emberbox.orchestrator import metrics
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,6 +47,7 @@ class Ending:
     def report(self, run: SandboxRecord, outcome: Outcome, reason: str) -> None:
         """Tell the API server, through the outbox."""
         _log.info("ended", sandbox_id=run.sandbox_id, outcome=outcome.value, reason=reason)
+        metrics.count_end(outcome.value)
         try:
             self._host.outbox.add(
                 run.sandbox_id, run.execution_id, outcome.value, reason, time.time()

@@ -38,12 +38,14 @@ from emberbox.orchestrator.sandboxes.lifecycle import (
 )
 from emberbox.orchestrator.sandboxes.saving import Saving
 from emberbox.orchestrator.sandboxes.starting import Start, killed_while_starting
+from emberbox.orchestrator.sandboxes.steps import OperationSteps
 from emberbox.orchestrator.sandboxes.suspending import let_run
 from emberbox.orchestrator.snapshots.of_run import SnapshotsOfRun
-from emberbox.shared.steps import Steps
+from emberbox.shared import correlation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextvars import Context
 
     from emberbox.orchestrator.machines.driver import Machine
     from emberbox.orchestrator.network.addresses import Slot
@@ -61,7 +63,7 @@ class Sandbox:
 
     def __init__(self, host: Host, record: SandboxRecord) -> None:
         self.record = record
-        self.steps = Steps()
+        self.steps = OperationSteps("resume" if record.resumed else "create")
         self._beginning: Start | None = None
         self._host = host
         self._life = Lifecycle(record.sandbox_id, time.time, record.resumed)
@@ -123,9 +125,10 @@ class Sandbox:
 
     async def _start(self, bringing_up: Awaitable[None]) -> None:
         try:
-            await bringing_up
-            with self.steps.measure("route"):
-                await self._open()
+            with self.steps.whole():
+                await bringing_up
+                with self.steps.measure("route"):
+                    await self._open()
             self._tell_steps()
         except Exception as error:  # noqa: BLE001 - reclaimed, and told to whoever asked
             await self._start_failed(error)
@@ -189,7 +192,8 @@ class Sandbox:
         await self._host.routes.open(self.record, slot.address)
         failpoints.reach("resume-routed")
         self.rearm()
-        self._spawn(self._watch(machine))
+        # It is watched long after the request that started it.
+        self._spawn(self._watch(machine), correlation.without_request())
 
     # Taking hold again after a restart of the orchestrator
 
@@ -340,8 +344,8 @@ class Sandbox:
         self._host.directories.save(record)
         self.record = record
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None], context: Context | None = None) -> None:
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -22,8 +22,8 @@ from emberbox.orchestrator.errors import (
 )
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.records import SCRATCH_FILE
+from emberbox.orchestrator.sandboxes.steps import OperationSteps
 from emberbox.orchestrator.snapshots.manifest import Snapshot
-from emberbox.shared.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ class Suspension:
     slot: Slot
     note: Callable[[str], None]
     committed: bool = False
-    steps: Steps = field(default_factory=Steps)
+    steps: OperationSteps = field(default_factory=lambda: OperationSteps("pause"))
     _saved: Saved | None = None
     _disk_bytes: int = 0
 
@@ -64,6 +64,10 @@ class Suspension:
 
         Raises GuestUnhealthy, AdmissionRefused, MachineError or OSError; the machine runs on then.
         """
+        with self.steps.whole():
+            return await self._save(wanted)
+
+    async def _save(self, wanted: Suspend) -> Snapshot:
         failpoints.reach("pause-begun")
         if wanted.require_healthy:
             await self._require_healthy()

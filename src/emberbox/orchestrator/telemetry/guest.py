@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from emberbox.orchestrator.envd_connection import EnvdConnection
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.telemetry.entries import Entry
+from emberbox.shared.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,6 @@ _Fields = Annotated[dict[_Name, _Text], Field(max_length=16)]
 _Row = tuple[_Counter, float, _Level, _Name, _Text, _Fields]
 _LONGEST_PAST = 366 * 86_400.0
 _LOGGERS = frozenset({"process", "envd"})
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class _Part(BaseModel):
@@ -65,11 +64,6 @@ class Report(_Part):
             name = logger if logger in _LOGGERS else "guest"
             texts = {printable(key): printable(text) for key, text in fields.items()}
             yield Entry(moment, level, name, printable(message), texts, (self.stream, number))
-
-
-def printable(text: str) -> str:
-    """Without what would steer the terminal of whoever reads it; lines and tabs stay."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 _REPORT = TypeAdapter(Report)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from emberbox.orchestrator.errors import SandboxMissing
-from emberbox.orchestrator.telemetry.guest import printable
 from emberbox.orchestrator.telemetry.samples import window
 from emberbox.orchestrator.telemetry.watched import Turns, Watched
+from emberbox.shared.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

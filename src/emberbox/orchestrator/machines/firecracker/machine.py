@@ -26,7 +26,13 @@ from emberbox.orchestrator.machines.saved_memory import (
     STATE_FILE,
     SavedMemory,
 )
-from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
+from emberbox.orchestrator.processes import (
+    how_it_ended,
+    is_alive,
+    kill_and_wait,
+    resident_mb,
+    wait_gone,
+)
 from emberbox.shared.sidefile import sync_directory, sync_together, write_atomically
 
 if TYPE_CHECKING:
@@ -146,12 +152,11 @@ class FirecrackerMachine:
         """Return when Firecracker has ended: it ends with its guest."""
         looking = asyncio.ensure_future(self._look_after_output())
         try:
-            await wait_gone(self._identity)
+            how = how_it_ended(await wait_gone(self._identity))
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
-        complaints = self._complaints().strip()
-        return f"its VMM ended: {complaints}" if complaints else "its VMM ended"
+        return ": ".join(["its VMM ended", *filter(None, (how, self._complaints().strip()))])
 
     # Ending
 

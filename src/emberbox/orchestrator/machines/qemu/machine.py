@@ -22,7 +22,13 @@ from emberbox.orchestrator.machines.saved_memory import (
     STATE_FILE,
     base_of,
 )
-from emberbox.orchestrator.processes import is_alive, kill_and_wait, resident_mb, wait_gone
+from emberbox.orchestrator.processes import (
+    how_it_ended,
+    is_alive,
+    kill_and_wait,
+    resident_mb,
+    wait_gone,
+)
 from emberbox.shared.sidefile import sync_together
 
 if TYPE_CHECKING:
@@ -41,6 +47,13 @@ MIGRATION_SECONDS = 30.0
 _COMPLAINTS_BYTES = 2048
 _OUTPUT_BYTES = 1 << 20
 _OUTPUT_CHECK_SECONDS = 10.0
+
+_REASONS = {
+    "guest-shutdown": "it powered itself off",
+    "guest-reset": "it rebooted, or its kernel gave up",
+    "guest-panic": "its kernel panicked",
+}
+"""QEMU's names for why a guest ended. Our kernels reboot when they panic."""
 
 _FINISHED = frozenset({"completed", "failed", "cancelled"})
 
@@ -127,9 +140,8 @@ class QemuMachine:
             await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() and not ended.cancelled() and ended.exception() is None:
                 return ended.result()
-            await gone
-            complaints = self._complaints().strip()
-            return f"its VMM ended: {complaints}" if complaints else "its VMM ended"
+            told = (how_it_ended(await gone), self._complaints().strip())
+            return ": ".join(["its VMM ended", *filter(None, told)])
         finally:
             for task in (gone, ended, bounding):
                 task.cancel()
@@ -145,7 +157,8 @@ class QemuMachine:
             if await self._is_shut_down():
                 return "the guest ended"
             async for event in events:
-                return f"the guest ended ({event_data(event).get('reason', 'unknown reason')})"
+                reason = str(event_data(event).get("reason", "unknown reason"))
+                return f"the guest ended: {_REASONS.get(reason, reason)}"
         raise MachineGone("QEMU ended")
 
     async def _bound_output(self) -> None:
