@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import GuestUnreachable
-from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer, read_head
+from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer, length_of, read_head
 from emberbox.orchestrator.network.errors import NetworkError
 from emberbox.orchestrator.network.slots import connect
 from emberbox.shared.protocol import ENVD_PORT, HEADER_ACCESS_TOKEN
@@ -173,7 +173,12 @@ def _request(
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     status, headers = await read_head(reader)
-    body = b"" if status == 204 else await _read_to_end(reader)
+    if status == 204:
+        body = b""
+    elif "content-length" in headers:
+        body = await reader.readexactly(length_of(headers))
+    else:
+        body = await _read_to_end(reader)
     return Answer(status, headers, body)
 
 

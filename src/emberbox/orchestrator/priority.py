@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emberbox.orchestrator.processes import ProcessIdentity
 
-# A third of the weight of the others: behind them, and yet done in time on a host that is busy.
-_LAST, _ORDINARY = 5, 0
+_BEHIND = 5
+"""A third of the weight of the others: behind them, and yet done in time on a host that is busy."""
 
 
 def lower(process: ProcessIdentity) -> None:
     """Let a process run when the others leave time; nothing happens when it is gone."""
-    _set(process.pid, _LAST)
+    _set(process.pid, _ours() + _BEHIND)
 
 
 def raise_again(process: ProcessIdentity) -> None:
     """Let it run as the others do."""
-    _set(process.pid, _ORDINARY)
+    _set(process.pid, _ours())
+
+
+def _ours() -> int:
+    """What an operator gave this program, and VMs get with it."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _set(pid: int, nice: int) -> None:

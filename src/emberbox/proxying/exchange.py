@@ -1,16 +1,6 @@
 """One request and its answer: from the head to the last byte, or to the beginning of a tunnel.
 
-```
-ROUTING ──reply──────────────► DRAINING ──request read──► over
-   │ target     ▲                  ▲
-   │            └─────sandbox ended│before it was given the request, or it may be repeated
-DIALLING ──no connection───────────┤
-   │ connected                     │ upstream fails before its head
-FORWARDING ──upstream fails in its answer──► client reset
-       │ answer complete, request complete ──────────────► over
-       │ answer complete, upstream gone or closing ───────► client lingers
-       │ 101 ────────────────────────────────────────────► a tunnel takes over
-```
+Its states are those of exchange_states.py.
 The upstream's end is never turned into a clean end towards the client, nor the client's into a
 complete request towards the upstream. A client that finishes sending (FIN) after a whole request
 is passed on as just that: the server behind decides whether it goes on, as it would if they were
@@ -20,7 +10,6 @@ connected directly.
 from __future__ import annotations
 
 import asyncio
-import enum
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -30,6 +19,7 @@ from emberbox.proxying import replies, serialising
 from emberbox.proxying.bodies import BodyReader, ChunkedReader, LengthReader, framed
 from emberbox.proxying.counts import Count
 from emberbox.proxying.errors import BadMessageError, DialError
+from emberbox.proxying.exchange_states import ExchangeState
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.proxying.tunnel import Tunnel
@@ -47,16 +37,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 """RFC 9110, 9.2.2: a proxy may send these again when a kept connection died under them."""
-
-
-class ExchangeState(enum.Enum):
-    """See the diagram above."""
-
-    ROUTING = enum.auto()
-    DIALLING = enum.auto()
-    FORWARDING = enum.auto()
-    DRAINING = enum.auto()
-    OVER = enum.auto()
 
 
 _ROUTING, _DIALLING = ExchangeState.ROUTING, ExchangeState.DIALLING

@@ -18,6 +18,7 @@ from emberbox.api_server.store.events import _MOST_UPDATES
 from emberbox.cli.events import events
 from emberbox.shared.ids import new_sandbox_id
 
+from . import harness
 from .harness import World, client, eventually, paused
 from .standin import template
 from .test_reconcile import check, patient
@@ -44,6 +45,7 @@ CONSOLE = "\nconsole:\n[ 12.3] Out of memory: Killed process 77\n[ 12.4] Kernel 
 def printed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Printed:
     """What `emberbox events ID` prints, line by line."""
     monkeypatch.setenv("EMBERBOX_HOME", str(tmp_path))
+    monkeypatch.setenv("EMBERBOX_DATABASE_URL", harness.databases_in_use.url(tmp_path))
 
     def run(*arguments: str) -> list[str]:
         # It makes a loop of its own, so it needs a thread of its own.

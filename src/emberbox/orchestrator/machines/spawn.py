@@ -88,7 +88,6 @@ def _start(argv: Sequence[str], descriptors: Sequence[int], where: Confinement) 
         if where.share is not None:
             where.share.add(child.pid)
     except ProcessLookupError:
-        child.kill()
         how = how_it_ended(child.wait())
         said = _last_words(where.output) or "it said nothing"
         raise ChildProcessError(f"it ended at once, {how}: {said}") from None
