@@ -261,12 +261,7 @@ class ClientConnection(Connection):
 
     def _feed(self, user: ClientUser) -> bool:
         data, self.ahead = self.ahead, b""
-        rest = user.feed(data)
-        if rest is None:
-            return False
-        if self.state is not _CLOSED:
-            self.ahead = rest
-        return True
+        return user.feed(data)
 
     def _take_head(self) -> bool:
         """Begin the next exchange. False: nothing can go on now."""

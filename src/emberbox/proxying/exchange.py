@@ -187,29 +187,29 @@ class Exchange:
         head = serialising.request_bytes(request, target, upgrade=upgrade)
         if self.request_done:
             upstream.write(head)
-        elif client.ahead:
+        elif client.ahead or client.finished:  # finished with nothing ahead, it is cut short
             self._held_head = head
             client.pump()
         else:
             upstream.write(head)
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Take bytes of the client; return what follows the request. None: nothing goes on."""
+    def feed(self, data: bytes) -> bool:
+        """Take bytes of the client and give back what follows the request. False: nothing goes on."""
         reader = self._reader
         assert reader is not None  # noqa: S101 - see takes_data
         try:
             pieces = reader.feed(data)
         except BadMessageError as error:
             self._break_off(error)
-            return None
+            return False
         for piece in pieces:
             self.received += len(piece)
         if self._upstream is not None:
             self._send_on(pieces, reader.trailers if reader.done else None, self._upstream)
-        if not reader.done:
-            return b""
-        self._request_complete()
-        return reader.rest
+        if reader.done:
+            self.client.ahead = reader.rest
+            self._request_complete()
+        return True
 
     def _send_on(
         self, pieces: list[Piece], trailers: bytes | None, upstream: UpstreamConnection

@@ -87,8 +87,11 @@ class ClientUser(Protocol):
         """Whether the end of a client that has finished cannot be passed on yet."""
         ...
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Take bytes of the client; return what is for another, or None: nothing goes on."""
+    def feed(self, data: bytes) -> bool:
+        """Take bytes of the client, and give back what is for another by `ahead`.
+
+        False: nothing goes on.
+        """
         ...
 
     def client_finished(self) -> None:
