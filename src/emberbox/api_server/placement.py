@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from emberbox.api_server.errors import NoCapacityError
+from emberbox.api_server.full_hosts import full_of_promises, full_of_sandboxes
 from emberbox.api_server.store.rows import NodeUsage
 from emberbox.shared.labels import format_labels
 
@@ -132,9 +133,9 @@ def full_reason(candidate: Candidate, request: PlacementRequest) -> str | None:
     if not record.ready:
         return record.status or NOT_READY
     if candidate.sandboxes >= record.max_sandboxes:
-        return f"{candidate.sandboxes} sandboxes of {record.max_sandboxes} are on it"
+        return full_of_sandboxes(candidate.sandboxes, record.max_sandboxes)
     if candidate.ram_mb + request.ram_mb > record.max_ram_mb:
-        return f"{candidate.ram_mb} MiB of memory of {record.max_ram_mb} are promised there"
+        return full_of_promises(candidate.ram_mb, record.max_ram_mb)
     return None
 
 

@@ -64,7 +64,10 @@ def begin(attempt: dict[str, Any]) -> tuple[socket.socket, int]:
         made.connect((address, port))
         made.send(bytes.fromhex(attempt.get("data", "00")))
         return made, selectors.EVENT_READ
-    made.connect_ex((address, port))
+    error = made.connect_ex((address, port))
+    if error not in (0, errno.EINPROGRESS):  # no way there: nothing was sent
+        made.close()
+        raise OSError(error, "")
     return made, selectors.EVENT_WRITE
 
 

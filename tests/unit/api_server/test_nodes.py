@@ -201,7 +201,7 @@ async def test_a_burst_over_several_servers_overfills_no_host(
     statuses = [answer.status_code for answer in answers]
     assert (statuses.count(201), statuses.count(503)) == (6, 9)
     assert [len(host.sandboxes) for host in hosts] == [2, 2, 2]
-    assert "2 sandboxes of 2 are on it" in next(
+    assert "it runs 2 sandboxes (EMBERBOX_MAX_SANDBOXES=2)" in next(
         answer.text for answer in answers if answer.status_code == 503
     )
 

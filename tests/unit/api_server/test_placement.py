@@ -66,10 +66,14 @@ def refusals(asked: PlacementRequest, *candidates: Candidate) -> tuple[dict[str,
         ({"draining": True}, "it is draining"),
         ({"ready": False, "status": "building"}, "building"),
         ({"ready": False}, "not ready: its images are being made"),
-        ({"usage": NodeUsage(10, 20, 512)}, "10 sandboxes of 10 are on it"),
+        (
+            {"usage": NodeUsage(10, 20, 512)},
+            "the host is full: it runs 10 sandboxes (EMBERBOX_MAX_SANDBOXES=10)",
+        ),
         (
             {"usage": NodeUsage(3, 20, 65_536)},
-            "65536 MiB of memory of 65536 are promised there",
+            "the host has promised 65536 MiB of memory and may promise 65536"
+            " (EMBERBOX_MEMORY_OVERCOMMIT)",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from emberbox.api_server.errors import (
     QuotaExceededError,
     UnauthorizedError,
 )
+from emberbox.api_server.full_hosts import full_of_promises, full_of_sandboxes
 from emberbox.api_server.records.lifecycle import COUNTED, LIVE
 from emberbox.api_server.store.tables import nodes, sandboxes
 from emberbox.api_server.store.teams import lock_team
@@ -85,9 +86,9 @@ async def check_node(connection: AsyncConnection, wanted: Sandbox) -> None:
     )
     count, ram_mb = used.one()
     if count >= limits.max_sandboxes:
-        raise NodeFullError(f"{count} sandboxes of {limits.max_sandboxes} are on it")
+        raise NodeFullError(full_of_sandboxes(count, limits.max_sandboxes))
     if ram_mb + wanted.ram_mb > limits.max_ram_mb:
-        raise NodeFullError(f"{ram_mb} MiB of memory of {limits.max_ram_mb} are promised there")
+        raise NodeFullError(full_of_promises(ram_mb, limits.max_ram_mb))
 
 
 def _check_one(limits: Limits, wanted: Sandbox) -> None:
