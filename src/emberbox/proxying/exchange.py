@@ -194,7 +194,10 @@ class Exchange:
             upstream.write(head)
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes of the client and give back what follows the request. False: nothing goes on."""
+        """Take bytes of the client, and give back what follows the request.
+
+        False: nothing goes on.
+        """
         reader = self._reader
         assert reader is not None  # noqa: S101 - see takes_data
         try:
