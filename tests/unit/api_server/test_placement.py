@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from emberbox.api_server.full_hosts import full_of_promises, full_of_sandboxes
 from emberbox.api_server.placement import Candidate, PlacementRequest, choose
 from emberbox.api_server.store import NodeRecord, NodeUsage
 from emberbox.api_server.store.rows import NodeTemplate
@@ -68,12 +69,11 @@ def refusals(asked: PlacementRequest, *candidates: Candidate) -> tuple[dict[str,
         ({"ready": False}, "not ready: its images are being made"),
         (
             {"usage": NodeUsage(10, 20, 512)},
-            "the host is full: it runs 10 sandboxes (EMBERBOX_MAX_SANDBOXES=10)",
+            full_of_sandboxes(10, 10),
         ),
         (
             {"usage": NodeUsage(3, 20, 65_536)},
-            "the host has promised 65536 MiB of memory and may promise 65536"
-            " (EMBERBOX_MEMORY_OVERCOMMIT)",
+            full_of_promises(65_536, 65_536),
         ),
     ],
 )
