@@ -4,7 +4,9 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint types imports generated unit firecracker integration
-.PHONY: hostile compat cluster leaks faults fuzz pause soak
+.PHONY: hostile compat conformance cluster leaks faults fuzz pause soak
+
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,7 +17,8 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: check unit firecracker ## every check and test; of the long suites a smoke
+test: check firecracker ## every check and test; of the long suites a smoke
+	$(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit tests/test_style.py tests/conformance
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated
@@ -35,7 +38,7 @@ generated: install ## code generated from proto/ and from the async SDK
 	$(BIN)/python scripts/unasync.py --check
 
 unit: install   ## the fast tests
-	$(BIN)/python -m pytest -m "not exhaustive" -n auto --maxprocesses 4 --dist loadfile tests/unit tests/test_style.py
+	$(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit tests/test_style.py
 
 firecracker: install ## the Firecracker driver against a stand-in, as root; its coverage
 	$(BIN)/python -m pytest -n auto --maxprocesses 2 --cov=emberbox.orchestrator.machines.firecracker \
@@ -56,6 +59,9 @@ compat: install ## the official SDKs against emberbox up, and the table of what 
 	$(BIN)/python -m pytest tests/compatibility; tests=$$?; \
 	$(BIN)/python -m scripts.compat_table && exit $$tests
 
+conformance: install ## HTTP by the byte through both proxies, and workers that are killed
+	$(BIN)/python -m pytest tests/conformance
+
 cluster: install ## many programs on one machine, killed at random (EMBERBOX_CLUSTER_SECONDS=180)
 	$(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO tests/cluster
 
@@ -68,9 +74,11 @@ faults: install ## programs are killed, machines break, hosts run out of things:
 	$(BIN)/python -m pytest -s tests/faults
 
 fuzz: export EMBERBOX_FUZZ_EXAMPLES ?= 300
+fuzz: export EMBERBOX_FUZZ_SECONDS ?= 300
 fuzz: install   ## requests, frames and paths that nobody would write
 	$(BIN)/python -m pytest -n auto tests/unit/api_server/test_schema.py \
 		tests/unit/api_server/test_keeper_machine.py tests/unit/envd/test_fuzz.py
+	$(BIN)/python -m pytest -s tests/conformance/test_fuzz.py
 
 soak: install   ## the long suites in full, then every benchmark; the report is .soak/report.md
 	$(BIN)/python -m scripts.soak

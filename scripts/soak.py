@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.__main__ import NAMES
+
 ROOT = Path(__file__).parent.parent
 PLACE = ROOT / ".soak"
 FIGURES = PLACE / "figures.jsonl"
@@ -49,11 +51,12 @@ SUITES = (
     Suite("long integration tests", (*_PYTEST, "-m", "exhaustive", "tests/integration")),
     Suite("leaks", ("make", "leaks")),
     Suite("faults", ("make", "faults")),
+    Suite("conformance", ("make", "conformance")),
     Suite("fuzzing", ("make", "fuzz")),
     Suite("idle streams", (*_PYTEST, "tests/soak"), {"EMBERBOX_SOAK_IDLE_SECONDS": "1800"}),
     *(
         Suite(f"benchmark {name}", (sys.executable, "-m", "benchmarks", name))
-        for name in ("create", "density", "envd", "network", "pause", "fork")
+        for name in NAMES
     ),
 )
 
