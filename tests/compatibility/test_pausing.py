@@ -40,7 +40,9 @@ async def begin_life(box: Any) -> str:
     """Start a process that holds a secret in its memory; what identifies boot and process."""
     await box.files.write("/dev/shm/kept", "in memory")
     await box.files.write("kept", "on disk")
-    await box.commands.run("exec -a keeper sleep 1000", background=True)
+    keeper = await box.commands.run("exec -a keeper sleep 1000", background=True)
+    # When its stream is cut, the SDK asks for the sandbox's health: traffic, which resumes it.
+    await keeper.disconnect()
     return await lives(box)
 
 
