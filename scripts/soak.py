@@ -54,10 +54,7 @@ SUITES = (
     Suite("conformance", ("make", "conformance")),
     Suite("fuzzing", ("make", "fuzz")),
     Suite("idle streams", (*_PYTEST, "tests/soak"), {"EMBERBOX_SOAK_IDLE_SECONDS": "1800"}),
-    *(
-        Suite(f"benchmark {name}", (sys.executable, "-m", "benchmarks", name))
-        for name in NAMES
-    ),
+    *(Suite(f"benchmark {name}", (sys.executable, "-m", "benchmarks", name)) for name in NAMES),
 )
 
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("sdk", ["emberbox", "e2b"])
+@pytest.mark.parametrize("sdk", [pytest.param("emberbox", marks=pytest.mark.exhaustive), "e2b"])
 def test_the_quickstart_runs_with_either_sdk(stack: Stack, sdk: str) -> None:
     prefix = sdk.upper()
     variables = {f"{prefix}_{name.upper()}": value for name, value in stack.sdk.items()}

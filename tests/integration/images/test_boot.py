@@ -103,10 +103,10 @@ def test_the_user_owns_its_home_and_may_become_root(guest: Guest) -> None:
     [
         "python3 -c 'import ssl, sqlite3, venv'",
         "python --version",
-        "pip --version",
+        pytest.param("pip --version", marks=pytest.mark.exhaustive),
         "python3 -m venv --without-pip /tmp/venv && /tmp/venv/bin/python -c ''",
         "node -e ''",
-        "npm --version",
+        pytest.param("npm --version", marks=pytest.mark.exhaustive),
         "git daemon --help >/dev/null; git init -q /tmp/repository",
         "curl --version",
         "ps aux && ip link && less --version",
@@ -151,6 +151,7 @@ def test_orphans_are_reaped(guest: Guest) -> None:
     assert answer(guest, script) == "0"
 
 
+@pytest.mark.exhaustive
 def test_what_the_user_made_is_there_after_another_boot(images: ImageSet, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     make_scratch(scratch, 512)
@@ -167,6 +168,7 @@ def test_what_the_user_made_is_there_after_another_boot(images: ImageSet, tmp_pa
         assert "192.0.2.1 other" in answer(second, "cat /etc/hosts")
 
 
+@pytest.mark.exhaustive
 def test_envd_is_started_again_over_a_root_without_a_c_library(
     images: ImageSet, tmp_path: Path
 ) -> None:

@@ -331,6 +331,7 @@ def test_a_method_that_envd_lacks_is_a_connect_error(create: Callable[..., Sandb
 # A full host
 
 
+@pytest.mark.exhaustive
 def test_a_full_host_is_503_and_nothing_stays_reserved(stack: Stack) -> None:
     with stack.restarted(EMBERBOX_MAX_SANDBOXES="1"):
         team = stack.sdk_of_new_team("--concurrent-sandboxes", "2")

@@ -112,6 +112,7 @@ def test_no_child_answers_to_a_token_that_is_not_its_own(family: Family) -> None
     assert ids == [member.sandbox_id for member in family.members]
 
 
+@pytest.mark.exhaustive
 def test_a_hundred_can_be_asked_for(stack: Stack) -> None:
     """The team may run three, so that only two of them start."""
     family = Family(stack, "--concurrent-sandboxes", "3")

@@ -62,6 +62,7 @@ def test_a_start_from_a_damaged_snapshot_says_so_and_leaves_nothing(poolless: St
     holdings.assert_nothing_grew(stack, before)
 
 
+@pytest.mark.exhaustive
 def test_a_start_on_a_full_disk_says_so_and_leaves_nothing(stack: Stack) -> None:
     place = stack.home.run_directories
     with (

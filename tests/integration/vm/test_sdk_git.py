@@ -75,6 +75,7 @@ def serve_anonymously(sandbox: Sandbox) -> str:
     return url
 
 
+@pytest.mark.exhaustive
 async def test_a_private_repository(stack: Stack) -> None:
     async with await AsyncSandbox.create(timeout=600, **stack.sdk) as sandbox:
         git = sandbox.git
@@ -118,6 +119,7 @@ async def serve_privately(sandbox: AsyncSandbox) -> str:
     return f"http://127.0.0.1:{number}/project.git"
 
 
+@pytest.mark.exhaustive
 def test_the_example(stack: Stack) -> None:
     lines = run(stack, "examples/git_and_files.py").splitlines()
     assert lines[:4] == [

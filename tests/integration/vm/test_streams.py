@@ -73,6 +73,7 @@ def test_command_lives_on_when_its_reader_goes(create: Callable[..., Sandbox]) -
     assert again.wait().stdout == "still here"
 
 
+@pytest.mark.exhaustive
 def test_reader_that_stops_is_left_behind_by_another(create: Callable[..., Sandbox]) -> None:
     """The first handle is never read, as happens to those of background commands."""
     sandbox = create(timeout=300)

@@ -124,6 +124,7 @@ def test_a_stream_outlives_a_restart_of_the_orchestrator(
     wait_until(lambda: _known(sandbox, stack), 10)
 
 
+@pytest.mark.exhaustive
 def test_ports_answer_while_the_orchestrator_is_killed(
     create: Callable[..., Sandbox], stack: Stack
 ) -> None:
@@ -233,6 +234,7 @@ def test_up_takes_over_after_sigkill(create: Callable[..., Sandbox], stack: Stac
     )
 
 
+@pytest.mark.exhaustive
 def test_up_keep_leaves_sandboxes_to_the_next_up(
     create: Callable[..., Sandbox], stack: Stack
 ) -> None:

@@ -63,6 +63,7 @@ def messages_of(rest: httpx.Client, sandbox_id: str) -> list[str]:
     return [entry["message"] for entry in log_of(rest, sandbox_id)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("official")
 def test_what_a_busy_sandbox_uses(create: Callable[..., Sandbox], stack: Stack) -> None:
     began = datetime.now(UTC)

@@ -98,6 +98,7 @@ def shells(stack: Stack, free_ports: FreePorts) -> Iterator[Shells]:
                     program.end()
 
 
+@pytest.mark.exhaustive
 def test_the_quickstart_passes(shells: Shells) -> None:
     variables = {f"EMBERBOX_{name.upper()}": value for name, value in shells.sdk.items()}
     done = subprocess.run(

@@ -108,6 +108,7 @@ def test_warm_clones_outlive_sigkill_of_the_orchestrator(
     assert sandbox.commands.run("echo works").stdout == "works\n"
 
 
+@pytest.mark.exhaustive
 def test_a_crash_in_the_middle_of_a_claim_leaves_nothing(stack: Stack) -> None:
     orchestrator = Orchestrator(stack)
     for step in failpoints.CLAIM:
