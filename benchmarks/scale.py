@@ -3,7 +3,8 @@
 The API server, Postgres and Redis are real; the hosts are simulated (`simulated_host`), so what a
 VM takes is not in the figures. Each count is reached by inserting rows of sandboxes that run on the
 simulated hosts, which list them; the reconciling passes over them go on while it is measured, and
-their share of the API server's processor is in `background_cpu_percent`.
+their share of the API server's processor is in `background_cpu_percent`. All are of one team that
+has limits, so that its quota is counted over all of them at every create.
 """
 
 from __future__ import annotations
@@ -39,10 +40,13 @@ from tests.services import Postgres, Redis
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
 
+    from emberbox.api_server.store.rows import Team
+
 _COUNTS = (1, 100, 1_000, 10_000)
 _INSERTED_AT_ONCE = 500
 _SETTLE_SECONDS = 12
 """Two passes of reconciling, after which nothing is done about the new rows any more."""
+_NEVER_REACHED = 1_000_000_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -98,6 +102,7 @@ async def _measure(given: argparse.Namespace) -> dict[str, Any]:
         await _until_created(api)
         store = await Store.open(environment["EMBERBOX_DATABASE_URL"])
         stack.push_async_callback(store.close)
+        await _limit_team(store)
         for records in sorted(given.records):
             await _grow(store, hosts, records)
             found.append(await _at(api, records, given.creates))
@@ -144,10 +149,22 @@ async def _beat(hosts: list[SimulatedHost], address: str, secret: str) -> None:
         await asyncio.sleep(5)
 
 
-async def _grow(store: Store, hosts: list[SimulatedHost], records: int) -> None:
+async def _team(store: Store) -> Team:
     team = await store.teams.find("default")
     if team is None:
         raise RuntimeError("the API server made no team")
+    return team
+
+
+async def _limit_team(store: Store) -> None:
+    """Without a limit nothing is counted at a create."""
+    bounds = ("concurrent_sandboxes", "total_vcpu", "total_ram_mb", "total_disk_mb")
+    team = await _team(store)
+    await store.teams.set_limits(team.team_id, dict.fromkeys(bounds, _NEVER_REACHED))
+
+
+async def _grow(store: Store, hosts: list[SimulatedHost], records: int) -> None:
+    team = await _team(store)
     cluster_id = await store.cluster.cluster_id()
     there = sum(len(host.sandboxes) for host in hosts)
     while there < records:
@@ -164,8 +181,9 @@ async def _grow(store: Store, hosts: list[SimulatedHost], records: int) -> None:
             )
         there += len(rows)
         progress("records", there, records)
-    async with store.database.write() as connection:
-        await connection.execute(text("ANALYZE"))  # as autovacuum, which is off here, would
+    async with store.database.engine.connect() as connection:
+        alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await alone.execute(text("VACUUM ANALYZE"))  # as autovacuum, which is off here, would
     await asyncio.sleep(_SETTLE_SECONDS)
 
 

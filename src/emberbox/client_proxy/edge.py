@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
+from emberbox.client_proxy.catalog import Place, StaticCatalog
 from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.proxying.accesslog import AccessLog
 from emberbox.proxying.addresses import parse_address
@@ -85,7 +85,7 @@ def _resolver(settings: Settings, closing: AsyncExitStack) -> EdgeResolver:
     """For one host, or for those of a catalog."""
     secret = internal_secret.load_or_create(settings.secret_path)
     if not settings.redis_url:
-        host = HostAddress(*parse_address(settings.data_proxy_address))
+        host = Place(*parse_address(settings.data_proxy_address))
         return EdgeResolver(StaticCatalog(host), secret)
     from emberbox.client_proxy.redis_catalog import RedisCatalog  # noqa: PLC0415 - 0.1 s, 10 MB
     from emberbox.proxying.auto_resume import ResumeClient  # noqa: PLC0415

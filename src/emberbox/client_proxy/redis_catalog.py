@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from emberbox.client_proxy.catalog import HostAddress
+from emberbox.client_proxy.catalog import Place
 from emberbox.proxying.addresses import parse_address
 from emberbox.shared.catalog import CHANNEL, CatalogEntry, key_of
 from emberbox.shared.joining import Joint
@@ -28,7 +28,7 @@ _MOST_REMEMBERED = 100_000
 
 
 class _Known(NamedTuple):
-    host: HostAddress
+    host: Place
     at: float
     """When it was asked for; minus infinity when it has changed since."""
 
@@ -43,7 +43,7 @@ class RedisCatalog:
         self._redis = redis
         self._clock: Callable[[], float] = asyncio.get_running_loop().time
         self._known: dict[str, _Known] = {}
-        self._looking: Joint[str, HostAddress | None] = Joint()
+        self._looking: Joint[str, Place | None] = Joint()
         self._changes = Channel(redis, CHANNEL, self.doubt)
         self._failed = False
 
@@ -65,7 +65,7 @@ class RedisCatalog:
         """Whether Redis tells of them at this moment."""
         return self._changes.connected
 
-    def find(self, sandbox_id: str) -> HostAddress | None:
+    def find(self, sandbox_id: str) -> Place | None:
         """Its host, when that was asked for a moment ago."""
         known = self._known.get(sandbox_id)
         if known is None:
@@ -73,15 +73,15 @@ class RedisCatalog:
         fresh = _FRESH_SECONDS if self.hears_changes else _FRESH_WITHOUT_NOTICES
         return known.host if self._clock() - known.at < fresh else None
 
-    async def look_up(self, sandbox_id: str) -> HostAddress | None:
+    async def look_up(self, sandbox_id: str) -> Place | None:
         """Ask Redis; requests for one sandbox share a question."""
         return await self._looking.call(sandbox_id, lambda: self._ask(sandbox_id))
 
-    def only_host(self) -> HostAddress | None:
+    def only_host(self) -> Place | None:
         """There are many."""
         return None
 
-    def learn(self, sandbox_id: str, host: HostAddress) -> None:
+    def learn(self, sandbox_id: str, host: Place) -> None:
         """Remember what an API server has said."""
         self._known.pop(sandbox_id, None)
         self._known[sandbox_id] = _Known(host, self._clock())
@@ -94,7 +94,7 @@ class RedisCatalog:
         if known is not None:
             self._known[sandbox_id] = known._replace(at=float("-inf"))
 
-    async def _ask(self, sandbox_id: str) -> HostAddress | None:
+    async def _ask(self, sandbox_id: str) -> Place | None:
         try:
             found = await self._redis.get(key_of(sandbox_id))
         except REDIS_ERRORS as error:
@@ -107,6 +107,7 @@ class RedisCatalog:
         if found is None:
             self._known.pop(sandbox_id, None)
             return None
-        host = HostAddress(*parse_address(CatalogEntry.decode(str(found)).data_address))
+        entry = CatalogEntry.decode(str(found))
+        host = Place(*parse_address(entry.data_address), entry.execution_id)
         self.learn(sandbox_id, host)
         return host

@@ -6,7 +6,7 @@ import asyncio
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from emberbox.client_proxy.catalog import HostAddress
+from emberbox.client_proxy.catalog import Place
 from emberbox.proxying import replies
 from emberbox.proxying.addresses import parse_address
 from emberbox.proxying.auto_resume import PATIENCE, Traffic, still_changing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from emberbox.client_proxy.catalog import Catalog
     from emberbox.proxying.auto_resume import Resumer
     from emberbox.proxying.heads import RequestHead
-    from emberbox.proxying.resolving import Decision
+    from emberbox.proxying.resolving import Decision, Finder
 
 _UNNAMED = SandboxAddress("", ENVD_PORT)
 
@@ -44,6 +44,7 @@ class EdgeResolver:
     ) -> None:
         """Without `resumer` a sandbox that the catalog does not have is not found."""
         self._catalog = catalog
+        self._finder = self if catalog.only_host() is None else None
         self._resumer = resumer
         self._extra = f"{HEADER_INTERNAL_SECRET}: {internal_secret}\r\n".encode("ascii")
 
@@ -62,12 +63,25 @@ class EdgeResolver:
         host = self._catalog.find(sandbox.sandbox_id)
         if host is None:
             return self._look_up(request, sandbox)
-        return _target(host, sandbox, self._extra)
+        return self._target(host, sandbox)
+
+    async def find_elsewhere(self, request: RequestHead, refused: Target) -> Decision:
+        """Ask the catalog again, and the API server when that knows nothing else."""
+        sandbox = SandboxAddress(refused.sandbox_id, refused.sandbox_port)
+        self._catalog.doubt(sandbox.sandbox_id)
+        host = await self._catalog.look_up(sandbox.sandbox_id)
+        if host is not None and self._target(host, sandbox) != refused:
+            return self._target(host, sandbox)
+        decision = await self._resumed(request, sandbox)
+        return replies.not_found(sandbox.sandbox_id) if decision == refused else decision
 
     async def _look_up(self, request: RequestHead, sandbox: SandboxAddress) -> Decision:
         host = await self._catalog.look_up(sandbox.sandbox_id)
         if host is not None:
-            return _target(host, sandbox, self._extra)
+            return self._target(host, sandbox)
+        return await self._resumed(request, sandbox)
+
+    async def _resumed(self, request: RequestHead, sandbox: SandboxAddress) -> Decision:
         if self._resumer is None:
             return replies.not_found(sandbox.sandbox_id)
         return await self._resume(self._resumer, Traffic.of(request, sandbox), sandbox)
@@ -84,9 +98,12 @@ class EdgeResolver:
             return resumed
         if not resumed.data_address:
             return replies.host_unreachable(sandbox.sandbox_id)
-        host = HostAddress(*parse_address(resumed.data_address))
+        host = Place(*parse_address(resumed.data_address), resumed.execution_id)
         self._catalog.learn(sandbox.sandbox_id, host)
-        return _target(host, sandbox, self._extra)
+        return self._target(host, sandbox)
+
+    def _target(self, host: Place, sandbox: SandboxAddress) -> Target:
+        return _target(host, sandbox, self._extra, self._finder)
 
     def unreachable(self, target: Target) -> Reply:
         """The host is away, which says nothing about the sandbox."""
@@ -106,12 +123,16 @@ class EdgeResolver:
 
 
 @lru_cache(maxsize=4096)
-def _target(host: HostAddress, sandbox: SandboxAddress, extra: bytes) -> Target:
+def _target(
+    host: Place, sandbox: SandboxAddress, extra: bytes, finder: Finder | None = None
+) -> Target:
     return Target(
         address=host.address,
         port=host.port,
         sandbox_id=sandbox.sandbox_id,
         sandbox_port=sandbox.port,
+        execution_id=host.execution_id,
         pool_key=(host.address, host.port),
         extra=extra,
+        finder=finder,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from emberbox.proxying import replies
 from emberbox.proxying.admission import Admission
 from emberbox.proxying.client import ClientConnection
 from emberbox.proxying.connection import Outbox
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from emberbox.proxying.dialing import Dialer
     from emberbox.proxying.limits import Limits
     from emberbox.proxying.pool import Pool
-    from emberbox.proxying.resolving import Resolver
+    from emberbox.proxying.replies import Reply
+    from emberbox.proxying.resolving import Resolver, Target
 
 _log = structlog.get_logger()
 _SWEEP_EVERY = 1.0
@@ -78,6 +80,12 @@ class Engine:
         """A request could not be read."""
         self.counts[Count.BAD] += 1
         self.journal.note(Refusal(client, client.requests, status))
+
+    def one_too_many(self, target: Target) -> Reply:
+        """The answer when a sandbox has as many requests as it may have."""
+        self.counts[Count.SANDBOX_LIMIT] += 1
+        limit = self.limits.per_sandbox
+        return replies.too_many_of_sandbox(target.sandbox_id, limit, of_envd=target.of_envd)
 
     def forget(self, connection: ClientConnection) -> None:
         """A client's connection is closed."""

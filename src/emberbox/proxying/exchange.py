@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from emberbox.proxying import replies, serialising
+from emberbox.proxying import repeating, replies, serialising
 from emberbox.proxying.bodies import BodyReader, ChunkedReader, LengthReader, framed
 from emberbox.proxying.counts import Count
 from emberbox.proxying.errors import BadMessageError, DialError
@@ -23,9 +23,10 @@ from emberbox.proxying.exchange_states import ExchangeState
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.proxying.tunnel import Tunnel
-from emberbox.shared.protocol import ENVD_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from emberbox.proxying.bodies import Piece
     from emberbox.proxying.engine import Engine
     from emberbox.proxying.heads import RequestHead, ResponseHead
@@ -35,15 +36,10 @@ if TYPE_CHECKING:
     from emberbox.proxying.upstream import UpstreamConnection
 
 _log = structlog.get_logger()
-_REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-"""RFC 9110, 9.2.2: a proxy may send these again when a kept connection died under them."""
-
-
 _ROUTING, _DIALLING = ExchangeState.ROUTING, ExchangeState.DIALLING
 _FORWARDING, _DRAINING = ExchangeState.FORWARDING, ExchangeState.DRAINING
 _OVER = ExchangeState.OVER
 _DIALLED, _DIALS_FAILED = int(Count.DIALLED), int(Count.DIALS_FAILED)
-_SANDBOX_LIMIT = int(Count.SANDBOX_LIMIT)
 _REUSED, _REPEATED, _TUNNELS = int(Count.REUSED), int(Count.REPEATED), int(Count.TUNNELS)
 
 
@@ -65,6 +61,7 @@ class Exchange:
     _reader: BodyReader | None = None
     _upstream: UpstreamConnection | None = None
     _repeated = False
+    _looked_elsewhere = False
     _held_head = b""
     _body_sent = False
     _chunks_answer = False
@@ -102,11 +99,14 @@ class Exchange:
         elif isinstance(decision, Reply):
             self.reply(decision)
         else:
-            # What the client sends has nowhere to go, for as long as it takes.
-            self.client.hold(True)
-            waiting = asyncio.ensure_future(decision)
-            waiting.add_done_callback(self._decided_later)
-            self._task = waiting
+            self._await(decision)
+
+    def _await(self, decision: Awaitable[Decision]) -> None:
+        """What the client sends has nowhere to go, for as long as it takes."""
+        self.client.hold(True)
+        waiting = asyncio.ensure_future(decision)
+        waiting.add_done_callback(self._decided_later)
+        self._task = waiting
 
     def _decided_later(self, waited: asyncio.Future[Decision]) -> None:
         if waited.cancelled() or self.state is _OVER:
@@ -119,15 +119,27 @@ class Exchange:
         decision = waited.result() if error is None else replies.internal_error()
         if isinstance(decision, Reply):
             self.reply(decision)
+        elif self._body_sent:
+            self.reply(replies.transitioning(decision.sandbox_id, of_envd=decision.of_envd))
         else:
             self._go_to(decision)
+
+    def _look_elsewhere(self) -> bool:
+        """Once, when a proxy of ours says that its host does not have the sandbox."""
+        target = self.target
+        if target is None or target.finder is None or self._looked_elsewhere:
+            return False
+        self._looked_elsewhere = True
+        self._leave_target()
+        self._await(target.finder.find_elsewhere(self.request, target))
+        return True
 
     def _go_to(self, target: Target) -> None:
         self.target = target
         engine = self._engine
         group = engine.registry[target.sandbox_id]
         if 0 < engine.limits.per_sandbox <= len(group):
-            self._refuse_one_too_many(target)
+            self.reply(engine.one_too_many(target))
             return
         self._group = group
         group.add(self)
@@ -137,12 +149,6 @@ class Exchange:
         else:
             engine.counts[_REUSED] += 1
             self._forward_to(kept, target)
-
-    def _refuse_one_too_many(self, target: Target) -> None:
-        limit = self._engine.limits.per_sandbox
-        self._engine.counts[_SANDBOX_LIMIT] += 1
-        of_envd = target.sandbox_port == ENVD_PORT
-        self.reply(replies.too_many_of_sandbox(target.sandbox_id, limit, of_envd=of_envd))
 
     def _dial(self, target: Target) -> None:
         self.state = _DIALLING
@@ -244,6 +250,8 @@ class Exchange:
         self, head: ResponseHead, pieces: list[Piece], trailers: bytes | None
     ) -> None:
         """Pass the head on, framed for this client, and what came with it."""
+        if repeating.NOT_HERE in head.found and self._look_elsewhere():
+            return
         self.answer_begun = True
         self.status = head.status
         client = self.client
@@ -264,16 +272,13 @@ class Exchange:
 
     def _reframed(self, head: ResponseHead) -> bytes:
         """The head where the body's end is told otherwise, or the connection ends with it."""
-        chunk = head.content_length is None and self._may_have_body(head)
+        chunk = head.content_length is None and head.may_have_body(self.request.method)
         if chunk and self.request.fields.minor == b"0":
             chunk = self._keep_alive = False
         if self.client.closing or not (self.request_done or self._upstream_stays):
             self._keep_alive = False
         self._chunks_answer = chunk
         return serialising.response_bytes(head, chunked=chunk, close=not self._keep_alive)
-
-    def _may_have_body(self, head: ResponseHead) -> bool:
-        return self.request.method != b"HEAD" and head.status not in (204, 304)
 
     @property
     def _upstream_stays(self) -> bool:
@@ -321,7 +326,7 @@ class Exchange:
 
     @property
     def _is_repeatable(self) -> bool:
-        return not self._body_sent and self.request.method in _REPEATABLE
+        return not self._body_sent and self.request.method in repeating.METHODS
 
     def on_upstream_full(self, full: bool) -> None:
         """Hold the client."""
@@ -389,7 +394,8 @@ class Exchange:
         self._leave_sandbox()
         self.answer_begun = self.answer_done = True
         self.status = reply.status
-        keep = self._keep_alive and not self.client.closing and self._worth_draining
+        drained = self.request.fields.is_short(self._engine.limits.drained_body)
+        keep = self._keep_alive and not self.client.closing and (self.request_done or drained)
         self._keep_alive = keep
         self.client.write(reply.to_bytes(self.request, close=not keep))
         if self.request_done:
@@ -399,15 +405,6 @@ class Exchange:
             self.client.pump()
         else:
             self._end_with_linger()
-
-    @property
-    def _worth_draining(self) -> bool:
-        """A client that waits for 100 may or may not send its body, so it cannot be drained."""
-        if self.request_done:
-            return True
-        fields = self.request.fields
-        small = (fields.content_length or 0) <= self._engine.limits.drained_body
-        return small and not fields.chunked and not fields.expects_continue
 
     def _break_off(self, error: BadMessageError) -> None:
         """The client's body is malformed: say so if that is still possible, and end."""
@@ -440,14 +437,15 @@ class Exchange:
         return self.state is _DIALLING
 
     def _route_again(self) -> None:
+        self._leave_target()
+        self.target = None
+        self.start()
+
+    def _leave_target(self) -> None:
         self._drop_upstream()
         self._leave_sandbox()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        self.target = None
+        self._stop_waiting()
         self.state = _ROUTING
-        self.start()
 
     def client_lost(self, error: Exception | None) -> None:
         """The client's connection is gone: end the upstream's at once."""
@@ -481,6 +479,11 @@ class Exchange:
         if upstream is not None:
             upstream.reset()
 
+    def _stop_waiting(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
     def _leave_sandbox(self) -> None:
         if self._group is not None:
             self._group.discard(self)
@@ -490,11 +493,8 @@ class Exchange:
         if self.state is _OVER:
             return
         self.state = _OVER
-        if self._group is not None:
-            self._group.discard(self)
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._leave_sandbox()
+        self._stop_waiting()
         self.ended = monotonic()
         self.cut = not self.answer_done
         self._engine.journal.note(self)

@@ -6,6 +6,7 @@ ROUTING ──reply──────────────► DRAINING ──
    │            └─────sandbox ended│before it was given the request, or it may be repeated
 DIALLING ──no connection───────────┤
    │ connected                     │ upstream fails before its head
+   │                               │ a proxy of ours does not have the sandbox: ROUTING, once
 FORWARDING ──upstream fails in its answer──► client reset
        │ answer complete, request complete ──────────────► over
        │ answer complete, upstream gone or closing ───────► client lingers

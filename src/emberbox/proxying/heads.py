@@ -140,6 +140,14 @@ class RequestFields(_Fields):
         self.plain = not self.has_body and self.upgrade is None
         """Nothing but these fields goes to the next hop."""
 
+    def is_short(self, most: int) -> bool:
+        """Whether the body surely comes, and is no more than `most` bytes.
+
+        A client that waits for 100 may or may not send its own.
+        """
+        small = (self.content_length or 0) <= most
+        return small and not self.chunked and not self.expects_continue
+
     def _wanted_upgrade(self) -> bytes | None:
         """h2c is ignored: its requests would escape our routing."""
         value = self.found.get(b"upgrade")
@@ -180,6 +188,10 @@ class ResponseHead(_Fields):
         self.plain = b"%b%b\r\n" % (self.line, self.passed)
         asked = self.connection
         self.close = b"close" in asked if minor == b"1" else b"keep-alive" not in asked
+
+    def may_have_body(self, method: bytes) -> bool:
+        """Whether the answer to a request of this method has one, if only an empty one."""
+        return method != b"HEAD" and self.status not in (204, 304)
 
 
 def parse_request_head(data: bytes) -> RequestHead:

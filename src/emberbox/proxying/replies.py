@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from emberbox.shared.protocol import HEADER_NOT_HERE
+
 if TYPE_CHECKING:
     from emberbox.proxying.heads import RequestHead
 
@@ -29,6 +31,7 @@ class Reply:
     """A JSON answer (a page for a browser that navigates) or, with `text`, text of `kind`.
 
     `json_only` answers stand for envd's, which knows no pages. `retry_after` is in seconds.
+    `not_here` tells another proxy of ours that the sandbox may run on another host.
     """
 
     status: int
@@ -37,17 +40,19 @@ class Reply:
     kind: str = "text/plain"
     json_only: bool = False
     retry_after: int | None = None
+    not_here: bool = False
 
     def to_bytes(self, request: RequestHead | None, *, close: bool) -> bytes:
         """The whole response to `request`; None when its head could not be read."""
         kind, body = self._content(request)
         retry = "" if self.retry_after is None else f"Retry-After: {self.retry_after}\r\n"
+        mark = f"{HEADER_NOT_HERE}: 1\r\n" if self.not_here else ""
         ending = "Connection: close\r\n\r\n" if close else "\r\n"
         head = (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
             f"Content-Type: {kind}; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n"
-            f"{retry}{ending}"
+            f"{retry}{mark}{ending}"
         ).encode("ascii")
         return head if request is not None and request.method == b"HEAD" else head + body
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from emberbox.proxying.replies import Reply
+from emberbox.shared.protocol import ENVD_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from emberbox.proxying.heads import RequestHead
 
 PoolKey = tuple[str, int]
+
+
+class Finder(Protocol):
+    """Knows where else a sandbox may be."""
+
+    async def find_elsewhere(self, request: RequestHead, refused: Target) -> Decision:
+        """Decide anew about `request`, which `refused` did not give to any sandbox: it has none
+        of that name."""
+        ...
 
 
 class Target(NamedTuple):
@@ -24,6 +34,8 @@ class Target(NamedTuple):
     With `tls` the server speaks TLS; its certificate is not verified.
     `allow_upgrade` lets a request turn the connection into a tunnel, in which the engine no
     longer sees requests.
+    With `finder` the server is a proxy of ours, which may say that it does not have the sandbox:
+    then the finder is asked. Nobody else's word to that effect is listened to.
     """
 
     address: str
@@ -36,6 +48,12 @@ class Target(NamedTuple):
     allow_upgrade: bool = True
     host: bytes | None = None
     tls: bool = False
+    finder: Finder | None = None
+
+    @property
+    def of_envd(self) -> bool:
+        """Whether the request is for the sandbox's own daemon."""
+        return self.sandbox_port == ENVD_PORT
 
 
 Decision = Target | Reply

@@ -16,6 +16,8 @@ HEADER_SANDBOX_PORT = "E2b-Sandbox-Port"
 HEADER_TRAFFIC_TOKEN = "e2b-traffic-access-token"  # noqa: S105 - the name of a header
 HEADER_ACCESS_TOKEN = "X-Access-Token"  # noqa: S105 - the name of a header
 HEADER_INTERNAL_SECRET = "X-Emberbox-Internal-Secret"  # noqa: S105 - the name of a header
+HEADER_NOT_HERE = "X-Emberbox-Not-Here"
+"""A data proxy's word in an answer of its own: this host does not run the sandbox."""
 
 MASKED_PORT = "${PORT}"
 """In `maskRequestHost`: the port that a request is for."""

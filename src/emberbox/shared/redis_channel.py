@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _AGAIN_AFTER = 0.5
+_CANCEL_AGAIN = 0.1
 _POLL = 10.0
 """A connection that is quiet for so long is looked at, so that one that is dead is noticed."""
 
@@ -48,9 +49,11 @@ class Channel:
 
     async def close(self) -> None:
         """Listen no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        task = self._task
+        while task is not None and not task.done():
+            # A cancellation that comes while redis-py connects may be lost.
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN)
 
     async def _forever(self) -> None:
         told = False

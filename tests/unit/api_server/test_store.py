@@ -158,6 +158,19 @@ async def test_quota_is_exact_when_resumes_and_creates_meet(servers: list[Store]
     assert all(one in (None, True) for one in taken)
 
 
+async def test_what_is_resumed_is_not_counted_twice(store: Store) -> None:
+    owner = await team(store, total_disk_mb=1024, total_ram_mb=512, total_vcpu=2)
+    row = await reserved(store, owner)
+    run = row.execution_id
+    row = await apply(store, row, Started(run), PauseAsked(run), Paused(run, NOW))
+    with pytest.raises(QuotaExceededError, match="MiB of disk"):
+        await reserve(store, wanted(owner))
+    transition = handle(row.record, ResumeAsked(run, new_run_id()))
+    assert await store.sandboxes.resume(row, transition, run, entry(row, What.RESUMING, NOW))
+    with pytest.raises(QuotaExceededError, match="vCPUs"):
+        await reserve(store, wanted(owner))
+
+
 async def test_a_resume_is_begun_once(servers: list[Store]) -> None:
     owner = await team(servers[0])
     row = await reserved(servers[0], owner)

@@ -6,31 +6,31 @@ import json
 
 import pytest
 
-from emberbox.client_proxy.catalog import HostAddress
+from emberbox.client_proxy.catalog import Place
 from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.proxying.heads import parse_request_head
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 
-SECOND = HostAddress("10.0.0.2", 5007)
+SECOND = Place("10.0.0.2", 5007)
 
 
 class SeveralHosts:
     """A catalog that knows where each sandbox is."""
 
-    def find(self, sandbox_id: str) -> HostAddress | None:
+    def find(self, sandbox_id: str) -> Place | None:
         return {"i2": SECOND}.get(sandbox_id)
 
-    async def look_up(self, sandbox_id: str) -> HostAddress | None:
+    async def look_up(self, sandbox_id: str) -> Place | None:
         return None
 
-    def learn(self, sandbox_id: str, host: HostAddress) -> None:
+    def learn(self, sandbox_id: str, host: Place) -> None:
         pass
 
     def doubt(self, sandbox_id: str) -> None:
         pass
 
-    def only_host(self) -> HostAddress | None:
+    def only_host(self) -> Place | None:
         return None
 
 

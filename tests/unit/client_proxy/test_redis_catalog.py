@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox.client_proxy.catalog import HostAddress
+from emberbox.client_proxy.catalog import Place
 from emberbox.client_proxy.redis_catalog import RedisCatalog
 from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.proxying import replies
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from emberbox.proxying.auto_resume import Traffic
     from tests.services import Redis
 
-FIRST, SECOND = HostAddress("10.0.0.1", 5007), HostAddress("10.0.0.2", 5007)
+FIRST, SECOND = Place("10.0.0.1", 5007, "run"), Place("10.0.0.2", 5007, "run")
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ async def catalog(redis_server: Redis) -> AsyncIterator[RedisCatalog]:
     await made.close()
 
 
-def write(redis_server: Redis, sandbox_id: str, host: HostAddress, *, tell: bool = True) -> None:
-    entry = CatalogEntry("run", f"{host.address}:{host.port}", "a node")
+def write(redis_server: Redis, sandbox_id: str, host: Place, *, tell: bool = True) -> None:
+    entry = CatalogEntry(host.execution_id, f"{host.address}:{host.port}", "a node")
     redis_server.command("SET", key_of(sandbox_id), entry.encode())
     if tell:
         redis_server.command("PUBLISH", CHANNEL, sandbox_id)
@@ -78,6 +78,15 @@ async def test_known_hosts_outlive_redis(catalog: RedisCatalog, redis_server: Re
     assert await catalog.look_up("i1") == SECOND
     while not catalog.hears_changes:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("moment", range(12))
+async def test_it_closes_whatever_it_is_about_to_do(redis_server: Redis, moment: int) -> None:
+    closed = RedisCatalog.open(redis_server.url)
+    for _ in range(moment):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(8):
+        await closed.close()
 
 
 class Resuming:

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from emberbox.client_proxy.catalog import HostAddress, StaticCatalog
+from emberbox.client_proxy.catalog import Place, StaticCatalog
 from emberbox.client_proxy.edge import make_engine
 from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.orchestrator.data_proxy.messages import Delete, Put, Route
@@ -37,7 +37,7 @@ class Stage(Bench):
     async def open(self) -> tuple[int, int]:
         """Start both proxies; return the ports of the edge and of the worker."""
         worker_port = await self.listen(self.worker.engine)
-        catalog = StaticCatalog(HostAddress("127.0.0.1", worker_port))
+        catalog = StaticCatalog(Place("127.0.0.1", worker_port))
         self.edge = make_engine(EdgeResolver(catalog, SECRET), Limits())
         return await self.listen(self.edge), worker_port
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, literal, select, union_all
 
 from emberbox.api_server.errors import (
     BadRequestError,
@@ -30,7 +30,6 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     """Raise QuotaExceededError or BadRequestError when `wanted` would pass a limit of its team.
 
     `wanted` itself, which is there already when it is resumed, is not among what is counted.
-    What is paused takes disk only.
 
     The row of the team is locked first (on SQLite the whole database is), so that reservations
     of one team are counted one after another, whichever API servers they came to.
@@ -42,19 +41,7 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     _check_one(limits, wanted)
     if not limits.of_all:
         return
-    used = await connection.execute(
-        select(
-            func.coalesce(func.sum(case((_COUNTS, 1), else_=0)), 0),
-            func.coalesce(func.sum(case((_COUNTS, sandboxes.c.vcpu), else_=0)), 0),
-            func.coalesce(func.sum(case((_COUNTS, sandboxes.c.ram_mb), else_=0)), 0),
-            func.coalesce(func.sum(sandboxes.c.disk_mb), 0),
-        ).where(
-            sandboxes.c.team_id == wanted.team_id,
-            sandboxes.c.state.in_(LIVE),
-            sandboxes.c.sandbox_id != wanted.sandbox_id,
-        )
-    )
-    count, vcpu, ram_mb, disk_mb = used.one()
+    count, vcpu, ram_mb, disk_mb = await _used(connection, wanted)
     if limits.concurrent_sandboxes is not None and count >= limits.concurrent_sandboxes:
         raise QuotaExceededError(
             "You have reached the maximum number of concurrent sandboxes "
@@ -63,6 +50,28 @@ async def check_quota(connection: AsyncConnection, wanted: Sandbox) -> None:
     _check_sum("vCPUs", vcpu, wanted.vcpu, limits.total_vcpu)
     _check_sum("MiB of memory", ram_mb, wanted.ram_mb, limits.total_ram_mb)
     _check_sum("MiB of disk", disk_mb, wanted.disk_mb, limits.total_disk_mb)
+
+
+async def _used(connection: AsyncConnection, wanted: Sandbox) -> tuple[int, int, int, int]:
+    """Sandboxes, vCPUs, MiB of memory and of disk of the team; what is paused takes disk only.
+
+    The rows of a team are many, so they are summed from the index alone, which has no ids:
+    `wanted`'s own row is taken off again.
+    """
+    row = sandboxes.c
+    sums = func.sum(row.vcpu), func.sum(row.ram_mb), func.sum(row.disk_mb)
+    of_team = (
+        select(row.state, func.count(), *sums)
+        .where(row.team_id == wanted.team_id, row.state.in_(LIVE))
+        .group_by(row.state)
+    )
+    its_own = select(row.state, literal(-1), -row.vcpu, -row.ram_mb, -row.disk_mb).where(
+        row.sandbox_id == wanted.sandbox_id, row.state.in_(LIVE)
+    )
+    found = (await connection.execute(union_all(of_team, its_own))).all()
+    running = [numbers for state, *numbers in found if state in COUNTED]
+    count, vcpu, ram_mb = (sum(numbers[i] for numbers in running) for i in range(3))
+    return count, vcpu, ram_mb, sum(one[-1] for one in found)
 
 
 async def check_node(connection: AsyncConnection, wanted: Sandbox) -> None:

@@ -252,7 +252,7 @@ sandboxes = Table(
     Column("request_hash", String(64)),
     UniqueConstraint("team_id", "idempotency_key"),
     # Quota, lists of a team, lists of a node.
-    Index(None, "team_id", "state"),
+    Index(None, "team_id", "state", "vcpu", "ram_mb", "disk_mb"),
     Index(None, "team_id", "started_at", "sandbox_id"),
     Index(None, "node_id", "state"),
     Index(None, "state", "ended_at"),

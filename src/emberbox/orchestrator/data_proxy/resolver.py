@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from emberbox.orchestrator.data_proxy.failures import FailureLimit
@@ -113,7 +114,7 @@ class HostResolver:
         if route is not None:
             return _closed_to(request, sandbox, route) or _target(sandbox, route)
         if self._resumer is None:
-            return replies.not_found(sandbox.sandbox_id)
+            return _marked(replies.not_found(sandbox.sandbox_id), sandbox)
         return self._decide_resumed(self._resumer, request, sandbox)
 
     async def _decide_resumed(
@@ -126,7 +127,7 @@ class HostResolver:
         except TimeoutError:
             return still_changing(traffic)
         if isinstance(decided, Reply):
-            return decided
+            return _marked(decided, sandbox)
         return _closed_to(request, sandbox, decided) or _target(sandbox, decided)
 
     async def _resume(self, resumer: Resumer, traffic: Traffic) -> Route | Reply:
@@ -157,6 +158,13 @@ class HostResolver:
     def unreachable(self, target: Target) -> Reply:
         """The sandbox runs, but nothing behind the port answers."""
         return replies.port_closed(target.sandbox_id, target.sandbox_port)
+
+
+def _marked(reply: Reply, sandbox: SandboxAddress) -> Reply:
+    """With our mark when another host may have the sandbox, for all that is known here."""
+    name = sandbox.sandbox_id
+    absent = reply in (replies.not_found(name), replies.nobody_resumes(name))
+    return replace(reply, not_here=True) if absent else reply
 
 
 def _closed_to(request: RequestHead, sandbox: SandboxAddress, route: Route) -> Reply | None:
