@@ -20,7 +20,7 @@ from emberbox.orchestrator.data_proxy.table import RouteTable
 ONE = Route("i1", "e1", "10.0.0.1")
 AGAIN = Route("i1", "e2", "10.0.0.1")
 MOVED = Route("i1", "e1", "10.0.0.9")
-TOKEN = Route("i1", "e1", "10.0.0.1", "token", "secret", "a.example")
+TOKEN = Route("i1", "e1", "10.0.0.1", "token", "secret", "a.example", (8443,))
 TWO = Route("i2", "e1", "10.0.0.2")
 
 
@@ -53,7 +53,8 @@ def test_changes(last: Message, ended: list[Route], left: set[Route]) -> None:
             Snapshot(0, (ONE,)),
             (
                 b'{"type":"snapshot","number":0,"routes":[{"sandbox_id":"i1","execution_id":"e1",'
-                b'"address":"10.0.0.1","traffic_token":null,"envd_token":null,"mask_host":null}]}\n'
+                b'"address":"10.0.0.1","traffic_token":null,"envd_token":null,"mask_host":null,'
+                b'"https_ports":[]}]}\n'
             ),
         ),
         (
@@ -61,7 +62,7 @@ def test_changes(last: Message, ended: list[Route], left: set[Route]) -> None:
             (
                 b'{"type":"put","number":1,"route":{"sandbox_id":"i1","execution_id":"e1",'
                 b'"address":"10.0.0.1","traffic_token":"token","envd_token":"secret",'
-                b'"mask_host":"a.example"}}\n'
+                b'"mask_host":"a.example","https_ports":[8443]}}\n'
             ),
         ),
         (
@@ -77,7 +78,9 @@ def test_messages(message: Message, line: bytes) -> None:
 
 
 def test_an_older_orchestrator_sends_less() -> None:
-    line = encode(Put(1, TOKEN)).replace(b',"envd_token":"secret","mask_host":"a.example"', b"")
+    line = encode(Put(1, TOKEN)).replace(
+        b',"envd_token":"secret","mask_host":"a.example","https_ports":[8443]', b""
+    )
     assert decode(line) == Put(1, Route("i1", "e1", "10.0.0.1", "token"))
 
 
