@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +50,7 @@ def main() -> None:
         compare_kernels(sandbox)
         move_a_file(sandbox)
         fetch_a_page(sandbox)
+        open_a_link(sandbox)
         talk_to_a_websocket(sandbox)
     except BaseException:
         sandbox.kill()
@@ -97,6 +100,20 @@ def fetch_a_page(sandbox: Sandbox) -> None:
         page = wait_for(fetch)
         print(f"  {page}")
         check("hello from the sandbox" in page, "the page is the one that was written")
+
+
+def open_a_link(sandbox: Sandbox) -> None:
+    """Where `emberbox up --tls` runs, and this program trusts its certificate."""
+    if "SSL_CERT_FILE" not in os.environ:
+        return
+    link = f"https://{sandbox.get_host(8000)}/"
+    with step(f"open {link} with curl, and with Python"):
+        curl = ["curl", "--silent", "--show-error", "--fail", link]
+        by_curl = subprocess.run(curl, stdout=subprocess.PIPE, text=True, check=True).stdout
+        with urllib.request.urlopen(link, timeout=30) as answer:
+            by_python = answer.read().decode()
+        check("hello from the sandbox" in by_curl, "curl got the page")
+        check(by_curl == by_python, "Python got the same")
 
 
 def talk_to_a_websocket(sandbox: Sandbox) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 MARK = "EMBERBOX_DEMO_RUN"
 ANSWER_WITHIN = 10.0
+TLS_PORT = "3443"
+"""443 may be somebody else's."""
 
 
 class DemoError(Exception):
@@ -102,7 +104,7 @@ def build_images() -> None:
 def started(steps: Steps, mark: str) -> Iterator[Up]:
     """The three servers; stopped afterwards. Raises DemoError when they end badly."""
     with steps.step("start the servers (the first time: snapshot the base template)"):
-        up = Up.start(environment={**os.environ, MARK: mark})
+        up = Up.start(["--tls", "--tls-port", TLS_PORT], {**os.environ, MARK: mark})
     try:
         yield up
     finally:

@@ -114,10 +114,10 @@ class Stack:
             self.start()
 
     @contextmanager
-    def restarted(self, **settings: str) -> Iterator[None]:
-        """`up` runs with these settings inside the block; it ends with its sandboxes."""
+    def restarted(self, *more: str, **settings: str) -> Iterator[None]:
+        """`up` runs with these flags and settings in the block; it ends with its sandboxes."""
         with self.stopped():
-            self.start(**settings)
+            self.start(*more, **settings)
             try:
                 yield
             finally:
@@ -151,6 +151,11 @@ class Stack:
     def sdk(self) -> dict[str, Any]:
         """Options of the SDK that reach this stack."""
         return self._running.sdk
+
+    @property
+    def trust(self) -> dict[str, str]:
+        """The environment of a program that trusts its certificate."""
+        return self._running.trust
 
     def emberbox(self, *arguments: str) -> str:
         """What a command prints that works on this stack's home."""
