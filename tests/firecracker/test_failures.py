@@ -407,7 +407,8 @@ async def test_a_guest_that_ends_is_noticed_and_its_console_kept(world: World) -
         await guest.do(log="last words of the VMM")
         with pytest.raises(EOFError):
             await guest.do(end=0)
-        with pytest.raises(MachineGone, match="its VMM ended: exit status 0: last words of the VMM") as gone:
+        told = "its VMM ended: exit status 0: last words of the VMM"
+        with pytest.raises(MachineGone, match=told) as gone:
             await waiting
         assert "last words of the guest" in gone.value.console
         await guest.machine.stop()
