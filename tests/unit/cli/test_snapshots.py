@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def paused(home: Path) -> None:
     store = LocalSnapshotStore(Home(home).snapshots)
-    sizes = {"memory_bytes": 3 << 20, "disk_bytes": 1 << 20}
-    snapshot = dataclasses.replace(SNAPSHOT, **sizes, envd_token="secret-token")
+    snapshot = dataclasses.replace(
+        SNAPSHOT, memory_bytes=3 << 20, disk_bytes=1 << 20, envd_token="secret-token"
+    )
     store.commit(store.begin(SNAPSHOT.sandbox_id), snapshot)
 
 
