@@ -39,6 +39,7 @@ __all__ = [
     "Ports",
     "Stack",
     "frozen",
+    "output_of",
     "prepare_home",
     "wait_until",
 ]
@@ -159,16 +160,7 @@ class Stack:
 
     def emberbox(self, *arguments: str) -> str:
         """What a command prints that works on this stack's home."""
-        done = subprocess.run(
-            [EMBERBOX, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return output_of(*arguments, environment=self.environment)
 
     def sdk_of_new_team(self, *limits: str) -> dict[str, Any]:
         """Options of the SDK for a team of its own; `limits`: flags of `emberbox team create`."""
@@ -289,6 +281,20 @@ class Stack:
 
     def _is_ours(self, process: Path) -> bool:
         return f"EMBERBOX_HOME={self.home.root}" in _text(process / "environ").split("\0")
+
+
+def output_of(*arguments: str, environment: dict[str, str]) -> str:
+    """What `emberbox` prints when it is called so; it succeeds."""
+    done = subprocess.run(
+        [EMBERBOX, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def prepare_home(root: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,7 +13,7 @@ from emberbox.shared import internal_secret
 from tests.cluster.hosts import BRIDGE_ADDRESS, Bridge, Host
 from tests.programs import Program
 from tests.services import Nginx, Postgres, Redis
-from tests.stack import EMBERBOX, wait_until
+from tests.stack import output_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,16 +154,7 @@ class Cluster:
 
     def emberbox(self, *arguments: str) -> str:
         """What a command prints that works on the cluster's database."""
-        done = subprocess.run(
-            [EMBERBOX, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return output_of(*arguments, environment=self.environment)
 
     def _program(self, name: str, port: int, *more: object) -> Program:
         arguments = ["--port", str(port), *map(str, more)]

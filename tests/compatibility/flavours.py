@@ -111,6 +111,11 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
         await asyncio.sleep(0.05)
 
 
+async def boot_of(box: Any) -> str:
+    """The id of the boot of a sandbox: another one after the next."""
+    return str(await box.files.read("/proc/sys/kernel/random/boot_id"))
+
+
 def _is_async(target: Any) -> bool:
     cls = target if isinstance(target, type) else type(target)
     return any(issubclass(cls, of.get("async", ())) for of in CLASSES.values())

@@ -19,7 +19,7 @@ from e2b import (
 )
 
 from tests.compatibility.covering import covers, covers_error
-from tests.compatibility.flavours import eventually
+from tests.compatibility.flavours import boot_of, eventually
 from tests.stack import TIME_TO_BOOT
 
 if TYPE_CHECKING:
@@ -50,10 +50,6 @@ async def lives(box: Any) -> str:
     """Boot and process as they are now."""
     script = "cat /proc/sys/kernel/random/boot_id /dev/shm/kept; pgrep -f '^keeper'"
     return str((await box.commands.run(script)).stdout)
-
-
-async def boot_of(box: Any) -> str:
-    return str(await box.files.read("/proc/sys/kernel/random/boot_id"))
 
 
 async def becomes_paused(sdk: Sdk, sandbox_id: str) -> None:

@@ -15,6 +15,7 @@ from e2b import (
 )
 
 from tests.compatibility.covering import covers, covers_error
+from tests.compatibility.flavours import boot_of
 from tests.stack import TIME_TO_BOOT
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 NO_SANDBOX = "i00000000000000000000"
 WRONG_KEY = {"api_key": "e2b_" + "0" * 40}
-
-
-async def boot_of(box: Any) -> str:
-    return str(await box.files.read("/proc/sys/kernel/random/boot_id"))
 
 
 async def listed(pages: Any) -> list[str]:

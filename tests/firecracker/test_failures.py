@@ -17,6 +17,7 @@ from emberbox.orchestrator.machines.firecracker.view import View
 from emberbox.orchestrator.machines.watch import unless_ended
 from emberbox.orchestrator.processes import is_alive
 from tests.firecracker.world import (
+    BOOT_CALLS,
     HARDWARE,
     ONLY_BARE,
     ONLY_JAILED,
@@ -30,20 +31,6 @@ if TYPE_CHECKING:
 
     from emberbox.orchestrator.machines.driver import MachineSnapshot
 
-BOOT_CALLS = [
-    "PUT /logger",
-    "PUT /metrics",
-    "PUT /machine-config",
-    "PUT /boot-source",
-    "PUT /drives/root",
-    "PUT /drives/runtime",
-    "PUT /drives/scratch",
-    "PUT /network-interfaces/eth0",
-    "PUT /entropy",
-    "PUT /actions",
-    "PATCH /drives/scratch",
-    "PATCH /network-interfaces/eth0",
-]
 LOAD_CALLS = [
     "PUT /logger",
     "PUT /metrics",

@@ -14,6 +14,7 @@ from emberbox.orchestrator.errors import MachineError, MachineGone, SnapshotUnus
 from emberbox.orchestrator.machines.firecracker.calls import Rates
 from emberbox.orchestrator.processes import identify, is_alive
 from tests.firecracker.world import (
+    BOOT_CALLS,
     HARDWARE,
     ONLY_JAILED,
     PAGES,
@@ -31,20 +32,7 @@ HOST_MOUNTS = Path("/proc/self/ns/mnt").stat().st_ino
 
 async def test_a_boot_makes_its_calls_in_order(world: World) -> None:
     async with world.booted() as guest:
-        assert await guest.do(calls=None) == [
-            "PUT /logger",
-            "PUT /metrics",
-            "PUT /machine-config",
-            "PUT /boot-source",
-            "PUT /drives/root",
-            "PUT /drives/runtime",
-            "PUT /drives/scratch",
-            "PUT /network-interfaces/eth0",
-            "PUT /entropy",
-            "PUT /actions",
-            "PATCH /drives/scratch",
-            "PATCH /network-interfaces/eth0",
-        ]
+        assert await guest.do(calls=None) == BOOT_CALLS
         config = await guest.do(config=None)
         assert "nomodule" not in config["boot-source"]["boot_args"].split()
         assert list(config["drives"]) == ["root", "runtime", "scratch"]

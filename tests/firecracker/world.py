@@ -53,6 +53,21 @@ ONLY_BARE = pytest.mark.parametrize("world", ["bare"], indirect=True)
 RAM_MB = 1
 PAGES = (RAM_MB << 20) // PAGE
 HARDWARE = Hardware(vcpu=1, ram_mb=RAM_MB)
+BOOT_CALLS = [
+    "PUT /logger",
+    "PUT /metrics",
+    "PUT /machine-config",
+    "PUT /boot-source",
+    "PUT /drives/root",
+    "PUT /drives/runtime",
+    "PUT /drives/scratch",
+    "PUT /network-interfaces/eth0",
+    "PUT /entropy",
+    "PUT /actions",
+    "PATCH /drives/scratch",
+    "PATCH /network-interfaces/eth0",
+]
+"""In their order, when a VM is made from its kernel."""
 INTERPRETER = next(p for p in ("/usr/bin/python3", sys.executable) if Path(p).exists())
 """Not that of these tests, which a uid without rights may not be able to reach."""
 

@@ -24,7 +24,7 @@ from emberbox.api_server.errors import (
 )
 from emberbox.api_server.placement import Candidate, PlacementRequest, choose
 from emberbox.api_server.store.rows import NodeRecord, NodeUsage
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,7 +94,7 @@ class KnownNodes:
         self._read_at: datetime | None = None
         self._blind = False
         self._seeing_since = datetime.min.replace(tzinfo=UTC)
-        self._refreshing: Joint[str, None] = Joint()
+        self._refreshing: JointCalls[str, None] = JointCalls()
         self._draw = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def pick(self, request: PlacementRequest) -> Node:

@@ -19,7 +19,7 @@ from emberbox.api_server.errors import (
     SnapshotFailedError,
 )
 from emberbox.api_server.records.lifecycle import VISIBLE, PauseAsked, Paused, PauseRefused, State
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 
 if TYPE_CHECKING:
     from emberbox.api_server.catching_up import CatchUp
@@ -51,7 +51,7 @@ class Pauser:
         self._keeper = keeper
         self._catch_up = catch_up
         self._timeout = timeout
-        self._pausing: Joint[str, None] = Joint()
+        self._pausing: JointCalls[str, None] = JointCalls()
 
     async def pause(
         self, team: Team, sandbox_id: str, *, memory: bool, require_healthy_guest: bool

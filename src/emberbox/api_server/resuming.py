@@ -28,7 +28,7 @@ from emberbox.api_server.records.lifecycle import (
     Started,
     State,
 )
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 
 if TYPE_CHECKING:
     from emberbox.api_server.catalog import Catalog
@@ -78,7 +78,7 @@ class Resumer:
         self._configurer = configurer
         self._catalog = catalog
         self._timeout = timeout
-        self._resuming: Joint[str, Sandbox] = Joint()
+        self._resuming: JointCalls[str, Sandbox] = JointCalls()
 
     async def connect(
         self,

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emberbox.api_server.rate_limits import RateLimit
 from emberbox.shared.home import Home, default_home
+from emberbox.shared.lists import parts_of
 from emberbox.shared.protocol import API_INTERNAL_PORT, API_PORT, ORCHESTRATOR_PORT
 
 MIB = 1024 * 1024
@@ -81,7 +82,7 @@ class Settings(BaseSettings):
     @field_validator("orchestrators")
     @classmethod
     def _addresses_are_whole(cls, value: str) -> str:
-        for address in _split(value):
+        for address in parts_of(value):
             if not address.rpartition(":")[2].isdigit():
                 raise ValueError(f"EMBERBOX_ORCHESTRATORS: {address!r} is not host:port")
         return value
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
     @property
     def orchestrator_addresses(self) -> tuple[str, ...]:
         """The hosts' gRPC addresses, in the order given."""
-        return tuple(_split(self.orchestrators))
+        return tuple(parts_of(self.orchestrators))
 
     @property
     def database(self) -> str:
@@ -100,7 +101,3 @@ class Settings(BaseSettings):
     def secret_path(self) -> Path:
         """The file with the secret that our own programs show one another."""
         return self.internal_secret_file or Home(self.home).internal_secret
-
-
-def _split(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]

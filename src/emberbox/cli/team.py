@@ -1,4 +1,4 @@
-"""`emberbox team create | list | limits | delete`."""
+"""`emberbox team create | list | limits | labels | delete`."""
 
 from __future__ import annotations
 

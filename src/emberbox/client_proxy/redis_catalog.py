@@ -10,7 +10,7 @@ import structlog
 from emberbox.client_proxy.catalog import Place
 from emberbox.proxying.addresses import parse_address
 from emberbox.shared.catalog import CHANNEL, CatalogEntry, key_of
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 from emberbox.shared.redis_channel import Channel
 from emberbox.shared.redis_connection import REDIS_ERRORS, open_redis
 
@@ -43,7 +43,7 @@ class RedisCatalog:
         self._redis = redis
         self._clock: Callable[[], float] = asyncio.get_running_loop().time
         self._known: dict[str, _Known] = {}
-        self._looking: Joint[str, Place | None] = Joint()
+        self._looking: JointCalls[str, Place | None] = JointCalls()
         self._changes = Channel(redis, CHANNEL, self.doubt)
         self._failed = False
 

@@ -23,10 +23,10 @@ from emberbox.orchestrator.data_proxy.supervisor import DataProxyOptions, DataPr
 from emberbox.orchestrator.errors import MachineError, OrchestratorError
 from emberbox.orchestrator.exclusive import only_one_of_home, only_one_of_node
 from emberbox.orchestrator.heartbeat import Heartbeat
+from emberbox.orchestrator.host_metrics import HostCollector, collecting
 from emberbox.orchestrator.images import ImageStore
 from emberbox.orchestrator.machines.driver import Hardware
 from emberbox.orchestrator.machines.probe import select_driver
-from emberbox.orchestrator.metrics import HostCollector, collecting
 from emberbox.orchestrator.network.pool import SlotPool
 from emberbox.orchestrator.node_info import NodeInfo
 from emberbox.orchestrator.outbox import Outbox

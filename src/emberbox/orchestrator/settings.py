@@ -23,6 +23,7 @@ from emberbox.orchestrator.node_info import NodeIdentity
 from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.labels import parse_labels
+from emberbox.shared.lists import parts_of
 from emberbox.shared.protocol import API_INTERNAL_PORT, DATA_PROXY_PORT, ORCHESTRATOR_PORT
 
 _FIRST_UID = 700_000
@@ -138,7 +139,7 @@ class Settings(BaseSettings):
     @field_validator("egress_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(_parts(value)) if isinstance(value, str) else value
+        return tuple(parts_of(value)) if isinstance(value, str) else value
 
     @field_validator("node_labels")
     @classmethod
@@ -205,7 +206,3 @@ class Settings(BaseSettings):
     def secret_file(self) -> Path:
         """Where the secret between our programs is."""
         return self.internal_secret_file or self.paths.internal_secret
-
-
-def _parts(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]

@@ -13,7 +13,7 @@ from emberbox._gen.emberbox.api.v1 import api_pb2 as pb
 from emberbox._gen.emberbox.api.v1 import api_pb2_grpc as pb_grpc
 from emberbox.proxying import replies
 from emberbox.shared.channels import connects_within, open_channel
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 from emberbox.shared.protocol import (
     ENVD_PORT,
     GRPC_SECRET_KEY,
@@ -89,7 +89,7 @@ class ResumeClient:
         self._channel = open_channel(address)
         # The generated stub carries no types.
         self._service = cast("_Service", pb_grpc.ResumeServiceStub(self._channel))
-        self._asking: Joint[Traffic, Resumed | Reply] = Joint()
+        self._asking: JointCalls[Traffic, Resumed | Reply] = JointCalls()
 
     async def resume(self, traffic: Traffic) -> Resumed | Reply:
         """See `Resumer`. Waits for `PATIENCE` at most."""

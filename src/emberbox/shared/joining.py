@@ -13,7 +13,7 @@ Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class Joint(Generic[Key, Result]):
+class JointCalls(Generic[Key, Result]):
     """One call for each key at a time; who comes while it goes on gets its result, or its error.
 
     A caller that goes away does not take the call with it.

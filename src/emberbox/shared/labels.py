@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from emberbox.shared.lists import parts_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,7 +17,7 @@ _VALUE = re.compile(r"[A-Za-z0-9._-]{0,63}")
 def parse_labels(text: str) -> dict[str, str]:
     """Raises ValueError that quotes the part that is wrong."""
     labels = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in parts_of(text):
         name, separator, value = part.partition("=")
         if not (separator and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise ValueError(f"{part!r} is not name=value of letters, digits and . _ / -")

@@ -11,8 +11,6 @@ ENVD_VERSION = "0.6.13"
 CLIENT_ID = "6532622b"
 """The `clientID` of every answer; old clients append it to sandbox ids."""
 
-HEADER_SANDBOX_ID = "E2b-Sandbox-Id"
-HEADER_SANDBOX_PORT = "E2b-Sandbox-Port"
 HEADER_TRAFFIC_TOKEN = "e2b-traffic-access-token"  # noqa: S105 - the name of a header
 HEADER_ACCESS_TOKEN = "X-Access-Token"  # noqa: S105 - the name of a header
 HEADER_INTERNAL_SECRET = "X-Emberbox-Internal-Secret"  # noqa: S105 - the name of a header

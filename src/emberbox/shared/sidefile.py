@@ -39,6 +39,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644, *, durable: boo
         sync_directory(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make what a file holds durable. Raises OSError."""
+    _sync(path)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable: a rename is not until its directory is synced."""
     _sync(path)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 from click.testing import CliRunner
 
 from emberbox.cli.commands import emberbox
-from emberbox.orchestrator.network.policy import OPEN
 from emberbox.orchestrator.snapshots.local import LocalSnapshotStore
-from emberbox.orchestrator.snapshots.manifest import Snapshot
 from emberbox.shared.home import Home
+from tests.unit.orchestrator.recorded import SNAPSHOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,28 +19,10 @@ if TYPE_CHECKING:
 
 def paused(home: Path) -> None:
     store = LocalSnapshotStore(Home(home).snapshots)
-    snapshot = Snapshot(
-        sandbox_id="iabc",
-        execution_id="e-1",
-        template_id="t",
-        build_id="b-1",
-        vcpu=1,
-        ram_mb=64,
-        disk_mb=10,
-        driver="d",
-        accelerator="none",
-        made_with="vmm",
-        images={},
-        envd_version="1",
-        egress=OPEN,
-        paused_at=0.0,
-        memory=True,
-        based=True,
-        memory_bytes=3 << 20,
-        disk_bytes=1 << 20,
-        envd_token="secret-token",
+    snapshot = dataclasses.replace(
+        SNAPSHOT, memory_bytes=3 << 20, disk_bytes=1 << 20, envd_token="secret-token"
     )
-    store.commit(store.begin("iabc"), snapshot)
+    store.commit(store.begin(SNAPSHOT.sandbox_id), snapshot)
 
 
 def run(home: Path, *flags: str) -> str:

@@ -16,11 +16,11 @@ from emberbox.proxying.heads import parse_request_head
 from emberbox.proxying.replies import Reply
 from emberbox.proxying.resolving import Target
 from emberbox.shared.catalog import CHANNEL, CatalogEntry, key_of
+from tests.unit.proxying.resumes import Resuming
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from emberbox.proxying.auto_resume import Traffic
     from tests.services import Redis
 
 FIRST, SECOND = Place("10.0.0.1", 5007, "run"), Place("10.0.0.2", 5007, "run")
@@ -87,18 +87,6 @@ async def test_it_closes_whatever_it_is_about_to_do(redis_server: Redis, moment:
         await asyncio.sleep(0)
     async with asyncio.timeout(8):
         await closed.close()
-
-
-class Resuming:
-    """An API server."""
-
-    def __init__(self, answer: Resumed | Reply) -> None:
-        self.answer = answer
-        self.asked: list[Traffic] = []
-
-    async def resume(self, traffic: Traffic) -> Resumed | Reply:
-        self.asked.append(traffic)
-        return self.answer
 
 
 async def decide(resolver: EdgeResolver, sandbox_id: str) -> Target | Reply:

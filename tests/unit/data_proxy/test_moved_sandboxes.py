@@ -24,12 +24,11 @@ from tests.unit.data_proxy.stage import (
     request,
 )
 from tests.unit.proxying.peers import OK, Backend, Bench, Connection, Message, answering, echo
+from tests.unit.proxying.resumes import Resuming
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from emberbox.proxying.auto_resume import Traffic
-    from emberbox.proxying.replies import Reply
     from tests.services import Redis
 
 MARK = "X-Emberbox-Not-Here"
@@ -39,18 +38,6 @@ CHANGING = (
     b'{"sandboxId":"i1","message":"The sandbox is still transitioning. Try again in a moment.",'
     b'"code":%d}'
 )
-
-
-class Resuming:
-    """An API server."""
-
-    def __init__(self, answer: Resumed | Reply) -> None:
-        self.answer = answer
-        self.asked: list[Traffic] = []
-
-    async def resume(self, traffic: Traffic) -> Resumed | Reply:
-        self.asked.append(traffic)
-        return self.answer
 
 
 class Hosts(Bench):

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.orchestrator.errors import MachineError
-from emberbox.orchestrator.metrics import HostCollector, collecting
+from emberbox.orchestrator.host_metrics import HostCollector, collecting
 from emberbox.orchestrator.sandboxes.lifecycle import PauseRequested
 from emberbox.orchestrator.service import SandboxService
 from emberbox.shared.grpc_secret import RequireSecret

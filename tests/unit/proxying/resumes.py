@@ -1,4 +1,4 @@
-"""An API server's internal port whose answers the test chooses."""
+"""An API server whose answers the test chooses: as a resolver has it, and its internal port."""
 
 from __future__ import annotations
 
@@ -13,9 +13,24 @@ from emberbox._gen.emberbox.api.v1 import api_pb2_grpc as pb_grpc
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 
 if TYPE_CHECKING:
+    from emberbox.proxying.auto_resume import Resumed, Traffic
+    from emberbox.proxying.replies import Reply
+
     Context = grpc.aio.ServicerContext[pb.ResumeSandboxRequest, pb.ResumeSandboxResponse]
 
 Decide = Callable[[pb.ResumeSandboxRequest], Awaitable[str]]
+
+
+class Resuming:
+    """Gives a resolver the same answer each time."""
+
+    def __init__(self, answer: Resumed | Reply) -> None:
+        self.answer = answer
+        self.asked: list[Traffic] = []
+
+    async def resume(self, traffic: Traffic) -> Resumed | Reply:
+        self.asked.append(traffic)
+        return self.answer
 
 
 class RefusalError(Exception):

@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-ALLOWED = {"emberbox", "httpx2", "httpcore2", "websockets"}
 SERVER_PACKAGES = {
     "alembic", "click", "connectrpc", "fastapi", "google", "grpc", "httptools", "prometheus_client",
     "pydantic", "pydantic_settings", "qemu", "rich", "sqlalchemy", "starlette", "structlog",

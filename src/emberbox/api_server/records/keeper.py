@@ -22,7 +22,7 @@ from emberbox.api_server.records.lifecycle import (
     handle,
 )
 from emberbox.shared.ids import new_run_id
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -59,7 +59,7 @@ class Keeper:
         self._background = background
         self._catalog = catalog
         self._clock = clock
-        self._ending: Joint[str, None] = Joint()
+        self._ending: JointCalls[str, None] = JointCalls()
 
     async def apply(self, row: Sandbox, event: Event, *, wait: bool = False) -> Transition:
         """Write what `event` makes of `row`, which may be out of date.

@@ -17,6 +17,7 @@ from emberbox.api_server.routes.dependencies import (
 )
 from emberbox.api_server.routes.documenting import error_answers
 from emberbox.shared.ids import short_sandbox_id
+from emberbox.shared.lists import parts_of
 
 if TYPE_CHECKING:
     from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
@@ -59,7 +60,7 @@ async def sandbox_metrics(
 
 
 def _ids(text: str) -> list[str]:
-    asked = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
+    asked = dict.fromkeys(parts_of(text))
     if len(asked) > _MOST_SANDBOXES:
         raise BadRequestError(f"sandbox_ids: {len(asked)} ids, more than {_MOST_SANDBOXES}")
     # What cannot be an id is as unknown as any other that is not there.

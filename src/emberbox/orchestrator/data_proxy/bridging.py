@@ -14,7 +14,7 @@ import structlog
 from emberbox.proxying.dialing import WhenRefused
 from emberbox.proxying.errors import BadMessageError
 from emberbox.proxying.heads import parse_response_head
-from emberbox.shared.joining import Joint
+from emberbox.shared.joining import JointCalls
 from emberbox.shared.protocol import ENVD_PORT
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Bridges:
 
     def __init__(self, *, envd_port: int = ENVD_PORT) -> None:
         self._envd_port = envd_port
-        self._asked: Joint[tuple[str, int], bool] = Joint()
+        self._asked: JointCalls[tuple[str, int], bool] = JointCalls()
 
     async def connect_refused(self, target: Target) -> WhenRefused:
         """Wait for envd itself, which is restarted when it dies; bridge any other port."""

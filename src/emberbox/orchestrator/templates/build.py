@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from emberbox.orchestrator.templates.store import (
 )
 from emberbox.shared.ids import new_run_id
 from emberbox.shared.protocol import ENVD_VERSION
+from emberbox.shared.sidefile import sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +169,7 @@ async def _snapshot(machine: Machine, work: Path) -> None:
     directory.mkdir(mode=0o700)
     await machine.snapshot(directory)
     await machine.stop()
-    await asyncio.to_thread(_sync_file, work / SCRATCH_FILE)
+    await asyncio.to_thread(sync_file, work / SCRATCH_FILE)
     shutil.rmtree(work / "run", ignore_errors=True)
 
 
@@ -195,11 +195,3 @@ def _nobody(spec: TemplateSpec) -> envd_client.Identity:
 
 def _boot_paths(images: ImageSet) -> dict[str, str]:
     return {kind: str(getattr(images, kind)) for kind in ("kernel", "initrd", "root", "runtime")}
-
-
-def _sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

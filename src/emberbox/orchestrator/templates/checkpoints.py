@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +12,10 @@ from emberbox.orchestrator import failpoints, threads
 from emberbox.orchestrator.errors import BuildInUse
 from emberbox.orchestrator.templates import pins
 from emberbox.orchestrator.templates.store import SCRATCH_FILE, SNAPSHOT_DIRECTORY, Manifest
+from emberbox.shared.sidefile import sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     from emberbox.orchestrator.images import ImageStore
     from emberbox.orchestrator.machines.driver import Driver
@@ -88,7 +87,7 @@ class Checkpoints:
 
     def _finish(self, draft: Draft, *, layered: bool) -> Template:
         shutil.rmtree(draft.memory, ignore_errors=True)
-        _sync(draft.work / SCRATCH_FILE)
+        sync_file(draft.work / SCRATCH_FILE)
         failpoints.reach("copy-materialised")
         template = self.builds.finish(draft.spec, draft.work, _manifest(draft, layered=layered))
         # A crash before this leaves it without pins until it is removed: the base has the same.
@@ -127,11 +126,3 @@ def _manifest(draft: Draft, *, layered: bool) -> Manifest:
         base=(base.base or own) if layered else None,
         envd_token=record.envd_token,
     )
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
