@@ -6,7 +6,8 @@ BIN := .venv/bin
 .PHONY: help install demo test check lint types imports generated unit firecracker integration
 .PHONY: hostile compat conformance cluster leaks faults fuzz pause soak
 
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Tests wait more than they compute, so that three keep two cores busy.
+PARALLEL := -n 3 --dist loadfile
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emberbox.api_server.rate_limits import RateLimit
+from emberbox.shared.addresses import parse_address
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.lists import parts_of
 from emberbox.shared.protocol import API_INTERNAL_PORT, API_PORT, ORCHESTRATOR_PORT
@@ -83,8 +84,10 @@ class Settings(BaseSettings):
     @classmethod
     def _addresses_are_whole(cls, value: str) -> str:
         for address in parts_of(value):
-            if not address.rpartition(":")[2].isdigit():
-                raise ValueError(f"EMBERBOX_ORCHESTRATORS: {address!r} is not host:port")
+            try:
+                parse_address(address)
+            except ValueError as error:
+                raise ValueError(f"EMBERBOX_ORCHESTRATORS: {error}") from error
         return value
 
     @property

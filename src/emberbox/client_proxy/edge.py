@@ -11,7 +11,6 @@ import structlog
 from emberbox.client_proxy.catalog import Place, StaticCatalog
 from emberbox.client_proxy.resolver import EdgeResolver
 from emberbox.proxying.accesslog import AccessLog
-from emberbox.proxying.addresses import parse_address
 from emberbox.proxying.counts import Row
 from emberbox.proxying.dialing import Dialer
 from emberbox.proxying.engine import Engine
@@ -21,6 +20,7 @@ from emberbox.proxying.pool import Pool
 from emberbox.proxying.sockets import open_listener, room_for
 from emberbox.proxying.tls import Certificate
 from emberbox.shared import internal_secret
+from emberbox.shared.addresses import parse_address
 from emberbox.shared.errors import StartupError
 
 if TYPE_CHECKING:

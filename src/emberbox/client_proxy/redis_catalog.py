@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from emberbox.client_proxy.catalog import Place
-from emberbox.proxying.addresses import parse_address
+from emberbox.shared.addresses import parse_address
 from emberbox.shared.catalog import CHANNEL, CatalogEntry, key_of
 from emberbox.shared.joining import JointCalls
 from emberbox.shared.redis_channel import Channel

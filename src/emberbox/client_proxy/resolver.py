@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from emberbox.client_proxy.catalog import Place
 from emberbox.proxying import replies
-from emberbox.proxying.addresses import parse_address
 from emberbox.proxying.auto_resume import PATIENCE, Traffic, still_changing
 from emberbox.proxying.errors import BadRouteError, NoRouteError
 from emberbox.proxying.replies import Reply
@@ -20,6 +19,7 @@ from emberbox.proxying.routing import (
     is_control_route,
 )
 from emberbox.proxying.signed_urls import HEADER_SIGNED_URL_FROM, has_signed_url, refused_query
+from emberbox.shared.addresses import parse_address
 from emberbox.shared.protocol import ENVD_PORT, HEADER_INTERNAL_SECRET
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from emberbox.proxying.addresses import parse_address, parse_addresses
+from emberbox.shared.addresses import parse_address, parse_addresses
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import (
     API_INTERNAL_PORT,

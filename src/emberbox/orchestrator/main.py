@@ -58,8 +58,8 @@ from emberbox.orchestrator.templates.catalog import TemplateCatalog
 from emberbox.orchestrator.templates.checkpoints import Checkpoints
 from emberbox.orchestrator.templates.prepare import Preparation, base_template
 from emberbox.orchestrator.templates.store import TemplateSpec, TemplateStore
-from emberbox.proxying.addresses import parse_addresses
 from emberbox.shared import internal_secret, logs, tracing
+from emberbox.shared.addresses import parse_addresses
 from emberbox.shared.errors import StartupError
 from emberbox.shared.grpc_secret import RequireSecret
 from emberbox.shared.metrics import serving

@@ -20,7 +20,7 @@ from emberbox.orchestrator.network.addresses import (
     NodeNetwork,
 )
 from emberbox.orchestrator.node_info import NodeIdentity
-from emberbox.proxying.addresses import parse_addresses
+from emberbox.shared.addresses import parse_addresses
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.labels import parse_labels
 from emberbox.shared.lists import parts_of

@@ -146,7 +146,7 @@ def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
             main._listen("127.0.0.1", port)
 
 
-@pytest.mark.parametrize("value", ["host", "host:port", "a:1,b"])
+@pytest.mark.parametrize("value", ["host", "host:port", "a:1,b", ":8080", "a:99999"])
 def test_addresses_of_orchestrators(tmp_path: Path, value: str) -> None:
     with pytest.raises(ValidationError, match="EMBERBOX_ORCHESTRATORS"):
         settings(tmp_path, orchestrators=value)
