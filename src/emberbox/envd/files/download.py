@@ -128,7 +128,7 @@ class _Download:
             return
         while piece:
             await self._send_piece(piece, more=True)
-            piece = await self._read(os.read, self._fd, _CHUNK)
+            piece = await self._read(_what_there_is, self._fd, _CHUNK)
         await self._send_piece(b"", more=False)
 
     async def _packer(self, encodings: Accepted) -> _Packer | None:
@@ -177,6 +177,14 @@ class _Packer:
             return self._deflater.compress(piece)
         self.finished = True
         return self._deflater.flush()
+
+
+def _what_there_is(fd: int, length: int) -> bytes:
+    """Of a file like /proc/kmsg, which has more at some other time, what came is the whole."""
+    try:
+        return os.read(fd, length)
+    except BlockingIOError:
+        return b""
 
 
 def _headers(path: str, modified: str) -> HeaderList:
