@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 SECURITY = Path(__file__).parents[3] / "docs/security.md"
+WITNESSED = (*PRIVATE, CARRIER, METADATA, *RESERVED)
+"""Addresses at which the witness answers, on this machine alone."""
 _PACKET_OUTGOING = 4
 _SO_RCVBUFFORCE = 33
 
@@ -80,10 +82,12 @@ def targets_answer_others(host: Machine, attacker: Box, other: Box) -> None:
         (attacker.slot.host_address, HOST_PORT),
         (other.slot.address, SERVED),
         ("127.0.0.1", host.stack.ports.api),
-        *((address, 80) for address in (*PRIVATE, CARRIER, METADATA, *RESERVED)),
+        *((address, 80) for address in WITNESSED),
     ]
     for address, port in targets:
         host.inside(lambda to=(address, port): socket.create_connection(to, 5).close())  # type: ignore[misc]
+    seen = {f"{address}:80" for address in WITNESSED}
+    wait_until(lambda: seen <= set(host.witness.reached), 10)
 
 
 def attack_with(box: Box, probes: list[Probe]) -> list[str]:
