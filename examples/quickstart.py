@@ -1,8 +1,9 @@
 """A sandbox from end to end: run Python, move a file, reach servers in it, kill it.
 
 Needs a running Emberbox (`emberbox up`) and the variables that it prints. With
-EMBERBOX_QUICKSTART_SDK=e2b the same program uses the official package instead. Ends with exit
-code 0 only if every step gave what it should.
+EMBERBOX_QUICKSTART_SDK=e2b the same program uses the official package instead. With `up --tls` and
+EMBERBOX_QUICKSTART_CA, the file that it names, it opens a link by https, too. Ends with exit code 0
+only if every step gave what it should.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import time
@@ -103,14 +105,16 @@ def fetch_a_page(sandbox: Sandbox) -> None:
 
 
 def open_a_link(sandbox: Sandbox) -> None:
-    """Where `emberbox up --tls` runs, and this program trusts its certificate."""
-    if "SSL_CERT_FILE" not in os.environ:
+    """Where `emberbox up --tls` runs: EMBERBOX_QUICKSTART_CA names the authority to trust."""
+    authority = os.environ.get("EMBERBOX_QUICKSTART_CA")
+    if authority is None:
         return
     link = f"https://{sandbox.get_host(8000)}/"
     with step(f"open {link} with curl, and with Python"):
-        curl = ["curl", "--silent", "--show-error", "--fail", link]
+        curl = ["curl", "--silent", "--show-error", "--fail", "--cacert", authority, link]
         by_curl = subprocess.run(curl, stdout=subprocess.PIPE, text=True, check=True).stdout
-        with urllib.request.urlopen(link, timeout=30) as answer:
+        context = ssl.create_default_context(cafile=authority)
+        with urllib.request.urlopen(link, timeout=30, context=context) as answer:
             by_python = answer.read().decode()
         check("hello from the sandbox" in by_curl, "curl got the page")
         check(by_curl == by_python, "Python got the same")

@@ -118,7 +118,10 @@ def quickstart(up: Up) -> None:
     """Run the example with the variables that `up` names. Raises DemoError when it fails."""
     example = ROOT / "examples" / "quickstart.py"
     done = subprocess.run(
-        [sys.executable, example], env={**os.environ, **up.variables}, timeout=600, check=False
+        [sys.executable, example],
+        env={**os.environ, **up.variables, "EMBERBOX_QUICKSTART_CA": up.facts["ca_file"]},
+        timeout=600,
+        check=False,
     )
     if done.returncode != 0:
         raise DemoError(f"examples/quickstart.py ended with exit status {done.returncode}")

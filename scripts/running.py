@@ -68,13 +68,8 @@ class Up:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The same as the environment of a program that uses the SDK, and opens links by TLS."""
-        return {f"EMBERBOX_{name.upper()}": value for name, value in self.sdk.items()} | self.trust
-
-    @property
-    def trust(self) -> dict[str, str]:
-        """The environment of a program that trusts the certificate of `up --tls`."""
-        return {"SSL_CERT_FILE": self.facts["ca_file"]} if "ca_file" in self.facts else {}
+        """The same as the environment of a program that uses the SDK."""
+        return {f"EMBERBOX_{name.upper()}": value for name, value in self.sdk.items()}
 
 
 @contextmanager

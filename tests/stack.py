@@ -153,11 +153,6 @@ class Stack:
         """Options of the SDK that reach this stack."""
         return self._running.sdk
 
-    @property
-    def trust(self) -> dict[str, str]:
-        """The environment of a program that trusts its certificate."""
-        return self._running.trust
-
     def emberbox(self, *arguments: str) -> str:
         """What a command prints that works on this stack's home."""
         return output_of(*arguments, environment=self.environment)

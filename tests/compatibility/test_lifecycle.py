@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 WRONG_KEY = "e2b_" + "0" * 40
 NO_SANDBOX = "i00000000000000000000"
 
 
+@pytest.mark.smoke
 @covers("Sandbox.create", "Sandbox.get_info")
 async def test_create_with_everything(sdk: Sdk, new_box: Callable[..., Any]) -> None:
     box = await new_box(
@@ -64,6 +65,7 @@ async def test_one_idempotency_key_makes_one_sandbox(sdk: Sdk, new_box: Callable
     assert second.sandbox_id == first.sandbox_id
 
 
+@pytest.mark.smoke
 @covers("Sandbox.connect")
 async def test_connect_extends_and_never_shortens(sdk: Sdk, new_box: Callable[..., Any]) -> None:
     box = await new_box(timeout=200)
@@ -110,6 +112,7 @@ async def test_a_killed_sandbox_is_found_no_more(new_box: Callable[..., Any]) ->
             await call
 
 
+@pytest.mark.smoke
 @covers("Sandbox.list", "SandboxPaginator.next_items")
 async def test_list_page_by_page(sdk: Sdk, new_box: Callable[..., Any]) -> None:
     metadata = {"list of": f"odd/{sdk.flavour}&=%"}

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.smoke, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "compat-2.45.txt"

@@ -24,9 +24,13 @@ def test_the_quickstart_runs_with_either_sdk(stack: Stack, sdk: str, free_port: 
     prefix = sdk.upper()
     with stack.restarted("--tls", "--tls-port", str(free_port)):
         variables = {f"{prefix}_{name.upper()}": value for name, value in stack.sdk.items()}
+        variables |= {
+            "EMBERBOX_QUICKSTART_SDK": sdk,
+            "EMBERBOX_QUICKSTART_CA": stack.facts["ca_file"],
+        }
         done = subprocess.run(
             [sys.executable, EXAMPLES / "quickstart.py"],
-            env={**os.environ, **variables, **stack.trust, "EMBERBOX_QUICKSTART_SDK": sdk},
+            env={**os.environ, **variables},
             capture_output=True,
             text=True,
             timeout=220,

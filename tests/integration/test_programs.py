@@ -73,6 +73,7 @@ def test_the_create_benchmark(tmp_path: Path) -> None:
     assert result["machine"]["cores"] == os.cpu_count()
 
 
+@pytest.mark.exhaustive
 def test_many_at_once(stack: Stack) -> None:
     lines = run(stack, "examples/many_at_once.py").splitlines()
     assert lines[-1] == "exit codes: [0, 0, 0]"

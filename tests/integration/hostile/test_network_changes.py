@@ -118,6 +118,7 @@ def test_names_come_from_the_servers_that_are_named(host: Machine) -> None:
         assert resolved(box) == ""
 
 
+@pytest.mark.exhaustive
 def test_a_policy_lasts_through_pause_fork_and_crash(host: Machine) -> None:
     box = host.create(network={"deny_out": [PUBLIC]})
     update(box, ONLY_PUBLIC)

@@ -184,6 +184,7 @@ def test_envd_is_started_again_over_a_root_without_a_c_library(
         guest.wait_for_envd()
 
 
+@pytest.mark.exhaustive
 def test_envd_that_dies_is_started_again(guest: Guest) -> None:
     find = "grep -lz envd.py /proc/[0-9]*/cmdline | head -1 | cut -d/ -f3"
     before = answer(guest, find)

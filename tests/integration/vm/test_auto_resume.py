@@ -100,6 +100,7 @@ def test_what_traffic_does_not_resume(create: Callable[..., Sandbox]) -> None:
         assert sandbox.is_running()
 
 
+@pytest.mark.exhaustive
 def test_a_team_at_its_limit(stack: Stack) -> None:
     team = stack.sdk_of_new_team("--concurrent-sandboxes", "1")
     first = emberbox.Sandbox.create(timeout=120, lifecycle=BY_TRAFFIC, **team)

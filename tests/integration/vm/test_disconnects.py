@@ -162,6 +162,7 @@ def test_a_process_lives_on_without_the_client_that_started_it(
     wait_until(lambda: sandbox.files.exists("/tmp/lived"), 30)
 
 
+@pytest.mark.exhaustive
 def test_a_stream_outlives_a_guest_that_stands_still(
     watched: Sandbox, stack: Stack, connect: Callable[[Sandbox, int], Client]
 ) -> None:

@@ -60,6 +60,7 @@ def api(stack: Stack) -> Iterator[httpx2.Client]:
 # Quota
 
 
+@pytest.mark.exhaustive
 def test_over_quota_is_429_until_one_is_killed(stack: Stack, sdk: ModuleType) -> None:
     team = stack.sdk_of_new_team("--concurrent-sandboxes", "1")
     first = sdk.Sandbox.create(timeout=120, **team)
@@ -80,6 +81,7 @@ def test_over_quota_has_the_protocols_body(stack: Stack, api: httpx2.Client) -> 
     assert_error(answer, 429, "concurrent", error_code="quota_exceeded")
 
 
+@pytest.mark.exhaustive
 def test_the_quota_of_one_team_is_not_anothers(
     stack: Stack, create: Callable[..., Sandbox]
 ) -> None:
@@ -89,6 +91,7 @@ def test_the_quota_of_one_team_is_not_anothers(
     create()
 
 
+@pytest.mark.exhaustive
 def test_the_quota_holds_under_parallel_creates(stack: Stack, sdk: ModuleType) -> None:
     team = stack.sdk_of_new_team("--concurrent-sandboxes", "1")
 
@@ -108,6 +111,7 @@ def test_the_quota_holds_under_parallel_creates(stack: Stack, sdk: ModuleType) -
 # Values
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("timeout", [0, -1, 2 * 3600])
 def test_a_bad_timeout_is_400(stack: Stack, sdk: ModuleType, timeout: int) -> None:
     team = stack.sdk_of_new_team("--max-length-hours", "1")
@@ -158,6 +162,7 @@ def test_a_wrong_key_in_either_sdk(stack: Stack, sdk: ModuleType) -> None:
         sdk.Sandbox.create(**{**stack.sdk, "api_key": "e2b_" + "0" * 40})
 
 
+@pytest.mark.exhaustive
 def test_a_revoked_key_is_401(stack: Stack) -> None:
     made = json.loads(stack.emberbox("key", "create", "--json"))
     headers = {"X-API-KEY": made["key"]}

@@ -46,6 +46,7 @@ def test_sandboxes_that_come_and_go_leave_nothing(poolless: Stack) -> None:
     _assert_flat(poolless, "0")
 
 
+@pytest.mark.exhaustive
 def test_a_start_from_a_damaged_snapshot_says_so_and_leaves_nothing(poolless: Stack) -> None:
     stack = poolless
     _burst(stack)

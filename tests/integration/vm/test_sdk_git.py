@@ -29,6 +29,7 @@ PASSWORD = "s3cret/with odd+ch%rs"
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
 
+@pytest.mark.exhaustive
 def test_work_goes_to_a_server_and_back(create: Callable[..., Sandbox]) -> None:
     sandbox = create(timeout=600)
     git = sandbox.git

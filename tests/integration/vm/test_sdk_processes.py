@@ -117,6 +117,7 @@ async def test_a_terminal_that_cannot_be(sandbox: AsyncSandbox) -> None:
         await shell.close_stdin()
 
 
+@pytest.mark.exhaustive
 async def test_a_terminal_past_its_time(sandbox: AsyncSandbox) -> None:
     shell = await sandbox.pty.create(PtySize(24, 80), Screen().show, timeout=1)
     with pytest.raises(TimeoutException):
@@ -132,6 +133,7 @@ def test_a_terminal_is_read_as_it_is_iterated(create: Callable[..., Sandbox]) ->
     assert shell.exit_code == 0
 
 
+@pytest.mark.exhaustive
 async def test_much_input_arrives_in_order(sandbox: AsyncSandbox) -> None:
     content = secrets.token_bytes(4 << 20)
     hashing = await sandbox.commands.run("sha256sum", background=True, stdin=True)
@@ -142,6 +144,7 @@ async def test_much_input_arrives_in_order(sandbox: AsyncSandbox) -> None:
     assert (await hashing.wait()).stdout.split()[0] == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.exhaustive
 def test_input_of_an_iterable(create: Callable[..., Sandbox]) -> None:
     sandbox = create()
 
@@ -267,6 +270,7 @@ async def test_files_of_one_form_and_of_octet_streams(sandbox: AsyncSandbox) -> 
             assert (await sandbox.files.get_info(name)).metadata == {"way": str(way)}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("example", ["terminal.py", "watch.py"])
 def test_the_examples_run_as_they_are(stack: Stack, example: str) -> None:
     settings = {f"EMBERBOX_{name.upper()}": value for name, value in stack.sdk.items()}

@@ -96,6 +96,7 @@ def test_a_url_signs_one_operation_on_one_path_of_a_running_sandbox(
     assert (answer.status_code, answer.json()) == (401, INVALID)
 
 
+@pytest.mark.exhaustive
 def test_urls_outlive_the_orchestrator(
     stack: Stack, official: Callable[[], e2b.Sandbox], plain: httpx2.Client
 ) -> None:

@@ -50,6 +50,7 @@ def envd_resident_bytes(sandbox: Sandbox) -> int:
     return int(line.split()[1]) * 1024
 
 
+@pytest.mark.exhaustive
 def test_reader_that_stops_blocks_its_command_and_nobody_else(
     create: Callable[..., Sandbox],
 ) -> None:

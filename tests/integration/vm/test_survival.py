@@ -114,6 +114,7 @@ def test_a_killed_data_proxy_worker_comes_back_with_its_routes(
     wait_until(lambda: _answers(sandbox), 20)
 
 
+@pytest.mark.exhaustive
 def test_a_stream_outlives_a_restart_of_the_orchestrator(
     create: Callable[..., Sandbox], stack: Stack
 ) -> None:
@@ -217,6 +218,7 @@ def test_a_vmm_is_confined(create: Callable[..., Sandbox], stack: Stack) -> None
     assert os.getsid(vmm) == vmm
 
 
+@pytest.mark.exhaustive
 def test_up_takes_over_after_sigkill(create: Callable[..., Sandbox], stack: Stack) -> None:
     sandbox = create()
     process = stack.record_of(sandbox.sandbox_id).process
@@ -251,6 +253,7 @@ def test_up_keep_leaves_sandboxes_to_the_next_up(
     _wait_until_it_counts_on(sandbox)
 
 
+@pytest.mark.exhaustive
 def test_sigterm_of_up_ends_its_sandboxes(create: Callable[..., Sandbox], stack: Stack) -> None:
     sandbox = create()
     process = stack.record_of(sandbox.sandbox_id).process

@@ -100,6 +100,7 @@ async def test_the_async_flavour_and_a_sandbox_that_is_gone(
         await e2b.AsyncSandbox.get_metrics(sandbox.sandbox_id)
 
 
+@pytest.mark.exhaustive
 def test_metrics_of_several(create: Callable[..., Sandbox], rest: httpx.Client) -> None:
     ids = [create().sandbox_id for _ in range(2)]
 
@@ -178,6 +179,7 @@ def test_the_log_tells_of_a_crash(
     assert "Kernel" in end["fields"]["console"], "the last lines of what the guest printed"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("official")
 def test_both_survive_the_orchestrator(
     create: Callable[..., Sandbox], rest: httpx.Client, stack: Stack
@@ -196,6 +198,7 @@ def test_both_survive_the_orchestrator(
     assert len(messages) == len(set(messages)), "nothing is told twice"
 
 
+@pytest.mark.exhaustive
 def test_a_guest_that_stands_still_delays_nobody(
     create: Callable[..., Sandbox], rest: httpx.Client, stack: Stack
 ) -> None:

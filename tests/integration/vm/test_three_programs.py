@@ -117,6 +117,7 @@ def test_the_quickstart_passes(shells: Shells) -> None:
         assert program.end() == 0, program.log.read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_sandbox_outlives_its_orchestrator_until_the_host_is_shut_down(shells: Shells) -> None:
     stack = shells.stack
     sandbox = Sandbox.create(timeout=300, **shells.sdk)

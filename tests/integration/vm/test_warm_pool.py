@@ -88,6 +88,7 @@ def test_warm_clones_are_nobodys_and_have_no_way_out(stack: Stack) -> None:
         assert "elements" not in _set_in(slot.netns, network.table, FORWARDED_SET)
 
 
+@pytest.mark.exhaustive
 def test_more_at_once_than_there_are_clones(create: Callable[..., Sandbox], stack: Stack) -> None:
     ready = stack.wait_for_warm_clones()
     with ThreadPoolExecutor(len(ready) + 2) as threads:
