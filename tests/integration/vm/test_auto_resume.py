@@ -29,6 +29,7 @@ def is_paused(sandbox: Sandbox) -> bool:
     return sandbox.get_info().state is SandboxState.PAUSED
 
 
+@pytest.mark.exhaustive
 def test_every_kind_of_traffic_resumes_it(create: Callable[..., Sandbox]) -> None:
     sandbox = create(lifecycle=BY_TRAFFIC)
     serve_pages(sandbox)

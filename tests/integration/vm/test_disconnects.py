@@ -102,6 +102,7 @@ def connect(stack: Stack) -> Iterator[Callable[[Sandbox, int], Client]]:
         client.socket.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("port", [OUTER, INNER], ids=["any address", "localhost"])
 def test_the_guest_sees_that_a_client_left(
     watched: Sandbox, connect: Callable[[Sandbox, int], Client], port: int

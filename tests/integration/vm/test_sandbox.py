@@ -64,6 +64,7 @@ def test_a_background_command_takes_stdin(create: Callable[..., Sandbox]) -> Non
     assert handle.wait().stdout == "one line\n"
 
 
+@pytest.mark.exhaustive
 def test_a_large_file_comes_back_as_it_was(create: Callable[..., Sandbox]) -> None:
     sandbox = create()
     content = secrets.token_bytes(8 << 20)
@@ -116,6 +117,7 @@ def test_a_path_outside_permission_is_a_clear_error(create: Callable[..., Sandbo
         sandbox.commands.run("true", cwd="/no/such/directory")
 
 
+@pytest.mark.exhaustive
 def test_a_port_on_localhost_inside_is_reached_from_outside(create: Callable[..., Sandbox]) -> None:
     sandbox = create()
     sandbox.files.write("/home/user/site/index.html", "from inside")
