@@ -33,8 +33,8 @@ from emberbox.api_server.store.tables import sandboxes
 from emberbox.shared import internal_secret
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 from emberbox.shared.protocol import ENVD_VERSION
+from scripts.free_ports import find_free_ports
 from scripts.running import EMBERBOX
-from tests.conftest import find_free_ports
 from tests.services import Postgres, Redis
 
 if TYPE_CHECKING:

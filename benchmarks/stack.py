@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from emberbox.shared import internal_secret
 from emberbox.shared.home import Home, default_home
 from emberbox.shared.protocol import GRPC_SECRET_KEY
 from scripts import running as one_up
+from scripts.free_ports import find_free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,30 +154,15 @@ def _surroundings(number: int) -> dict[str, str]:
 
 
 def _ports() -> list[str]:
-    """Flags with ports that nobody listens on."""
-    with contextlib.ExitStack() as held:
-        api, orchestrator, data = (_hold(held) for _ in range(3))
-        proxy = next(port for port in iter(lambda: _hold(held), 0) if _is_free(port + 1))
+    """Flags with ports that nobody listens on, and for some the next one too."""
+    api, internal, proxy, orchestrator, data = find_free_ports(
+        api=1, internal=1, proxy=2, orchestrator=1, data=2
+    )
     flags = {
         "--api-port": api,
+        "--api-internal-port": internal,
         "--proxy-port": proxy,
         "--orchestrator-port": orchestrator,
         "--data-port": data,
     }
     return [str(word) for flag in flags.items() for word in flag]
-
-
-def _hold(held: contextlib.ExitStack) -> int:
-    probe = held.enter_context(socket.socket())
-    probe.bind(("127.0.0.1", 0))
-    port: int = probe.getsockname()[1]
-    return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            return False
-    return True

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from scripts.free_ports import find_free_ports
 from tests import leaks
 from tests.service_fixtures import _redis, postgres, redis_server
 from tests.stack_fixtures import create, images, stack
@@ -51,34 +51,6 @@ def free_port() -> int:
 def free_ports() -> FreePorts:
     """For programs that take several ports, some of them beside one another."""
     return find_free_ports
-
-
-def find_free_ports(**lengths: int) -> list[int]:
-    """See `FreePorts`."""
-    # All are held until the last is found, so that none is given twice.
-    with ExitStack() as held:
-        return [_hold_run(length, held) for length in lengths.values()]
-
-
-def _hold_run(length: int, held: ExitStack) -> int:
-    for _ in range(100):
-        with ExitStack() as run:
-            first = _hold(0, run)
-            try:
-                for offset in range(1, length):
-                    _hold(first + offset, run)
-            except (OSError, OverflowError):
-                continue
-            held.push(run.pop_all())
-            return first
-    raise AssertionError(f"no {length} free ports in a row")
-
-
-def _hold(port: int, held: ExitStack) -> int:
-    probe = held.enter_context(socket.socket())
-    probe.bind(("127.0.0.1", port))
-    bound: int = probe.getsockname()[1]
-    return bound
 
 
 @pytest.fixture(scope="session", autouse=True)
