@@ -77,7 +77,8 @@ class Stack(Target):
         """Pids of the VMMs whose records are below a directory, by sandbox or clone."""
         found = {}
         for path in place.glob(f"*/{RECORD_FILE}"):
-            with contextlib.suppress(FileNotFoundError):  # it is just being removed
+            # It is just being removed, or has no whole line yet.
+            with contextlib.suppress(FileNotFoundError, ValueError):
                 record = SandboxRecord.from_json(path.read_bytes())
                 if record.process is not None:
                     found[path.parent.name] = record.process.pid
