@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from emberbox.api_server.rate_limits import LocalLimiter, RateLimit
 from emberbox.api_server.settings import Settings
+from emberbox.shared import redis_connection
 
 from .harness import World, running, settings_for
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 SLOW = {"rate": 3, "burst": 2, "period": 3600}
 LIST = "GET /v2/sandboxes"
+
+
+@pytest.fixture(autouse=True)
+def _time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it answers later than users should have to wait for their limits."""
+    monkeypatch.setattr(redis_connection, "_SECONDS", 20.0)
 
 
 @asynccontextmanager

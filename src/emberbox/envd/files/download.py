@@ -74,12 +74,16 @@ class _Download:
             return
         if wanted is not None:
             await self._send_part(206, *wanted)
-        elif encodings.gzip and (packer := await self._packer(encodings)):
+        elif self._may_pack(encodings) and (packer := await self._packer(encodings)):
             await self._send_packed(packer)
         elif self._size:
             await self._send_part(200, 0, self._size)
         else:  # also the files of /proc, which have content but no size
             await self._send_all()
+
+    def _may_pack(self, encodings: Accepted) -> bool:
+        """Files without a size may have what is read once only, so no sample is taken of them."""
+        return encodings.gzip and (self._size > 0 or not encodings.identity)
 
     def _range(self) -> tuple[int, int] | None:
         """Raises UnsatisfiableRangeError; an empty file has no ranges but answers whole."""
@@ -172,7 +176,7 @@ class _Packer:
 
     def next(self) -> bytes:
         """The next piece, which may be empty before the end."""
-        piece = os.read(self._fd, _CHUNK)
+        piece = _what_there_is(self._fd, _CHUNK)
         if piece:
             return self._deflater.compress(piece)
         self.finished = True
