@@ -18,8 +18,9 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: check firecracker ## every check and test; of the long suites a smoke
-	$(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit tests/test_style.py tests/conformance
+test: check     ## every check and test; of the long suites a smoke
+	$(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit tests/test_style.py \
+		tests/conformance tests/firecracker
 	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
 
 check: lint types imports generated

@@ -22,7 +22,7 @@ SECONDS = 600
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(SECONDS + 200)]
 
 FILES = {path.name.removesuffix(".test.js"): path for path in JAVASCRIPT.glob("*.test.js")}
-_SMOKE = {"generation-2.45", "sandbox"}
+_SMOKE = {"generation-2.45", "pty"}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-IDLE = float(os.environ.get("EMBERBOX_SOAK_IDLE_SECONDS", "15"))
+IDLE = float(os.environ.get("EMBERBOX_SOAK_IDLE_SECONDS", "6"))
 """Seconds of silence, and of them a third before each restart of the orchestrator."""
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(IDLE + 300)]

@@ -104,6 +104,7 @@ def test_bad_values_change_nothing(host: Machine) -> None:
     assert box.reaches(PUBLIC, OTHER) == [True, False]
 
 
+@pytest.mark.exhaustive
 def test_names_come_from_the_servers_that_are_named(host: Machine) -> None:
     with NameServer(host.world, host.world.internet, OTHER, "192.0.2.99"):
         box = host.create(network={"dns_servers": [OTHER]})

@@ -105,7 +105,7 @@ def test_the_user_owns_its_home_and_may_become_root(guest: Guest) -> None:
         "python --version",
         pytest.param("pip --version", marks=pytest.mark.exhaustive),
         "python3 -m venv --without-pip /tmp/venv && /tmp/venv/bin/python -c ''",
-        "node -e ''",
+        pytest.param("node -e ''", marks=pytest.mark.exhaustive),
         pytest.param("npm --version", marks=pytest.mark.exhaustive),
         "git daemon --help >/dev/null; git init -q /tmp/repository",
         "curl --version",

@@ -212,6 +212,7 @@ def test_an_unknown_sandbox_is_404(api: httpx2.Client, sandbox_id: str) -> None:
     assert_error(api.delete(f"/sandboxes/{encoded}"), 404, "doesn't exist")
 
 
+@pytest.mark.exhaustive
 def test_the_sandbox_of_another_team_is_404(
     stack: Stack, create: Callable[..., Sandbox], sdk: ModuleType
 ) -> None:

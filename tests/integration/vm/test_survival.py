@@ -84,6 +84,7 @@ def test_a_vm_that_dies_while_no_orchestrator_runs_is_reclaimed(
     wait_until(lambda: not (stack.home.run_directories / sandbox.sandbox_id).exists(), 20)
 
 
+@pytest.mark.exhaustive
 def test_a_stopped_api_server_does_not_stop_the_data_plane(
     create: Callable[..., Sandbox], stack: Stack
 ) -> None:
