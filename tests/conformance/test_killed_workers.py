@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WORKERS = 2
 CLIENTS = 16
 KILL_EVERY = 1.0
+LEAST_KILLS = 2
 GRACE = 0.1
 """Seconds after a kill from which on no new connection may fail."""
 _REQUEST = (
@@ -99,8 +100,7 @@ async def test_only_what_was_in_flight_fails(
     print(  # noqa: T201 - shown with -s
         f"{run.done} answered, {len(run.failures)} failed, {len(run.kills)} workers killed"
     )
-    assert run.done + len(run.failures) == count // CLIENTS * CLIENTS
-    assert run.kills, "too few requests to kill anybody meanwhile"
+    assert run.done + len(run.failures) >= count // CLIENTS * CLIENTS
     assert run.unexcused() == []
     assert len(run.failures) <= 2 * CLIENTS * len(run.kills)
 
@@ -143,10 +143,15 @@ def _children(pid: int) -> list[int]:
 
 
 async def _ask(run: Run, port: int, count: int) -> None:
-    """Half of the requests on connections of their own, half on one that is kept."""
+    """Half of the requests on connections of their own, half on one that is kept.
+
+    So many, and more until workers of both proxies have been killed.
+    """
     loop = asyncio.get_running_loop()
     kept = _connections(port)
-    for turn in range(count):
+    for turn in itertools.count():
+        if turn >= count and len(run.kills) >= LEAST_KILLS:
+            break
         begun = loop.time()
         try:
             async with asyncio.timeout(PATIENCE):
