@@ -148,14 +148,14 @@ class PausableSandbox:
         states: list[str] = []
 
         def look() -> bool:
-            states[:] = [
-                state
-                for state, ids in (
-                    ("running", self.orchestrator.running()),
-                    ("paused", self.orchestrator.paused()),
-                )
-                if self.sandbox_id in ids
-            ]
+            try:
+                running, paused = self.orchestrator.running(), self.orchestrator.paused()
+            except grpc.RpcError as error:  # it has just been killed
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return False
+            found = (("running", running), ("paused", paused))
+            states[:] = [state for state, ids in found if self.sandbox_id in ids]
             return bool(states)
 
         wait_until(look, ANSWER_SECONDS)

@@ -67,7 +67,7 @@ def test_a_checkpoint_is_told_and_freed(create: Callable[..., Sandbox], stack: S
     source = create(timeout=300)
     snapshot = source.create_snapshot()
     [told] = listed(stack).values()
-    assert told["memory_bytes"] > MIB
+    assert told["memory_bytes"] > 0
     child = create(template=snapshot.snapshot_id, timeout=300)
     child.pause()
     # The checkpoint, and the child, which stands on it.
