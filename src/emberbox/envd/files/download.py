@@ -74,16 +74,12 @@ class _Download:
             return
         if wanted is not None:
             await self._send_part(206, *wanted)
-        elif self._may_pack(encodings) and (packer := await self._packer(encodings)):
+        elif encodings.gzip and (packer := await self._packer(encodings)):
             await self._send_packed(packer)
         elif self._size:
             await self._send_part(200, 0, self._size)
         else:  # also the files of /proc, which have content but no size
             await self._send_all()
-
-    def _may_pack(self, encodings: Accepted) -> bool:
-        """Files without a size may have what is read once only, so no sample is taken of them."""
-        return encodings.gzip and (self._size > 0 or not encodings.identity)
 
     def _range(self) -> tuple[int, int] | None:
         """Raises UnsatisfiableRangeError; an empty file has no ranges but answers whole."""
@@ -137,7 +133,11 @@ class _Download:
 
     async def _packer(self, encodings: Accepted) -> _Packer | None:
         """None when the file is better sent as it is."""
-        if not encodings.identity or encodings.only_gzip:
+        if not encodings.identity:
+            return _Packer(self._fd)
+        if not self._size:  # what is in it may be read once only, so no sample is taken
+            return None
+        if encodings.only_gzip:
             return _Packer(self._fd)
         sample = await self._read(os.pread, self._fd, _CHUNK, 0)
         packed = await self._workers.run(zlib.compress, sample, _GZIP_LEVEL)
