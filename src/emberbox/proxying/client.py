@@ -126,6 +126,8 @@ class ClientConnection(Connection):
 
         With TLS there is no such half of a connection: it ends.
         """
+        # False closes the transport, behind which what this round has written would be lost.
+        self._outbox.flush()
         if self._transport is None or not self._transport.can_write_eof():
             return False
         self.finished = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -112,6 +113,10 @@ class Connection:
 
     def half_close(self) -> None:
         self.writer.write_eof()
+
+    def duplicate(self) -> socket.socket:
+        """Of its socket, for calls that take effect at once. The caller closes it."""
+        return socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno()))
 
     def reset(self) -> None:
         sock = self.writer.get_extra_info("socket")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -94,6 +95,24 @@ async def test_client_that_finished_sending_still_gets_its_answer(bench: Bench) 
     assert (await client.read_message()).body == b"ok"
     assert await client.ended() == "eof"
     assert ended == ["eof"]
+
+
+async def test_end_in_the_very_round_of_the_answer_leaves_the_answer_whole(bench: Bench) -> None:
+    asked: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+
+    async def answer_later(connection: Connection) -> None:
+        await connection.read_message()
+        asked.set_result(connection)
+        await connection.ended()
+
+    port = await bench.proxied(await bench.backend(answer_later), pooled=True)
+    client = await bench.connect(port)
+    await client.send(GET)
+    with (await asked).duplicate() as server, client.duplicate() as finisher:
+        # By the kernel's hand, with nothing awaited between them: both are there at the next poll.
+        server.sendall(OK)
+        finisher.shutdown(socket.SHUT_WR)
+    assert (await client.read_message()).body == b"ok"
 
 
 async def test_pipelined_requests_before_the_end_are_all_answered(bench: Bench) -> None:
