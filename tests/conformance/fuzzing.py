@@ -167,7 +167,8 @@ class Fuzz:
             server.close()
         for transport in opened:
             transport.abort()
-        await asyncio.sleep(0.1)  # for the ends of all to be noticed
+        while opened:  # noqa: ASYNC110 - a transport says to its protocol alone that it has ended
+            await asyncio.sleep(0)
 
     async def _until(self, end: float, work: Callable[[], Awaitable[None]]) -> None:
         while asyncio.get_running_loop().time() < end and not self.findings.wrong:

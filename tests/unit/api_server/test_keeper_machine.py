@@ -8,6 +8,7 @@ the log explains every end. EMBERBOX_FUZZ_EXAMPLES says how many lives are tried
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 from datetime import timedelta
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from .harness import World
 
 EXAMPLES = int(os.environ.get("EMBERBOX_FUZZ_EXAMPLES", "8"))
+
+SETTLED_WITHIN = 10.0
+"""Seconds."""
 
 pytestmark = pytest.mark.timeout(120 + 10 * EXAMPLES)
 
@@ -172,22 +176,26 @@ class Control(RuleBasedStateMachine):
             self._place.cleanup()
 
     async def _settle(self) -> None:
+        """Until records and host agree: kills that were asked for end in the background."""
         self.host.fail_create = self.host.fail_pause = None
-        for _ in range(8):
-            await self._read_outbox()
-            await self._compare()
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_WITHIN):
+                while not await self._agree():
+                    pass
         rows = await self.world.rows()
         states = {row.sandbox_id: row.state for row in rows}
-        assert {one for one, state in states.items() if state is State.RUNNING} == set(
-            self.host.sandboxes
-        ), states
-        assert {one for one, state in states.items() if state is State.PAUSED} == set(
-            self.host.paused
-        ), states
-        assert len(states) == len(self.host.sandboxes) + len(self.host.paused), states
+        assert self._agree_on(states), (states, self.host.sandboxes, self.host.paused)
         assert sum(row.state in COUNTED for row in rows) <= 3
         await self._assert_explained(states)
+
+    async def _agree(self) -> bool:
+        await self._read_outbox()
+        await self._compare()
+        return self._agree_on({row.sandbox_id: row.state for row in await self.world.rows()})
+
+    def _agree_on(self, states: dict[str, State]) -> bool:
+        there = dict.fromkeys(self.host.sandboxes, State.RUNNING)
+        return states == there | dict.fromkeys(self.host.paused, State.PAUSED)
 
     async def _assert_explained(self, live: dict[str, State]) -> None:
         entries = await self.world.store.events.page(limit=10_000, oldest_first=True)
