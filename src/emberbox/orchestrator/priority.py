@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _BEHIND = 5
 """A third of the weight of the others: behind them, and yet done in time on a host that is busy."""
 
+_STEP = 1.25
+"""How much less a process weighs for each step of niceness, sched(7)."""
+
 
 def lower(process: ProcessIdentity) -> None:
     """Let a process run when the others leave time; nothing happens when it is gone."""
@@ -22,6 +25,11 @@ def lower(process: ProcessIdentity) -> None:
 def raise_again(process: ProcessIdentity) -> None:
     """Let it run as the others do."""
     _set(process.pid, _ours())
+
+
+def weight_of_ours() -> float:
+    """What this program weighs on a processor, of one that nobody has given a niceness."""
+    return _STEP ** -_ours()
 
 
 def _ours() -> int:

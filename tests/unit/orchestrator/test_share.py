@@ -120,7 +120,16 @@ def test_a_host_says_what_it_cannot_bound(tmp_path: Path) -> None:
     assert groups is not None
     assert problem == "no cgroup controller for pids, io"
     assert (own / "cgroup.subtree_control").read_text() == "+cpu +memory"
-    assert (own / "cpu.weight").read_text() == str(100 * (os.cpu_count() or 1))
+    assert (own / "cpu.weight").read_text() == "50"
+
+
+@pytest.mark.parametrize(("nice", "weight"), [(0, 200), (5, 66), (19, 3), (-10, 1863)])
+def test_beside_groups_of_v1_our_programs_weigh_by_their_niceness(
+    monkeypatch: pytest.MonkeyPatch, nice: int, weight: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getpriority", lambda *_: nice)
+    assert share_module._weight_of_all(1) == weight
 
 
 def test_disk_limits_need_a_disk(tmp_path: Path) -> None:

@@ -120,12 +120,25 @@ def usable(parent: str, tag: str) -> tuple[VmGroups | None, str]:
         if not hierarchy.version:
             return None, f"no control groups can be written to: {hint}"
         groups = VmGroups(hierarchy, tag)
-        groups.prepare(ORDINARY_WEIGHT * (os.cpu_count() or 1))
+        groups.prepare(_weight_of_all(hierarchy.version))
     except OSError as error:
         return None, f"no control groups can be made: {error}; {hint}"
     if hierarchy.missing:
         return groups, f"no cgroup controller for {', '.join(hierarchy.missing)}"
     return groups, ""
+
+
+def _weight_of_all(version: int) -> int:
+    """Of the VMs together, so that a program of ours gets twice what they get where it runs.
+
+    In v2 they stand beside the group that our programs are in. In v1 they stand beside our
+    programs themselves: each is weighed by its niceness, and a group's weight is divided among
+    the processors it runs on.
+    """
+    if version == 2:
+        return ORDINARY_WEIGHT // 2
+    processors = os.cpu_count() or 1
+    return max(round(ORDINARY_WEIGHT / 2 * processors * priority.weight_of_ours()), 1)
 
 
 def _device(directory: Path) -> str:
