@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from emberbox import Sandbox, SandboxException
+from emberbox import Sandbox, SandboxException, ServiceBusyException
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -158,12 +158,12 @@ def _come_and_go(cluster: Cluster) -> list[str]:
     """A create and a kill in the middle of it; what they were refused with."""
     try:
         sandbox = Sandbox.create(timeout=_LIFE, request_timeout=30, **cluster.sdk)
-    except SandboxException as error:
+    except (SandboxException, ServiceBusyException) as error:
         return [type(error).__name__]
     for _ in range(20):
         try:
             sandbox.kill()
-        except SandboxException as error:
+        except (SandboxException, ServiceBusyException) as error:
             last = type(error).__name__
             time.sleep(1)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from emberbox import Sandbox, SandboxException
+from emberbox import Sandbox, SandboxException, ServiceBusyException
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def test_paused_here_and_resumed_there(cluster: Cluster, placed: tuple[Sandbox, 
             try:
                 sandbox.connect(timeout=600)
                 break
-            except SandboxException:
+            except (SandboxException, ServiceBusyException):
                 assert time.monotonic() - began < SILENT_AFTER + 30
                 time.sleep(1)
         other = cluster.host_of(sandbox.sandbox_id)

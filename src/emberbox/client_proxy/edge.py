@@ -35,6 +35,8 @@ _KEPT_UPSTREAM = 610.0
 """Seconds; E2B's value, below the 620 after which the data proxy closes."""
 _DIAL_WAITS = (0.05, 0.1, 0.2, 0.4)
 """Seconds between tries: a data proxy whose only worker died listens again by then."""
+_DIAL_SECONDS = 5.0
+"""For a host of our own network to accept; callers who wait 10 s hear of one that does not."""
 
 
 class Edge:
@@ -99,7 +101,7 @@ def _resolver(settings: Settings, closing: AsyncExitStack) -> EdgeResolver:
 
 def make_engine(resolver: Resolver, limits: Limits, journal: Journal | None = None) -> Engine:
     """An engine that keeps the connections to its upstreams."""
-    dialer = Dialer(limits, waits=_DIAL_WAITS)
+    dialer = Dialer(limits, waits=_DIAL_WAITS, connect_timeout=_DIAL_SECONDS)
     pool = Pool(_KEPT_UPSTREAM)
     return Engine(resolver, limits=limits, dialer=dialer, pool=pool, journal=journal)
 

@@ -6,6 +6,7 @@ import asyncio
 import enum
 from typing import TYPE_CHECKING
 
+from emberbox.proxying import sockets
 from emberbox.proxying.errors import DialError
 from emberbox.proxying.tls import unverified_context
 from emberbox.proxying.upstream import UpstreamConnection
@@ -83,7 +84,7 @@ class Dialer:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                await loop.create_connection(
+                transport, _ = await loop.create_connection(
                     lambda: connection,
                     target.address,
                     target.port,
@@ -92,4 +93,6 @@ class Dialer:
         except BaseException:
             connection.abort()
             raise
+        if target.pool_key is not None and not transport.is_closing():
+            sockets.end_when_host_is_gone(transport)
         return connection

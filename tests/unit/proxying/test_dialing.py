@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -18,8 +19,10 @@ async def _hold(connection: Connection) -> None:
     await connection.ended()
 
 
-def target(port: int) -> Target:
-    return Target(address="127.0.0.1", port=port, sandbox_id="i0", sandbox_port=port)
+def target(port: int, pool_key: tuple[str, int] | None = None) -> Target:
+    return Target(
+        address="127.0.0.1", port=port, sandbox_id="i0", sandbox_port=port, pool_key=pool_key
+    )
 
 
 class Scripted:
@@ -45,6 +48,22 @@ async def test_connects() -> None:
     backend = Backend(_hold)
     await backend.start()
     connection = await Dialer(Limits()).dial(target(backend.port), Outbox())
+    connection.abort()
+    await backend.stop()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_kept_connections_end_when_nothing_is_heard_of_their_host(kept: bool) -> None:
+    """What the kernel then does takes a host of its own: tests/cluster/test_link.py."""
+    backend = Backend(_hold)
+    await backend.start()
+    wanted = target(backend.port, ("e0", backend.port) if kept else None)
+    connection = await Dialer(Limits()).dial(wanted, Outbox())
+    assert connection._transport is not None
+    sock = connection._transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == kept
+    limit = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert (20_000 < limit <= 30_000) == kept
     connection.abort()
     await backend.stop()
 
