@@ -32,6 +32,10 @@ def _hold_run(length: int, held: ExitStack) -> int:
 
 def _hold(port: int, held: ExitStack) -> int:
     probe = held.enter_context(socket.socket())
+    # As servers do: ends of earlier connections that linger keep nobody from listening. Among
+    # those who do so, one that listens keeps the port.
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     probe.bind(("127.0.0.1", port))
+    probe.listen()
     bound: int = probe.getsockname()[1]
     return bound
