@@ -98,6 +98,18 @@ def test_the_user_owns_its_home_and_may_become_root(guest: Guest) -> None:
     assert answer(guest, "sudo -n id -u", "user") == "0"
 
 
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_login_shells_set_the_path_by_who_they_run_as(guest: Guest, shell: str) -> None:
+    ask = f"{shell} -l -c 'echo $PATH'"
+    assert answer(guest, ask, "root").startswith("/usr/local/sbin:")
+    assert answer(guest, ask, "user").startswith("/usr/local/bin:")
+
+
+def test_login_shells_start_no_program(guest: Guest) -> None:
+    """Of which they would find none."""
+    assert answer(guest, "PATH=/none /bin/bash -l -c : 2>&1", "user") == ""
+
+
 @pytest.mark.parametrize(
     "script",
     [

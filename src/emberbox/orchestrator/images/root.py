@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emberbox.orchestrator.images.progress import Progress
     from emberbox.orchestrator.images.store import Image, ImageStore
 
-RECIPE = "1"
+RECIPE = "2"
 ROOT = "root.ext4"
 
 PACKAGES = (
@@ -123,6 +123,7 @@ def _set_up(apt: Apt, tree: Path) -> None:
     (tree / "var/lib/apt/lists/partial").mkdir(parents=True)
     (tree / "etc/machine-id").write_text("")
     (tree / "etc/apt/apt.conf.d/90emberbox").write_text('Acquire::Languages "none";\n')
+    _spare_login_shells_a_process(tree / "etc/profile")
     _take_keys(apt, tree)
     _add_user(tree)
 
@@ -132,6 +133,11 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _spare_login_shells_a_process(profile: Path) -> None:
+    """Every command begins in one, and Debian's asks a program who it runs as, where bash knows."""
+    profile.write_text(profile.read_text().replace("$(id -u)", "${EUID:-$(id -u)}"))
 
 
 def _take_keys(apt: Apt, tree: Path) -> None:
