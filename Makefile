@@ -3,8 +3,8 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports generated unit firecracker integration
-.PHONY: hostile compat conformance cluster leaks faults fuzz pause soak
+.PHONY: help install demo test alone machines check lint types imports generated unit
+.PHONY: firecracker integration hostile compat conformance cluster leaks faults fuzz pause soak
 
 # Tests wait more than they compute, so that three keep two cores busy.
 PARALLEL := -n 3 --dist loadfile
@@ -18,10 +18,17 @@ install:        ## system packages and the virtual environment, where missing
 demo: install   ## build the images, start everything, run the quickstart, stop everything
 	@$(BIN)/python -m scripts.demo
 
-test: check     ## every check and test; of the long suites a smoke
-	$(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit tests/test_style.py \
-		tests/conformance tests/firecracker
-	$(BIN)/python -m pytest -m "not exhaustive" tests/integration tests/compatibility tests/soak
+# Tests with machines leave a third of two cores idle; the others take it, and give way.
+test: install   ## every check and test; of the long suites a smoke
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target alone machines
+
+alone: check    # what needs nothing of the machine but itself
+	nice -n 5 $(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit \
+		tests/test_style.py tests/conformance
+
+machines: install # what makes VMs and networks: no two at a time
+	$(BIN)/python -m pytest -m "not exhaustive" tests/firecracker tests/integration \
+		tests/compatibility tests/soak
 
 check: lint types imports generated
 

@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
     with own(0, EMBERBOX_POOL_SIZE=str(options.pool_size)) as warm:
         with own(1, templates_of=warm, EMBERBOX_POOL_SIZE="0") as plain:
             result = _in_turns(warm, plain, options)
+            result["clone_steps_ms"] = steps_of(plain, _STEPS_COUNT)
         result["pool_back_to_back"] = _back_to_back(warm, options.back_to_back)
         result["steps_ms"] = steps_of(warm, _STEPS_COUNT)
         result["refill_cpu_ms"] = create_load.refill_cpu_ms(warm, options.refills)
