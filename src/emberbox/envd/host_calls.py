@@ -6,15 +6,22 @@ HTTP takes three times as much code as one by a datagram that a thread waits for
     call    number (8 bytes, of the host's choice), kind (1 byte), what the kind needs
     answer  the same number, status (1 byte), text
 
-Kinds are `R`, the machine goes on as another run of the same sandbox: unix time in nanoseconds (8
-bytes, little-endian), seed (64 bytes), the run's id with its length before it (1 byte), the
-access token; and `S`, write to the disks what the kernel keeps in memory. A call that is repeated
-is answered again and not done again, but that the clock is set by each. The socket is connected
-to the host's address and port: the kernel lets nobody else in.
+Kinds are
+    `I`  the machine is another from now on: unix time in nanoseconds (8 bytes, little-endian), seed
+         (64 bytes), the access token with its length before it (1 byte), the body of /init without
+         time and seed
+    `R`  it goes on as another run of the same sandbox: time and seed as before, the run's id with
+         its length before it, the access token
+    `S`  write to the disks what the kernel keeps in memory
+
+A call that is repeated is answered again and not done again, but that the clock is set by each.
+What is no call has no answer, and the host turns to /init, which says what is wrong. The socket is
+connected to the host's address and port: the kernel lets nobody else in.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -23,19 +30,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from emberbox.envd.auth import same
+from emberbox.envd.errors import InvalidArgumentError
+from emberbox.envd.init import read_changes
 from emberbox.envd.state import VERSION
 from emberbox.envd.system import tolerated
 
 if TYPE_CHECKING:
     import asyncio
 
+    from emberbox.envd.init import Initializer
     from emberbox.envd.state import State
     from emberbox.envd.system import System
     from emberbox.envd.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-_MAX_CALL = 1024
+_MAX_CALL = 2048
 _NUMBER, _TIME, _SEED = 8, 8, 64
 _BODY = _NUMBER + 1
 _DONE, _REFUSED = b"\0", b"\1"
@@ -45,9 +55,12 @@ _VERSION = _DONE + VERSION.encode()
 class HostCalls:
     """Answers from a thread of its own while it is open."""
 
-    def __init__(self, state: State, system: System, telemetry: Telemetry) -> None:
+    def __init__(
+        self, state: State, system: System, initializer: Initializer, telemetry: Telemetry
+    ) -> None:
         self._state = state
         self._system = system
+        self._initializer = initializer
         self._telemetry = telemetry
         self._last: tuple[bytes, bytes] = (b"", b"")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,7 +102,9 @@ class HostCalls:
 
     def _take(self, calls: socket.socket, call: bytes) -> None:
         number, kind = call[:_NUMBER], call[_NUMBER:_BODY]
-        if kind == b"R":
+        if kind == b"I":
+            self._introduce(calls, number, call)
+        elif kind == b"R":
             self._resume(calls, number, call)
         elif kind == b"S":
             if number != self._last[0]:
@@ -97,14 +112,40 @@ class HostCalls:
                 self._last = number, number + _DONE
             calls.send(self._last[1])
 
+    def _introduce(self, calls: socket.socket, number: bytes, call: bytes) -> None:
+        seed = _BODY + _TIME
+        token = seed + _SEED + 1
+        if len(call) < token:
+            return
+        body = token + call[token - 1]
+        now = int.from_bytes(call[_BODY:seed], "little")
+        if number == self._last[0]:
+            with tolerated("set the clock"):
+                self._system.set_clock(now)
+        elif not self._is_known(call[token:body]):
+            calls.send(number + _REFUSED)
+            return
+        else:
+            try:
+                changes = read_changes(json.loads(call[body:]), now, call[seed : token - 1])
+            except (ValueError, AttributeError, RecursionError, InvalidArgumentError):
+                return
+            self._initializer.apply(changes)
+            self._last = number, b""
+            self._begin_run(self._state.lifecycle_id)
+        calls.send(number + _VERSION)
+
+    def _is_known(self, token: bytes) -> bool:
+        expected = self._state.access_token
+        return expected is None or same(token.decode("latin-1"), expected)
+
     def _resume(self, calls: socket.socket, number: bytes, call: bytes) -> None:
         seed = _BODY + _TIME
         run = seed + _SEED + 1
         if len(call) < run:
             return
         token = run + call[run - 1]
-        expected = self._state.access_token
-        if expected is not None and not same(call[token:].decode("latin-1"), expected):
+        if not self._is_known(call[token:]):
             calls.send(number + _REFUSED)
             return
         with tolerated("set the clock"):
@@ -118,7 +159,7 @@ class HostCalls:
                 self._system.add_entropy(call[seed : run - 1])
             self._begin_run(call[run:token].decode("latin-1"))
 
-    def _begin_run(self, run: str) -> None:
+    def _begin_run(self, run: str | None) -> None:
         self._state.lifecycle_id = run
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._telemetry.begin, run)

@@ -1,6 +1,6 @@
-"""POST /init: the orchestrator tells the machine who it is.
+"""The orchestrator tells the machine who it is: by POST /init, or by one datagram (`host_calls`).
 
-Called after every boot, restore and resume, before anything is routed to the sandbox.
+It does after every boot, restore and resume, before anything is routed to the sandbox.
 A field that is absent leaves what is set; `accessToken: null` takes the token away.
 """
 
@@ -34,8 +34,11 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
-class _Changes:
-    """The body of the call after validation; None means absent."""
+class Changes:
+    """The body of the call after validation; None means absent.
+
+    timestamp: nanoseconds since the epoch
+    """
 
     strings: dict[str, str]
     access_token: tuple[str | None] | None
@@ -63,12 +66,15 @@ class Initializer:
         given = request.headers.get("x-access-token", "")
         if current is not None and not same(given, current):
             raise UnauthenticatedError("access token is missing or wrong")
-        changes = _parse(await request.json())
-        self._change_system(changes)
-        self._change_state(changes)
+        self.apply(read_changes(await request.json()))
         self._telemetry.begin(self._state.lifecycle_id)
 
-    def _change_system(self, changes: _Changes) -> None:
+    def apply(self, changes: Changes) -> None:
+        """Be who these say; for any thread, while no request is under way."""
+        self._change_system(changes)
+        self._change_state(changes)
+
+    def _change_system(self, changes: Changes) -> None:
         system = self._system
         with tolerated("set the clock"):
             if changes.timestamp is not None:
@@ -83,7 +89,7 @@ class Initializer:
         if sandbox_id and sandbox_id != self._state.sandbox_id:
             system.renew_machine_id()
 
-    def _change_state(self, changes: _Changes) -> None:
+    def _change_state(self, changes: Changes) -> None:
         state, given = self._state, changes.strings
         state.sandbox_id = given.get("sandboxId", state.sandbox_id)
         state.template_id = given.get("templateId", state.template_id)
@@ -106,19 +112,24 @@ _STRINGS = (
 )
 
 
-def _parse(body: dict[str, object]) -> _Changes:
+def read_changes(
+    body: dict[str, object], timestamp: int | None = None, seed: bytes | None = None
+) -> Changes:
+    """Check what was sent. Time and seed are those of the body, where it has them.
+
+    Raises InvalidArgumentError.
+    """
     strings = {name: text for name in _STRINGS if (text := _string(body, name)) is not None}
     if "hostname" in strings and not _HOSTNAME.fullmatch(strings["hostname"]):
         raise InvalidArgumentError("field 'hostname' is not a host name")
     token = (_string(body, "accessToken") or None,) if "accessToken" in body else None
-    timestamp = _string(body, "timestamp")
-    seed = _string(body, "randomSeed")
-    return _Changes(
+    told_time, told_seed = _string(body, "timestamp"), _string(body, "randomSeed")
+    return Changes(
         strings,
         token,
         _env_vars(body),
-        None if timestamp is None else parse_timestamp(timestamp),
-        None if seed is None else _decode_seed(seed),
+        timestamp if told_time is None else parse_timestamp(told_time),
+        seed if told_seed is None else _decode_seed(told_seed),
     )
 
 

@@ -97,14 +97,15 @@ class Envd:
         self._log_handler = LogbookHandler(logbook)
         telemetry = Telemetry(logbook, self.settings.init_peers)
         self.processes = Processes(Spawner(self.cgroups), logbook)
-        self._host_calls = HostCalls(self.state, self.system, telemetry)
+        initializer = Initializer(self.state, self.system, self.settings.init_peers, telemetry)
+        self._host_calls = HostCalls(self.state, self.system, initializer, telemetry)
         self.bridges = Bridges(self.settings.guest_address, self.settings.port)
         self.app = Application(
             state=self.state,
             workers=self._workers,
             processes=ProcessService(self.processes, users, self.state),
             filesystem=FilesystemService(self.state, self._workers),
-            initializer=Initializer(self.state, self.system, self.settings.init_peers, telemetry),
+            initializer=initializer,
             bridges=self.bridges,
             metrics=Metrics(),
             telemetry=telemetry,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -31,6 +32,26 @@ _DONE = b"\0"
 _ASK_AGAIN_SECONDS = 0.25
 _CALL_SECONDS = 1.0
 """After which a guest that goes on is told by HTTP: an older envd knows no datagrams."""
+_INTRODUCE_SECONDS = 3.0
+"""The same for a guest that is to be another: it has more to do, of which all is new to it."""
+_MOST = 1400
+"""Bytes of a call: what a packet takes on any link."""
+
+
+async def initialize(slot: Slot, identity: Identity, seconds: float, present: str = "") -> str:
+    """As `envd_client.initialize`, for a machine that was cloned and so has an envd that answers.
+
+    What a datagram has no room for, and a guest that does not answer one, is told by HTTP. Raises
+    GuestUnreachable after `seconds`.
+    """
+    token = present.encode()
+    seed = secrets.token_bytes(SEED_BYTES)
+    told = json.dumps(envd_client.described(identity), separators=(",", ":")).encode()
+    rest = seed + bytes([len(token)]) + token + told
+    if len(rest) <= _MOST:
+        with contextlib.suppress(GuestUnreachable):
+            return await _tell(slot, b"I", rest, min(seconds, _INTRODUCE_SECONDS))
+    return await envd_client.initialize(slot, identity, seconds, present)
 
 
 async def resume(slot: Slot, identity: Identity, seconds: float, present: str) -> str:
@@ -56,8 +77,12 @@ async def sync(slot: Slot, seconds: float) -> None:
 async def _resume(slot: Slot, identity: Identity, seconds: float) -> str:
     run, token = identity.execution_id.encode(), identity.access_token.encode()
     rest = secrets.token_bytes(SEED_BYTES) + bytes([len(run)]) + run + token
+    return await _tell(slot, b"R", rest, seconds)
+
+
+async def _tell(slot: Slot, kind: bytes, rest: bytes, seconds: float) -> str:
     # Its clock is set by it, so each that is sent has its own time.
-    answer = await _call(slot, b"R", lambda: time.time_ns().to_bytes(8, "little") + rest, seconds)
+    answer = await _call(slot, kind, lambda: time.time_ns().to_bytes(8, "little") + rest, seconds)
     return checked_version(answer.decode("ascii", "replace"))
 
 

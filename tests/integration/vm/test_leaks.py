@@ -74,15 +74,9 @@ def test_a_start_on_a_full_disk_says_so_and_leaves_nothing(stack: Stack) -> None
     ):
         small_disk.resize(place, "1g")
         _burst(stack)
+        _meet_a_full_disk(stack, place)  # threads that only this needs are there from now on
         before = holdings.settled(stack)
-        small_disk.resize(place, "64k")
-        with ThreadPoolExecutor(4) as threads:
-            errors = list(threads.map(lambda _: _error_of_create(stack), range(8)))
-        for error in errors:
-            assert "disk is full" in error, errors
-        assert Sandbox.list(**stack.sdk).next_items() == []
-        small_disk.resize(place, "1g")
-        _cycles(stack, 1)
+        _meet_a_full_disk(stack, place)
         holdings.assert_nothing_grew(stack, before)
 
 
@@ -148,6 +142,17 @@ def _come_and_go(stack: Stack, count: int, *, at_once: int) -> None:
 
     with ThreadPoolExecutor(at_once) as threads:
         list(threads.map(one, range(count)))
+
+
+def _meet_a_full_disk(stack: Stack, place: Path) -> None:
+    small_disk.resize(place, "64k")
+    with ThreadPoolExecutor(4) as threads:
+        errors = list(threads.map(lambda _: _error_of_create(stack), range(8)))
+    for error in errors:
+        assert "disk is full" in error, errors
+    assert Sandbox.list(**stack.sdk).next_items() == []
+    small_disk.resize(place, "1g")
+    _cycles(stack, 1)
 
 
 def _error_of_create(stack: Stack) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SEED = bytes(range(64))
+
+
+@pytest.fixture(autouse=True)
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """How often the disks were written; really done it takes as long as other programs like."""
+    done: list[None] = []
+    monkeypatch.setattr(os, "sync", lambda: done.append(None))
+    return done
 
 
 class Host:
@@ -44,6 +53,12 @@ def resume(number: bytes, at: int, token: str = "", run: str = "run-2") -> bytes
     )
 
 
+def introduce(number: bytes, at: int, token: str = "", **body: object) -> bytes:
+    present = token.encode()
+    told = json.dumps(body).encode()
+    return number + b"I" + at.to_bytes(8, "little") + SEED + bytes([len(present)]) + present + told
+
+
 @contextmanager
 def host_of(running: Running) -> Iterator[Host]:
     host = Host(running.envd.settings.port)
@@ -56,6 +71,60 @@ def wait_for(running: Running, run: str) -> None:
     while running.envd.state.lifecycle_id != run:
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_clone_becomes_another(running: Running) -> None:
+    with host_of(running) as host:
+        call = introduce(
+            b"12345678",
+            at=5,
+            sandboxId="iabc",
+            templateId="base",
+            lifecycleId="run-1",
+            accessToken="secret",
+            hostname="iabc",
+            envVars={"A": "b"},
+        )
+        assert host.ask(call) == b"12345678\0" + VERSION.encode()
+        # All of it is so before the answer.
+        state = running.envd.state
+        assert (state.sandbox_id, state.template_id, state.lifecycle_id) == (
+            "iabc",
+            "base",
+            "run-1",
+        )
+        assert (state.access_token, state.env_vars) == ("secret", {"A": "b"})
+        done = [("clock", 5), ("entropy", SEED), ("hostname", "iabc"), ("machine-id", None)]
+        assert running.system.done == done
+        # Its answer was lost: the token is the new one by now.
+        assert host.ask(introduce(b"12345678", at=6)) == b"12345678\0" + VERSION.encode()
+        assert running.system.done == [*done, ("clock", 6)]
+
+
+def test_nobody_introduces_a_sandbox_without_its_token(running: Running) -> None:
+    running.init(accessToken="secret", sandboxId="iabc")
+    running.system.done.clear()
+    with host_of(running) as host:
+        for token in ("", "wrong"):
+            call = introduce(b"12345678", at=5, token=token, accessToken="mine")
+            assert host.ask(call) == b"12345678\1"
+        assert running.system.done == []
+        call = introduce(b"12345678", at=5, token="secret", accessToken="new")
+        assert host.ask(call)[8:9] == b"\0"
+    assert running.envd.state.access_token == "new"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"", b"{", b"[]", b"1", b"[" * 1500, b'{"hostname": "-"}', b'{"envVars": 1}', b"\xff"],
+)
+def test_what_is_no_introduction_has_no_answer_and_changes_nothing(
+    running: Running, told: bytes
+) -> None:
+    with host_of(running) as host:
+        host.tell(b"12345678I" + bytes(8) + SEED + b"\0" + told)
+        assert host.ask(b"87654321S")[:8] == b"87654321"
+    assert running.system.done == []
 
 
 def test_a_run_goes_on(running: Running) -> None:
@@ -91,11 +160,7 @@ def test_without_the_token_nothing_changes(running: Running, token: str) -> None
     assert [name for name, _ in running.system.done] == ["clock", "entropy"]
 
 
-def test_disks_are_written_once_for_each_call(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[None] = []
-    monkeypatch.setattr(os, "sync", lambda: synced.append(None))
+def test_disks_are_written_once_for_each_call(running: Running, synced: list[None]) -> None:
     with host_of(running) as host:
         assert [host.ask(b"12345678S") for _ in range(2)] == [b"12345678\0"] * 2
         assert len(synced) == 1
@@ -115,7 +180,16 @@ def test_who_is_not_the_host_is_not_heard(running: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [b"1", b"12345678", b"12345678X", b"12345678R", b"12345678R" + bytes(71), bytes(1024)]
+    "call",
+    [
+        b"1",
+        b"12345678",
+        b"12345678X",
+        b"12345678R",
+        b"12345678R" + bytes(71),
+        b"12345678I" + bytes(71),
+        bytes(2048),
+    ],
 )
 def test_what_is_no_call_has_no_answer(running: Running, call: bytes) -> None:
     with host_of(running) as host:

@@ -264,6 +264,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
         world.did("run")
 
     monkeypatch.setattr("emberbox.orchestrator.envd_client.initialize", initialize)
+    monkeypatch.setattr("emberbox.orchestrator.envd_calls.initialize", initialize)
     monkeypatch.setattr("emberbox.orchestrator.envd_calls.resume", resume)
     monkeypatch.setattr("emberbox.orchestrator.envd_calls.sync", sync)
     monkeypatch.setattr("emberbox.orchestrator.envd_client.wait_healthy", wait_healthy)

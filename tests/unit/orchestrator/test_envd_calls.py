@@ -66,6 +66,36 @@ async def test_a_guest_that_goes_on_is_told(
     assert by_http == []
 
 
+async def test_a_clone_is_told_who_it_is(
+    guest: Running, by_http: list[tuple[Identity, str]]
+) -> None:
+    identity = dataclasses.replace(IDENTITY, access_token="new", env_vars={"A": "é"})
+    assert await envd_calls.initialize(SLOT, identity, 10, "token") == VERSION
+    state = guest.envd.state
+    assert (state.sandbox_id, state.lifecycle_id, state.access_token, state.env_vars) == (
+        "iabc",
+        "e-2",
+        "new",
+        {"A": "é"},
+    )
+    assert by_http == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "present"),
+    [
+        (dataclasses.replace(IDENTITY, env_vars={"A": "b" * 1400}), "token"),
+        (IDENTITY, "wrong"),
+    ],
+)
+async def test_a_clone_that_a_datagram_does_not_reach_is_told_by_http(
+    guest: Running, by_http: list[tuple[Identity, str]], identity: Identity, present: str
+) -> None:
+    assert await envd_calls.initialize(SLOT, identity, 10, present) == "by http"
+    assert by_http == [(identity, present)]
+    assert guest.system.done == []
+
+
 async def test_disks_are_written(guest: Running) -> None:
     await envd_calls.sync(SLOT, 10)
     assert guest.system.done == []

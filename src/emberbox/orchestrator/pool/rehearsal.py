@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emberbox.orchestrator import envd_client, rehearsing
+from emberbox.orchestrator import envd_calls, rehearsing
 from emberbox.orchestrator.envd_client import Identity
 from emberbox.shared.ids import new_run_id, new_sandbox_id
 
@@ -21,7 +21,7 @@ _SECONDS = 120.0
 async def rehearse(slot: Slot, template_id: str) -> None:
     """A first command, then again what a claim does. Raises GuestUnreachable."""
     await rehearsing.run(slot, "-l", "-c", "true", seconds=_SECONDS, stdin=False)
-    await envd_client.initialize(slot, nobody(template_id), _SECONDS)
+    await envd_calls.initialize(slot, nobody(template_id), _SECONDS)
 
 
 def nobody(template_id: str) -> Identity:

@@ -181,8 +181,12 @@ class Holdings:
         Raises GuestUnreachable, or MachineError when the machine ends meanwhile.
         """
         slot, machine = self.both()
-        ask = envd_calls.resume if self._continued else envd_client.initialize
-        answer = ask(slot, identity, seconds or self._ready_seconds(record), present_token)
+        if self._continued:
+            tell = envd_calls.resume
+        else:
+            # While it boots nobody takes datagrams.
+            tell = envd_client.initialize if record.booted else envd_calls.initialize
+        answer = tell(slot, identity, seconds or self._ready_seconds(record), present_token)
         version = await unless_ended(machine, answer)
         return dataclasses.replace(record, envd_version=version)
 

@@ -147,7 +147,8 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     booted = time.monotonic()
     progress(f"template {spec.names[0]}: warming up")
     for _ in range(WARM_UP_INITS):
-        await envd_client.initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
+        for initialize in (envd_client.initialize, envd_calls.initialize):
+            await initialize(slot, _nobody(spec), _WARM_UP_SECONDS)
     await envd_calls.resume(slot, _nobody(spec), _WARM_UP_SECONDS, present="")
     await envd_calls.sync(slot, _WARM_UP_SECONDS)
     for command in WARM_UP:
