@@ -103,7 +103,8 @@ class Guest(asyncio.Protocol):
         self._findings.reached += 1
         hosts = [value for name, value in request.headers if name == b"host"]
         ids = [value for name, value in request.headers if name == b"e2b-sandbox-id"]
-        named = hosts[0].partition(b".")[0].partition(b"-")[2].partition(b"-")[0]
+        # Names of hosts are the same in capitals.
+        named = hosts[0].lower().partition(b".")[0].partition(b"-")[2].partition(b"-")[0]
         own = b"i%d" % self._number
         if len(hosts) != 1 or own not in (named, *(value.partition(b"-")[0] for value in ids)):
             self._findings.add(f"request of another sandbox reached i{self._number}", self._seen)
