@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 from pathlib import Path
@@ -24,8 +25,12 @@ _GRPC = ("event_engine", "grpc", "lifeguard", "resolver-exec", "timer")
 """Beginnings of the names of gRPC's threads, which come and go."""
 _ESTABLISHED = "01"
 """In /proc/net/tcp."""
-_POOLED = "asyncio_"
-"""Those of asyncio for blocking calls, of which there are so many as were ever needed at once."""
+_CONNECTIONS = 5
+"""That a program keeps to its SQLite database; each has a thread and two files."""
+_DATABASE_FILES = 2 * _CONNECTIONS + 1
+_THREADS = 1 + _CONNECTIONS + (os.cpu_count() or 1) + 4
+"""The first, those of connections, and those of asyncio for blocking calls. Of either kind there
+are so many as were ever needed at once, so that fewer are no news."""
 
 
 def count(stack: Stack) -> dict[str, int]:
@@ -107,8 +112,10 @@ def _of_programs(stack: Stack) -> dict[str, int]:
     for name, pid in processes(stack).items():
         process = Path(f"/proc/{pid}")
         targets = [target for target in _descriptors(process) if target not in clients]
-        counts[f"descriptors of {name}"] = len(targets)
-        counts[f"threads of {name}"] = _threads(process)
+        in_database = sum(".db" in target for target in targets)
+        counts[f"descriptors of {name}"] = len(targets) - in_database
+        counts[f"database files of {name}"] = max(in_database, _DATABASE_FILES)
+        counts[f"threads of {name}"] = max(_threads(process), _THREADS)
         if name == "orchestrator":
             counts["memory files"] = sum("memfd:" in target for target in targets)
             counts["pidfds"] = sum("pidfd" in target for target in targets)
@@ -146,7 +153,7 @@ def _threads(process: Path) -> int:
             names.append((task / "comm").read_text().strip())
         except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
             continue
-    return sum(not name.startswith((*_GRPC, _POOLED)) for name in names)
+    return sum(not name.startswith(_GRPC) for name in names)
 
 
 def _resident(pid: int) -> int:
