@@ -82,16 +82,19 @@ def _round(stack: Stack, program: str, keepers: list[Keeper], chance: random.Ran
     time.sleep(chance.uniform(0, 1.5))  # a moment of its own in what the load does
     began = time.monotonic()
     _kill(stack, program)
+    if program == "up":
+        for keeper in keepers:
+            keeper.assert_kept(stream=True)
+        stack.start()  # which starts the programs anew that streams cross
     wait_until(stack.template_ready, invariants.RECOVERY)
     for keeper in keepers:
-        keeper.assert_kept(stream=program not in CROSSED)
+        keeper.assert_kept(stream=program not in (*CROSSED, "up"))
     return time.monotonic() - began
 
 
 def _kill(stack: Stack, program: str) -> None:
     if program == "up":
         stack.kill_up()
-        stack.start()
         return
     if program == "data proxy":
         pid = stack.data_proxy_pids()[0]

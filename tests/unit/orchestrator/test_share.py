@@ -62,7 +62,7 @@ def test_a_vm_is_bounded_by_its_size_and_what_its_vmm_needs(at: Path, tmp_path: 
     assert written == {
         "cpu.max": "300000 100000",
         "cpu.weight": "",
-        "memory.max": str(768 << 20),
+        "memory.max": str(1280 << 20),
         "pids.max": "256",
         "cgroup.procs": "1234",
         "io.max": "8:0 rbps=1048576 wbps=1048576",

@@ -30,7 +30,13 @@ _EXTRA_CORES = 1.0
 _EXTRA_MB = 256
 _TASKS = 256
 """What a VMM needs besides its guest's processors and memory: devices, translated code, threads
-for disks, up to 64 for each."""
+for disks, up to 64 for each.
+
+Of memory it may take the guest's twice. The clone that is the first to touch a page which the
+template never did makes that page for all others, too, in the template's RAM (a hole of a memfd has
+no page that could be shared), and is charged for both. With less than that a guest that uses its
+memory up ends its VMM.
+"""
 
 _REMOVAL_SECONDS = 2.0
 _RETRY_SECONDS = 0.02
@@ -49,7 +55,7 @@ class Shares:
             return Share()
         limits = Limits(
             cores=hardware.vcpu + _EXTRA_CORES,
-            memory_mb=hardware.ram_mb + _EXTRA_MB,
+            memory_mb=2 * hardware.ram_mb + _EXTRA_MB,
             tasks=_TASKS,
             io=self.io,
         )
