@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_INODES = 1 << 20
+_LEAST = 65536
+"""Bytes: a size of 0 is none."""
+
 
 @contextmanager
 def mounted(directory: Path) -> Iterator[None]:
@@ -24,11 +28,16 @@ def mounted(directory: Path) -> Iterator[None]:
 
 def resize(directory: Path, size: str) -> None:
     """To a size as tmpfs writes it: 64k, 1g."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", directory], check=True)
+    _remount(directory, size, _INODES)
 
 
 def fill(directory: Path) -> None:
-    """Leave no room in it, by its size: what is there stays."""
+    """Leave no room in it, not even for one small file more: what is there stays."""
     usage = os.statvfs(directory)
     used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-    resize(directory, str(max(used, 65536)))
+    _remount(directory, str(max(used, _LEAST)), usage.f_files - usage.f_ffree)
+
+
+def _remount(directory: Path, size: str, inodes: int) -> None:
+    options = f"remount,size={size},nr_inodes={inodes}"
+    subprocess.run(["mount", "-o", options, directory], check=True)

@@ -24,6 +24,7 @@ def test_a_clock_that_jumps_ends_what_is_due_and_nothing_else(stack: Stack, tmp_
     clock.write_text("+0\n")
     settings = {
         "LD_PRELOAD": str(LIBRARY),
+        "PYTHONPATH": str(Path(__file__).with_name("faked_clock")),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

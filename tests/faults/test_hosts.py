@@ -67,6 +67,7 @@ def test_descriptors_that_run_out_refuse_creates(stack: Stack) -> None:
 
 def _run_out_of_descriptors(stack: Stack) -> None:
     sandbox = Sandbox.create(timeout=600, **stack.sdk)
+    sandbox.commands.run("true")  # the proxies keep the connection that this takes
     orchestrator = stack.pid_of("orchestrator")
     before = holdings.settled(stack)
     limits = resource.prlimit(orchestrator, resource.RLIMIT_NOFILE)
