@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from emberbox import Sandbox, SandboxException
+from emberbox import Sandbox, SandboxException, ServiceBusyException
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2 as pb
 from emberbox._gen.emberbox.orchestrator.v1 import orchestrator_pb2_grpc as pb_grpc
 from emberbox.orchestrator.processes import is_alive
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 RECOVERY = 90.0
 """Seconds that may pass until all is well: a program restarts, reconciling looks twice."""
+
+REFUSALS = (SandboxException, ServiceBusyException)
+"""What calls are refused with. The latter is no kind of the former in e2b."""
 
 _LIVE = ("creating", "running", "pausing", "paused", "resuming", "killing")
 
@@ -95,7 +98,7 @@ def assert_ends_are_explained(stack: Stack) -> None:
 def assert_refusals_are_explained(errors: Iterable[Exception]) -> None:
     """Whatever a client was refused, it was by an error of the SDK that says why."""
     for error in errors:
-        assert isinstance(error, SandboxException), repr(error)
+        assert isinstance(error, REFUSALS), repr(error)
         assert len(str(error)) > 15, repr(error)
         assert "Traceback" not in str(error)
 
@@ -162,6 +165,6 @@ def _run_records(place: Path) -> Iterator[SandboxRecord]:
 def _api_answers(stack: Stack) -> bool:
     try:
         Sandbox.list(**stack.sdk).next_items()
-    except SandboxException:
+    except REFUSALS:
         return False
     return True

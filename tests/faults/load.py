@@ -6,7 +6,8 @@ import random
 import threading
 from typing import TYPE_CHECKING, Self
 
-from emberbox import Sandbox, SandboxException
+from emberbox import Sandbox
+from tests.faults.invariants import REFUSALS
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Load:
         def killed() -> bool:
             try:
                 sandbox.kill()
-            except SandboxException as error:
+            except REFUSALS as error:
                 self.refused.append(error)
                 return False
             return True
@@ -114,7 +115,7 @@ class Keeper:
         def answers() -> bool:
             try:
                 kept = self.sandbox.files.read("/home/user/kept")
-            except SandboxException:
+            except REFUSALS:
                 return False
             assert kept == self.sandbox.sandbox_id
             return True

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emberbox import Sandbox, SandboxException
+from emberbox import Sandbox
 from tests import holdings, leaks, small_disk
 from tests.faults import invariants
+from tests.faults.invariants import REFUSALS
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(300)]
 
 def refusal(stack: Stack) -> str:
     """What a create is refused with."""
-    with pytest.raises(SandboxException) as refused:
+    with pytest.raises(REFUSALS) as refused:
         Sandbox.create(timeout=60, **stack.sdk)
     invariants.assert_refusals_are_explained([refused.value])
     return str(refused.value)
@@ -50,7 +51,7 @@ def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
         # Its record cannot be written, and it must be reachable and end all the same.
         assert sandbox.files.read("/home/user/kept") == "kept"
         small_disk.fill(place)  # the refused one has given its room back
-        with pytest.raises(SandboxException) as refused:
+        with pytest.raises(REFUSALS) as refused:
             sandbox.set_timeout(100)
         invariants.assert_refusals_are_explained([refused.value])
         assert sandbox.kill()
@@ -95,7 +96,7 @@ def test_a_slot_that_vanished_is_refused_or_replaced(stack: Stack) -> None:
     def created() -> bool:
         try:
             Sandbox.create(timeout=60, **stack.sdk).kill()
-        except SandboxException as error:
+        except REFUSALS as error:
             errors.append(error)
             return False
         return True
@@ -122,7 +123,7 @@ def test_a_slow_disk_makes_creates_slow_and_nothing_else(
 def _creates(stack: Stack) -> bool:
     try:
         return Sandbox.create(timeout=60, **stack.sdk).kill()
-    except SandboxException:
+    except REFUSALS:
         return False
 
 
