@@ -50,7 +50,9 @@ def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
         assert "disk is full" in refusal(stack)
         # Its record cannot be written, and it must be reachable and end all the same.
         assert sandbox.files.read("/home/user/kept") == "kept"
-        small_disk.fill(place)  # the refused one has given its room back
+        # The refused one gives its room back.
+        wait_until(lambda: len(list(place.iterdir())) == 1, 30)
+        small_disk.fill(place)
         with pytest.raises(REFUSALS) as refused:
             sandbox.set_timeout(100)
         invariants.assert_refusals_are_explained([refused.value])
