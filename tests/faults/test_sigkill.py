@@ -22,6 +22,7 @@ from tests.faults.load import Keeper, Load
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
+    from emberbox.orchestrator.processes import ProcessIdentity
     from tests.stack import Stack
 
 ROUNDS = int(os.environ.get("EMBERBOX_FAULT_ROUNDS", "6"))
@@ -96,17 +97,25 @@ def _kill(stack: Stack, program: str) -> None:
     if program == "up":
         stack.kill_up()
         return
+    wait_until(lambda: _running(stack, program) is not None, invariants.RECOVERY)
+    identity = _running(stack, program)
+    assert identity is not None
+    os.kill(identity.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(identity), 10)
+
+
+def _running(stack: Stack, program: str) -> ProcessIdentity | None:
+    """None while one that was killed before is being started again."""
     if program == "data proxy":
-        pid = stack.data_proxy_pids()[0]
+        pid: int | None = stack.data_proxy_pids()[0]
     elif program == "dns forwarder":
-        found = stack.dns_pid()
-        assert found is not None
-        pid = found
+        pid = stack.dns_pid()
     else:
         pid = stack.pid_of(program)
-    identity = identify(pid)
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(identity), 10)
+    try:
+        return None if pid is None else identify(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _kill_while_creating(stack: Stack, program: str, sdk: dict[str, Any]) -> None:
