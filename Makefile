@@ -20,7 +20,7 @@ demo: install   ## build the images, start everything, run the quickstart, stop 
 
 # Tests with machines leave a third of two cores idle; the others take it, and give way.
 test: install   ## every check and test; of the long suites a smoke
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target alone machines
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going alone machines
 
 alone: check    # what needs nothing of the machine but itself
 	nice -n 5 $(BIN)/python -m pytest -m "not exhaustive" $(PARALLEL) tests/unit \
