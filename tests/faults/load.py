@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > next; mv next count; echo $i; sleep 0.5; done"
 
+LIFE_SECONDS = 120
+"""Of a sandbox that a fault makes everybody forget."""
+
 
 class Load:
     """`clients` threads that make sandboxes, use them and kill them, until the block ends."""
@@ -58,7 +61,7 @@ class Load:
 
     def _live_once(self, chance: random.Random) -> None:
         # A life that no test outlives: whatever a fault makes us forget ends by itself.
-        sandbox = Sandbox.create(timeout=120, **self._stack.sdk)
+        sandbox = Sandbox.create(timeout=LIFE_SECONDS, **self._stack.sdk)
         self.done += 1
         try:
             for _ in range(chance.randint(1, 4)):
@@ -76,7 +79,7 @@ class Load:
             case 1:
                 assert sandbox.commands.run(f"echo {text}").stdout == f"{text}\n"
             case _:
-                sandbox.set_timeout(120)
+                sandbox.set_timeout(LIFE_SECONDS)
 
     def _kill(self, sandbox: Sandbox) -> None:
         """Until it is certain that nothing is left."""

@@ -18,7 +18,7 @@ from emberbox import RateLimitException, Sandbox
 from emberbox.orchestrator.processes import identify, is_alive
 from tests import report
 from tests.faults import invariants
-from tests.faults.load import Keeper, Load
+from tests.faults.load import LIFE_SECONDS, Keeper, Load
 from tests.stack import wait_until
 
 if TYPE_CHECKING:
@@ -60,6 +60,14 @@ def test_any_program_may_be_killed_at_any_moment(stack: Stack) -> None:
     finally:
         for keeper in keepers:
             keeper.end()
+    _wait_for_the_forgotten(stack)
+
+
+def _wait_for_the_forgotten(stack: Stack) -> None:
+    """Sandboxes of creates whose answer was lost: nobody kills them, their deadline ends them."""
+    wait_until(
+        lambda: not Sandbox.list(**stack.sdk).next_items(), LIFE_SECONDS + invariants.RECOVERY
+    )
 
 
 def test_the_quota_is_right_after_kills(stack: Stack) -> None:
