@@ -68,7 +68,7 @@ def through_sdk(sdk: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def steps_of(stack: Stack, count: int) -> dict[str, Any]:
-    """Where the time of a create from the pool goes, as `Server-Timing` of its answer tells."""
+    """Where a create's time goes, by `Server-Timing`, the pool being full where there is one."""
     series = Series()
     headers = {"X-API-KEY": stack.sdk["api_key"]}
     with httpx2.Client(base_url=stack.sdk["api_url"], headers=headers, timeout=60) as client:

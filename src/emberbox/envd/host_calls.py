@@ -113,53 +113,63 @@ class HostCalls:
             calls.send(self._last[1])
 
     def _introduce(self, calls: socket.socket, number: bytes, call: bytes) -> None:
-        seed = _BODY + _TIME
-        token = seed + _SEED + 1
-        if len(call) < token:
+        told = _cut(call)
+        if told is None:
             return
-        body = token + call[token - 1]
-        now = int.from_bytes(call[_BODY:seed], "little")
+        now, seed, token, body = told
         if number == self._last[0]:
-            with tolerated("set the clock"):
-                self._system.set_clock(now)
-        elif not self._is_known(call[token:body]):
+            self._set_clock(now)
+        elif not self._is_known(token):
             calls.send(number + _REFUSED)
             return
         else:
             try:
-                changes = read_changes(json.loads(call[body:]), now, call[seed : token - 1])
+                changes = read_changes(json.loads(body), now, seed)
             except (ValueError, AttributeError, RecursionError, InvalidArgumentError):
                 return
             self._initializer.apply(changes)
             self._last = number, b""
-            self._begin_run(self._state.lifecycle_id)
+            self._begin_run()
         calls.send(number + _VERSION)
 
-    def _is_known(self, token: bytes) -> bool:
-        expected = self._state.access_token
-        return expected is None or same(token.decode("latin-1"), expected)
-
     def _resume(self, calls: socket.socket, number: bytes, call: bytes) -> None:
-        seed = _BODY + _TIME
-        run = seed + _SEED + 1
-        if len(call) < run:
+        told = _cut(call)
+        if told is None:
             return
-        token = run + call[run - 1]
-        if not self._is_known(call[token:]):
+        now, seed, run, token = told
+        if not self._is_known(token):
             calls.send(number + _REFUSED)
             return
-        with tolerated("set the clock"):
-            self._system.set_clock(int.from_bytes(call[_BODY:seed], "little"))
+        self._set_clock(now)
         calls.send(number + _VERSION)
         # What follows nobody waits for. No other machine goes on from where this one was, so its
         # random numbers are its own also before.
         if number != self._last[0]:
             self._last = number, b""
             with tolerated("feed the random generator"):
-                self._system.add_entropy(call[seed : run - 1])
-            self._begin_run(call[run:token].decode("latin-1"))
+                self._system.add_entropy(seed)
+            self._state.lifecycle_id = run.decode("latin-1")
+            self._begin_run()
 
-    def _begin_run(self, run: str | None) -> None:
-        self._state.lifecycle_id = run
+    def _is_known(self, token: bytes) -> bool:
+        expected = self._state.access_token
+        return expected is None or same(token.decode("latin-1"), expected)
+
+    def _set_clock(self, now: int) -> None:
+        with tolerated("set the clock"):
+            self._system.set_clock(now)
+
+    def _begin_run(self) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._telemetry.begin, run)
+            self._loop.call_soon_threadsafe(self._telemetry.begin, self._state.lifecycle_id)
+
+
+def _cut(call: bytes) -> tuple[int, bytes, bytes, bytes] | None:
+    """Time, seed, what has its length before it, and the rest; None when it is too short."""
+    seed = _BODY + _TIME
+    first = seed + _SEED + 1
+    if len(call) < first:
+        return None
+    rest = first + call[first - 1]
+    now = int.from_bytes(call[_BODY:seed], "little")
+    return now, call[seed : first - 1], call[first:rest], call[rest:]

@@ -90,9 +90,9 @@ class Dialer:
                     target.port,
                     ssl=unverified_context() if target.tls else None,
                 )
+            if target.pool_key is not None and not transport.is_closing():
+                sockets.end_when_host_is_gone(transport)
         except BaseException:
             connection.abort()
             raise
-        if target.pool_key is not None and not transport.is_closing():
-            sockets.end_when_host_is_gone(transport)
         return connection
