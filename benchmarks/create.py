@@ -1,9 +1,9 @@
 """How long a sandbox takes to be ready, and to have run its first command.
 
 Two `emberbox up` of our own run side by side, one with a warm pool and one without, and are asked
-in turns. `cold` boots the kernel: the API has no such option, so the orchestrator is asked,
-without the API server's few milliseconds. What the other keys are stands with what measures them:
-`create_series`, `create_load`, `create_peers`.
+in turns, each when the pool is full, so that nothing else goes on. `cold` boots the kernel: the API
+has no such option, so the orchestrator is asked, without the API server's few milliseconds. What
+the other keys are stands with what measures them: `create_series`, `create_load`, `create_peers`.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ def _in_turns(warm: Stack, plain: Stack, options: argparse.Namespace) -> dict[st
     pool, clone, cold = Series(), Series(), Series()
     host = Host(plain)
     through_sdk(plain.sdk)  # the first reads the RAM image from disk
+    warm.refilled()
     rounds = max(options.pool, options.clone, options.cold, options.peers)
     with create_peers.installed() as peers:
         for number in range(rounds):
             if _is_due(number, rounds, options.pool):
-                warm.refilled()
                 pool.add(through_sdk(warm.sdk))
+                warm.refilled()
             if _is_due(number, rounds, options.clone):
                 clone.add(through_sdk(plain.sdk))
             if _is_due(number, rounds, options.peers):

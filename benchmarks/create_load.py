@@ -91,6 +91,7 @@ def _measure(
     for _ in range(count):
         stack.refilled()
         times[f"{prefix}create"].append(through_sdk(stack.sdk)[0])
+        stack.refilled()
         clock = Clock()
         with clock.running():
             idle.commands.run("true")

@@ -8,8 +8,9 @@ HTTP takes three times as much code as one by a datagram that a thread waits for
 
 Kinds are
     `I`  the machine is another from now on: unix time in nanoseconds (8 bytes, little-endian), seed
-         (64 bytes), the access token with its length before it (1 byte), the body of /init without
-         time and seed
+         (64 bytes), the access token with its length before it (1 byte), then the rest of what
+         the body of /init has: how many fields (1 byte), and their names and values, then those of
+         the variables, with a NUL after each
     `R`  it goes on as another run of the same sandbox: time and seed as before, the run's id with
          its length before it, the access token
     `S`  write to the disks what the kernel keeps in memory
@@ -17,11 +18,13 @@ Kinds are
 A call that is repeated is answered again and not done again, but that the clock is set by each.
 What is no call has no answer, and the host turns to /init, which says what is wrong. The socket is
 connected to the host's address and port: the kernel lets nobody else in.
+
+Neither JSON nor regular expressions are used on the way to an answer: to translate them for one
+call takes a fifth of its time.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -119,18 +122,21 @@ class HostCalls:
         now, seed, token, body = told
         if number == self._last[0]:
             self._set_clock(now)
-        elif not self._is_known(token):
+            calls.send(number + _VERSION)
+            return
+        if not self._is_known(token):
             calls.send(number + _REFUSED)
             return
-        else:
-            try:
-                changes = read_changes(json.loads(body), now, seed)
-            except (ValueError, AttributeError, RecursionError, InvalidArgumentError):
-                return
-            self._initializer.apply(changes)
-            self._last = number, b""
-            self._begin_run()
-        calls.send(number + _VERSION)
+        try:
+            changes = read_changes(_fields(body), now, seed)
+        except (ValueError, InvalidArgumentError):
+            return
+        self._initializer.apply(changes)
+        self._last = number, b""
+        try:
+            calls.send(number + _VERSION)
+        finally:
+            self._begin_run()  # nobody waits for it
 
     def _resume(self, calls: socket.socket, number: bytes, call: bytes) -> None:
         told = _cut(call)
@@ -162,6 +168,19 @@ class HostCalls:
     def _begin_run(self) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._telemetry.begin, self._state.lifecycle_id)
+
+
+def _fields(told: bytes) -> dict[str, object]:
+    """As the body of /init has them. Raises ValueError when they are not whole, or no text."""
+    *words, end = told[1:].decode().split("\0")
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    if end or not told or told[0] > len(pairs):
+        raise ValueError("cut off")
+    fields = told[0]
+    body: dict[str, object] = dict(pairs[:fields])
+    if variables := dict(pairs[fields:]):
+        body["envVars"] = variables
+    return body
 
 
 def _cut(call: bytes) -> tuple[int, bytes, bytes, bytes] | None:

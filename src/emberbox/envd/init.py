@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from emberbox.envd.telemetry import Telemetry
 
 _TIMESTAMP = re.compile(r"([^.]+?)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
-_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+_MOST_OF_HOSTNAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def read_changes(
     Raises InvalidArgumentError.
     """
     strings = {name: text for name in _STRINGS if (text := _string(body, name)) is not None}
-    if "hostname" in strings and not _HOSTNAME.fullmatch(strings["hostname"]):
+    if "hostname" in strings and not _is_hostname(strings["hostname"]):
         raise InvalidArgumentError("field 'hostname' is not a host name")
     token = (_string(body, "accessToken") or None,) if "accessToken" in body else None
     told_time, told_seed = _string(body, "timestamp"), _string(body, "randomSeed")
@@ -131,6 +131,12 @@ def read_changes(
         timestamp if told_time is None else parse_timestamp(told_time),
         seed if told_seed is None else _decode_seed(told_seed),
     )
+
+
+def _is_hostname(text: str) -> bool:
+    ends = text[:1] + text[-1:]
+    inner = text.replace(".", "").replace("-", "")
+    return len(text) <= _MOST_OF_HOSTNAME and text.isascii() and ends.isalnum() and inner.isalnum()
 
 
 def _string(body: dict[str, object], name: str) -> str | None:

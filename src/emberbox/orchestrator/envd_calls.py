@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -45,13 +44,17 @@ async def initialize(slot: Slot, identity: Identity, seconds: float, present: st
     GuestUnreachable after `seconds`.
     """
     token = present.encode()
-    seed = secrets.token_bytes(SEED_BYTES)
-    told = json.dumps(envd_client.described(identity), separators=(",", ":")).encode()
-    rest = seed + bytes([len(token)]) + token + told
+    rest = secrets.token_bytes(SEED_BYTES) + bytes([len(token)]) + token + _packed(identity)
     if len(rest) <= _MOST:
         with contextlib.suppress(GuestUnreachable):
             return await _tell(slot, b"I", rest, min(seconds, _INTRODUCE_SECONDS))
     return await envd_client.initialize(slot, identity, seconds, present)
+
+
+def _packed(identity: Identity) -> bytes:
+    fields = envd_client.fields_of(identity)
+    pairs = (*fields.items(), *identity.env_vars.items())
+    return bytes([len(fields)]) + "".join(f"{name}\0{text}\0" for name, text in pairs).encode()
 
 
 async def resume(slot: Slot, identity: Identity, seconds: float, present: str) -> str:

@@ -100,28 +100,33 @@ async def call(slot: Slot, path: str, body: bytes, content_type: str, seconds: f
         raise GuestUnreachable(f"envd does not answer {path}: {error!r}") from error
 
 
-def described(identity: Identity) -> dict[str, object]:
-    """An identity as the body of /init has it, without what differs each time."""
-    body: dict[str, object] = {
+def fields_of(identity: Identity) -> dict[str, str]:
+    """What an identity sets in envd, by the fields of /init, besides the variables.
+
+    An empty `accessToken` takes the token away.
+    """
+    return {
         "sandboxId": identity.sandbox_id,
         "templateId": identity.template_id,
         "lifecycleId": identity.execution_id,
-        "accessToken": identity.access_token or None,
+        "accessToken": identity.access_token,
         "defaultUser": "user",
         "defaultWorkdir": "/home/user",
         "hostname": identity.sandbox_id,
     }
-    # Left out it is what a resumed sandbox has, and empty in a new one.
-    if identity.env_vars:
-        body["envVars"] = dict(identity.env_vars)
-    return body
 
 
 def _init_body(identity: Identity) -> bytes:
-    seed = base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode()
-    # The guest sets its clock by it, so a body is made for each attempt.
-    moment = datetime.now(UTC).isoformat()
-    return json.dumps(described(identity) | {"randomSeed": seed, "timestamp": moment}).encode()
+    body: dict[str, object] = {
+        **fields_of(identity),
+        "randomSeed": base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode(),
+        # The guest sets its clock by it, so a body is made for each attempt.
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+    # Left out it is what a resumed sandbox has, and empty in a new one.
+    if identity.env_vars:
+        body["envVars"] = dict(identity.env_vars)
+    return json.dumps(body).encode()
 
 
 async def _until_answered(

@@ -149,6 +149,11 @@ def test_init_again_keeps_what_is_absent(running: Running) -> None:
         ({"envVars": []}, "envVars"),
         ({"accessToken": 1}, "accessToken"),
         ({"hostname": "a b"}, "hostname"),
+        ({"hostname": ""}, "hostname"),
+        ({"hostname": ".a"}, "hostname"),
+        ({"hostname": "a-"}, "hostname"),
+        ({"hostname": "é"}, "hostname"),
+        ({"hostname": "a" * 65}, "hostname"),
     ],
 )
 def test_bad_init_changes_nothing(running: Running, body: dict[str, object], field: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -53,9 +52,12 @@ def resume(number: bytes, at: int, token: str = "", run: str = "run-2") -> bytes
     )
 
 
-def introduce(number: bytes, at: int, token: str = "", **body: object) -> bytes:
+def introduce(
+    number: bytes, at: int, token: str = "", variables: dict[str, str] | None = None, **fields: str
+) -> bytes:
     present = token.encode()
-    told = json.dumps(body).encode()
+    words = [word for pair in (*fields.items(), *(variables or {}).items()) for word in pair]
+    told = bytes([len(fields)]) + b"".join(word.encode() + b"\0" for word in words)
     return number + b"I" + at.to_bytes(8, "little") + SEED + bytes([len(present)]) + present + told
 
 
@@ -64,6 +66,10 @@ def host_of(running: Running) -> Iterator[Host]:
     host = Host(running.envd.settings.port)
     with closing(host.socket):
         yield host
+
+
+def token_of(running: Running) -> str | None:
+    return running.envd.state.access_token
 
 
 def wait_for(running: Running, run: str) -> None:
@@ -83,7 +89,7 @@ def test_a_clone_becomes_another(running: Running) -> None:
             lifecycleId="run-1",
             accessToken="secret",
             hostname="iabc",
-            envVars={"A": "b"},
+            variables={"A": "b", "EMPTY": ""},
         )
         assert host.ask(call) == b"12345678\0" + VERSION.encode()
         # All of it is so before the answer.
@@ -93,7 +99,7 @@ def test_a_clone_becomes_another(running: Running) -> None:
             "base",
             "run-1",
         )
-        assert (state.access_token, state.env_vars) == ("secret", {"A": "b"})
+        assert (state.access_token, state.env_vars) == ("secret", {"A": "b", "EMPTY": ""})
         done = [("clock", 5), ("entropy", SEED), ("hostname", "iabc"), ("machine-id", None)]
         assert running.system.done == done
         # Its answer was lost: the token is the new one by now.
@@ -111,12 +117,26 @@ def test_nobody_introduces_a_sandbox_without_its_token(running: Running) -> None
         assert running.system.done == []
         call = introduce(b"12345678", at=5, token="secret", accessToken="new")
         assert host.ask(call)[8:9] == b"\0"
-    assert running.envd.state.access_token == "new"
+        assert token_of(running) == "new"
+        # An empty one takes it away, and what is not named stays.
+        call = introduce(b"11111111", at=5, token="new", accessToken="")
+        assert host.ask(call)[8:9] == b"\0"
+    assert (token_of(running), running.envd.state.sandbox_id) == (None, "iabc")
 
 
 @pytest.mark.parametrize(
     "told",
-    [b"", b"{", b"[]", b"1", b"[" * 1500, b'{"hostname": "-"}', b'{"envVars": 1}', b"\xff"],
+    [
+        b"",
+        b"\1",
+        b"\1hostname",
+        b"\1hostname\0",
+        b"\1hostname\0iabc",
+        b"\1hostname\0-\0",
+        b"\2hostname\0iabc\0",
+        b"\0A\0b\0C\0",
+        b"\1sandboxId\0\xff\0",
+    ],
 )
 def test_what_is_no_introduction_has_no_answer_and_changes_nothing(
     running: Running, told: bytes

@@ -45,7 +45,7 @@ async def settle() -> None:
 
 
 async def test_so_many_go_on_at_once_and_the_others_wait() -> None:
-    starts = Starts(StartQueue(2, 30))
+    starts = Starts(StartQueue(2, 30, first_use=0))
     starts.ask("a1", "a2", "a3", "a4")
     await settle()
     assert starts.began == ["a1", "a2"]
@@ -57,7 +57,7 @@ async def test_so_many_go_on_at_once_and_the_others_wait() -> None:
 
 
 async def test_who_asks_for_many_does_not_hold_up_who_asks_for_one() -> None:
-    starts = Starts(StartQueue(1, 30))
+    starts = Starts(StartQueue(1, 30, first_use=0))
     starts.ask("a1", "a2", "a3", "a4", "b1", "c1", "c2")
     await settle()
     for name in ("a1", "a2", "b1", "c1", "a3", "c2"):
@@ -67,7 +67,7 @@ async def test_who_asks_for_many_does_not_hold_up_who_asks_for_one() -> None:
 
 
 async def test_who_gives_up_waiting_leaves_no_gap() -> None:
-    starts = Starts(StartQueue(1, 30))
+    starts = Starts(StartQueue(1, 30, first_use=0))
     starts.ask("a1", "a2", "a3")
     await settle()
     starts.tasks[1].cancel()
@@ -81,7 +81,7 @@ async def test_who_gives_up_waiting_leaves_no_gap() -> None:
 
 
 async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_it_back() -> None:
-    starts = Starts(StartQueue(1, 30))
+    starts = Starts(StartQueue(1, 30, first_use=0))
     starts.ask("a1", "a2", "a3")
     await settle()
     starts.going.pop("a1").set()
@@ -94,7 +94,7 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_it_back() -> Non
 
 
 async def test_a_start_that_fails_gives_its_turn_on() -> None:
-    queue = StartQueue(1, 30)
+    queue = StartQueue(1, 30, first_use=0)
     with pytest.raises(ValueError, match="broken"):
         async with queue.join():
             raise ValueError("broken")
@@ -135,7 +135,7 @@ async def test_a_turn_that_does_not_come_in_time_is_refused() -> None:
 
 
 async def test_what_is_done_ahead_waits_for_a_quiet_moment() -> None:
-    starts = Starts(StartQueue(2, 30))
+    starts = Starts(StartQueue(2, 30, first_use=0))
     await starts.queue.idle()
     starts.ask("a1")
     await starts.queue.idle()  # one place is left
@@ -151,7 +151,7 @@ async def test_what_is_done_ahead_waits_for_a_quiet_moment() -> None:
 
 
 async def test_what_steps_in_takes_nobodys_turn_and_only_what_is_done_ahead_waits() -> None:
-    starts = Starts(StartQueue(1, 30))
+    starts = Starts(StartQueue(1, 30, first_use=0))
     with starts.queue.step_in(), starts.queue.step_in():
         waiting = asyncio.create_task(starts.queue.idle())
         starts.ask("a1")
@@ -166,3 +166,16 @@ async def test_what_steps_in_takes_nobodys_turn_and_only_what_is_done_ahead_wait
 async def starts_settled(starts: Starts) -> None:
     await settle()
     assert starts.began == ["a1", "a2"]
+
+
+async def test_what_is_done_ahead_waits_for_first_uses_that_fill_the_host() -> None:
+    queue = StartQueue(4, 30, first_use=0.05)
+    with queue.step_in():
+        pass
+    await queue.idle()  # half of the host is left
+    async with queue.join():
+        pass
+    waiting = asyncio.create_task(queue.idle())
+    await settle()
+    assert not waiting.done()
+    await waiting

@@ -102,6 +102,7 @@ class PoolClone:
 
         Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
         """
+        self._holdings.hurry()
         await self._warm.result()
         await self._stop()
         self._on_handed_over(self)

@@ -152,7 +152,6 @@ class Holdings:
             slot, machine = self.both()
             record = dataclasses.replace(record, slot=slot.index, process=machine.identity)
             machine.moved(self.host.directories.take_over(clone.directory, record))
-            self.share.come_forward(machine.identity)
             failpoints.reach("claim-moved")
         self.note(f"made of the warm clone {clone.directory.name}")
         with steps.measure("init"):
@@ -161,6 +160,12 @@ class Holdings:
         with steps.measure("egress"):
             await self.host.slots.set_policy(slot, record.egress)
         return record
+
+    def hurry(self) -> None:
+        """Somebody waits for it now. Raises OSError."""
+        self.ahead = False
+        if self.machine is not None:
+            self.share.come_forward(self.machine.identity)
 
     def both(self) -> tuple[Slot, Machine]:
         """Slot and machine. Raises MachineError when one is not held."""

@@ -23,6 +23,12 @@ _FIRST_GUESS = 0.5
 
 _WEIGHT_OF_NEW = 0.2
 
+FIRST_USE_SECONDS = 0.5
+"""After a start its sandbox is used for the first time: somebody waits for a command then."""
+
+_PROCESSORS = 2
+"""What the first use of one sandbox may keep busy: its own processor, and what serves it."""
+
 
 class Turn:
     """A place in the queue: `async with` waits for it, and the block is the start."""
@@ -52,11 +58,18 @@ class Turn:
 
 
 class StartQueue:
-    """`at_once` starts go on at a time; nobody waits longer than `longest_wait` seconds."""
+    """`at_once` starts go on at a time; nobody waits longer than `longest_wait` seconds.
 
-    def __init__(self, at_once: int, longest_wait: float) -> None:
+    first_use: seconds after a start in which it is disturbed by what is done ahead
+    """
+
+    def __init__(
+        self, at_once: int, longest_wait: float, first_use: float = FIRST_USE_SECONDS
+    ) -> None:
         self._at_once = at_once
         self._longest_wait = longest_wait
+        self._first_use = first_use
+        self._first_used = 0
         self._free = at_once
         self._waiting: OrderedDict[str, deque[Turn]] = OrderedDict()
         self._stepped_in = 0
@@ -97,7 +110,7 @@ class StartQueue:
         return over
 
     async def idle(self) -> None:
-        """Return at a moment at which nothing that is done ahead would disturb a start."""
+        """Return when nothing that is done ahead would disturb a start, or who has just got one."""
         await self._idle.wait()
 
     async def wait_for(self, turn: Turn) -> None:
@@ -113,6 +126,7 @@ class StartQueue:
         """The turn is over, after so many seconds when it succeeded, or never came."""
         if took is not None:
             self._seconds += _WEIGHT_OF_NEW * (took - self._seconds)
+            self._begin_first_use()
         if turn.given.done() and not turn.given.cancelled():
             self._free += 1
         else:
@@ -128,13 +142,23 @@ class StartQueue:
             if not turn.given.done():  # cancelled, and about to leave
                 turn.given.set_result(None)
                 self._free -= 1
-        if self._free and not self._waiting and not self._stepped_in:
+        used = _PROCESSORS * self._first_used >= self._at_once
+        if self._free and not (self._waiting or self._stepped_in or used):
             self._idle.set()
         else:
             self._idle.clear()
 
     def _step_out(self) -> None:
         self._stepped_in -= 1
+        self._begin_first_use()
+        self._proceed()
+
+    def _begin_first_use(self) -> None:
+        self._first_used += 1
+        asyncio.get_running_loop().call_later(self._first_use, self._end_first_use)
+
+    def _end_first_use(self) -> None:
+        self._first_used -= 1
         self._proceed()
 
     def _remove(self, turn: Turn) -> None:
