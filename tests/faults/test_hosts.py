@@ -78,7 +78,9 @@ def test_descriptors_that_run_out_refuse_creates(stack: Stack) -> None:
 
 def _run_out_of_descriptors(stack: Stack) -> None:
     sandbox = Sandbox.create(timeout=600, **stack.sdk)
-    sandbox.commands.run("true")  # the proxies keep the connection that this takes
+    # The proxies keep the connection that a command takes, the host that of its samples.
+    sandbox.commands.run("true")
+    wait_until(lambda: bool(sandbox.get_metrics()), 30)
     orchestrator = stack.pid_of("orchestrator")
     before = holdings.settled(stack)
     limits = resource.prlimit(orchestrator, resource.RLIMIT_NOFILE)
