@@ -27,8 +27,9 @@ alone: check    # what needs nothing of the machine but itself
 		tests/test_style.py tests/conformance
 
 machines: install # what makes VMs and networks: no two at a time
-	$(BIN)/python -m pytest -m "not exhaustive" tests/firecracker tests/integration \
-		tests/compatibility tests/soak
+	$(BIN)/python -m pytest -m "not exhaustive" tests/faults tests/firecracker \
+		tests/integration tests/compatibility tests/soak
+	$(BIN)/python -m pytest -m "not exhaustive" tests/cluster
 
 check: lint types imports generated
 

@@ -31,6 +31,20 @@ RUN_MARK = "EMBERBOX_TEST_RUN"
 """In the environment of every process that the tests start, and so of what those start."""
 
 
+_TESTS = Path(__file__).parent
+
+_LONG_SUITES = tuple(_TESTS / name for name in ("compatibility", "faults"))
+"""Of which `make test` runs what is marked as their smoke."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is no smoke of a long suite is for the command of that suite."""
+    for item in items:
+        long = any(item.path.is_relative_to(suite) for suite in _LONG_SUITES)
+        if long and item.get_closest_marker("smoke") is None:
+            item.add_marker(pytest.mark.exhaustive)
+
+
 class FreePorts(Protocol):
     """Finds TCP ports of 127.0.0.1 that nobody listens on."""
 
@@ -63,7 +77,7 @@ def _session_leaves_nothing(
     before = leaks.Machine.now(place)
     # Unit tests make no VM and no network, so what appears meanwhile is not theirs.
     integration = any(
-        _is_integration(item.path) or item.path.is_relative_to(_FAULTS)
+        _is_integration(item.path) or item.path.is_relative_to(_TESTS / "faults")
         for item in request.session.items
     )
     yield
@@ -83,11 +97,8 @@ def _is_of_others(line: str, place: Path, integration: bool) -> bool:
     return str(place) not in line and (not integration or "/pytest-of-" in line)
 
 
-_FAULTS = Path(__file__).parent / "faults"
-
-
 def _is_integration(path: Path) -> bool:
-    return path.is_relative_to(Path(__file__).parent / "integration")
+    return path.is_relative_to(_TESTS / "integration")
 
 
 @pytest.fixture(autouse=True)

@@ -20,22 +20,14 @@ _FAILED = pytest.StashKey[bool]()
 _RAN = pytest.StashKey[bool]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the mark that covering.py makes."""
-    config.addinivalue_line("markers", f"{covering.MARK}(*methods, case): what a test is about")
-    config.addinivalue_line("markers", f"{covering.ONLY}(flavour): a test is for one flavour")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests that are for the other flavour. One event loop for all the others: a sandbox
-    serves several tests, and the SDK keeps connections. What is no smoke is for `make compat`."""
+    serves several tests, and the SDK keeps connections."""
     others = [item for item in items if covering.is_of_other_flavour(item)]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
     for item in items:
         ours = "compatibility" in item.path.parts and isinstance(item, pytest.Function)
-        if ours and item.get_closest_marker("smoke") is None:
-            item.add_marker(pytest.mark.exhaustive)
         if ours and inspect.iscoroutinefunction(item.function):  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300), pytest.mark.exhaustive]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 
 def test_a_clock_that_jumps_ends_what_is_due_and_nothing_else(stack: Stack, tmp_path: Path) -> None:

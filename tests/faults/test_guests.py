@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(420)]
 
 HOG = "python3 -c \"b = []\nwhile True: b.append(b'x' * (1 << 20))\""
 
@@ -29,6 +29,7 @@ def ended(stack: Stack, sandbox: Sandbox) -> dict[str, str]:
     return invariants.told(stack, sandbox.sandbox_id)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_vmm_that_is_killed(
     create: Callable[..., Sandbox], stack: Stack, number: signal.Signals
@@ -41,6 +42,7 @@ def test_a_vmm_that_is_killed(
     assert other.commands.run("echo well").stdout == "well\n"
 
 
+@pytest.mark.smoke
 def test_a_kernel_that_panics_is_told_with_its_console(
     create: Callable[..., Sandbox], stack: Stack
 ) -> None:

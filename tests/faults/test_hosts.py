@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 _RECORDS = 64
 """More than have room in what the file of a sandbox's record takes on the disk already."""
@@ -70,6 +70,7 @@ def test_a_full_disk_refuses_creates_and_loses_nothing(stack: Stack) -> None:
         Sandbox.create(timeout=60, **stack.sdk).kill()
 
 
+@pytest.mark.smoke
 def test_descriptors_that_run_out_refuse_creates(stack: Stack) -> None:
     # Without warm clones, of which there would be more after a demand.
     with stack.restarted(EMBERBOX_POOL_SIZE="0", EMBERBOX_POOL_LEAST="0"):

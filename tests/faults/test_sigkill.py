@@ -32,7 +32,7 @@ PROGRAMS = ("orchestrator", "api-server", "client-proxy", "data proxy", "dns for
 CROSSED = ("client-proxy", "data proxy")
 """Programs that streams pass through."""
 
-pytestmark = [pytest.mark.vm, pytest.mark.exhaustive, pytest.mark.timeout(300 + 60 * ROUNDS)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300 + 60 * ROUNDS)]
 
 
 def test_any_program_may_be_killed_at_any_moment(stack: Stack) -> None:
@@ -70,6 +70,7 @@ def _wait_for_the_forgotten(stack: Stack) -> None:
     )
 
 
+@pytest.mark.smoke
 def test_the_quota_is_right_after_kills(stack: Stack) -> None:
     """Of a team that may have three: not one place is lost or won by what was cut off half-way."""
     sdk = stack.sdk_of_new_team("--concurrent-sandboxes", "3")
