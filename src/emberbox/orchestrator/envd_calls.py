@@ -52,6 +52,7 @@ async def initialize(slot: Slot, identity: Identity, seconds: float, present: st
 
 
 def _packed(identity: Identity) -> bytes:
+    """No name and no value has a NUL in it: the API server refuses such variables."""
     fields = envd_client.fields_of(identity)
     pairs = (*fields.items(), *identity.env_vars.items())
     return bytes([len(fields)]) + "".join(f"{name}\0{text}\0" for name, text in pairs).encode()

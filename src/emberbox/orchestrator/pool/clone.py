@@ -102,7 +102,8 @@ class PoolClone:
 
         Raises OrchestratorError or OSError when it failed; then nothing is the caller's.
         """
-        self._holdings.hurry()
+        if not self._warm.over:
+            self._holdings.hurry()
         await self._warm.result()
         await self._stop()
         self._on_handed_over(self)

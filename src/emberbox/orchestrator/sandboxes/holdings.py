@@ -7,6 +7,7 @@ taken is known and given back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -152,6 +153,7 @@ class Holdings:
             slot, machine = self.both()
             record = dataclasses.replace(record, slot=slot.index, process=machine.identity)
             machine.moved(self.host.directories.take_over(clone.directory, record))
+            self.share.come_forward(machine.identity)
             failpoints.reach("claim-moved")
         self.note(f"made of the warm clone {clone.directory.name}")
         with steps.measure("init"):
@@ -162,10 +164,12 @@ class Holdings:
         return record
 
     def hurry(self) -> None:
-        """Somebody waits for it now. Raises OSError."""
+        """Somebody waits for it from now on, though it is not theirs yet."""
         self.ahead = False
         if self.machine is not None:
-            self.share.come_forward(self.machine.identity)
+            # Who takes it over does this again, and can give back what it holds when it fails.
+            with contextlib.suppress(OSError):
+                self.share.come_forward(self.machine.identity)
 
     def both(self) -> tuple[Slot, Machine]:
         """Slot and machine. Raises MachineError when one is not held."""

@@ -23,7 +23,7 @@ _FIRST_GUESS = 0.5
 
 _WEIGHT_OF_NEW = 0.2
 
-FIRST_USE_SECONDS = 0.5
+_FIRST_USE_SECONDS = 0.5
 """After a start its sandbox is used for the first time: somebody waits for a command then."""
 
 _PROCESSORS = 2
@@ -64,7 +64,7 @@ class StartQueue:
     """
 
     def __init__(
-        self, at_once: int, longest_wait: float, first_use: float = FIRST_USE_SECONDS
+        self, at_once: int, longest_wait: float, first_use: float = _FIRST_USE_SECONDS
     ) -> None:
         self._at_once = at_once
         self._longest_wait = longest_wait

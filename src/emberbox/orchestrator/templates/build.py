@@ -60,7 +60,7 @@ WARM_UP = (
 WARM_UP_INITS = 5
 _WARM_UP_SECONDS = 120.0
 
-SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS = 3.0
 """What the guest has put off (what is left of ended processes, its next timers) each clone would do
 in the moment when somebody waits for its first answer."""
 
@@ -161,7 +161,7 @@ async def _warm_up(slot: Slot, spec: TemplateSpec, progress: Callable[[str], Non
     await rehearsing.run(slot, "-i", "-l", "-c", "exit", seconds=_WARM_UP_SECONDS, pty=terminal)
     await _sample(slot)
     await envd_calls.sync(slot, _WARM_UP_SECONDS)
-    await asyncio.sleep(SETTLE_SECONDS)
+    await asyncio.sleep(_SETTLE_SECONDS)
     _log.info(
         "template warm",
         template=spec.names[0],

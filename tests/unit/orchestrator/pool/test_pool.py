@@ -14,6 +14,7 @@ from emberbox.orchestrator.processes import ProcessIdentity
 from emberbox.orchestrator.sandboxes import admission
 from emberbox.orchestrator.sandboxes.lifecycle import State
 from emberbox.orchestrator.sandboxes.records import RECORD_FILE, SandboxRecord
+from emberbox.orchestrator.sandboxes.share import Share
 from tests.unit.orchestrator.sandbox_world import (
     IDENTITY,
     Setting,
@@ -124,6 +125,38 @@ async def test_a_clone_whose_directory_cannot_be_had_is_given_up(
     monkeypatch.setattr("emberbox.orchestrator.sandboxes.records.RunDirectories.take_over", full)
     assert (await warm.sandboxes.create(request())).state is State.RUNNING
     await until(lambda: not directory.exists())
+
+
+async def test_a_clone_that_stays_behind_the_others_is_given_up(
+    warm: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_arguments: object) -> None:
+        raise OSError(2, "no such group")
+
+    monkeypatch.setattr(Share, "come_forward", gone)
+    sandbox = await warm.sandboxes.create(request())
+    assert any("was of no use" in line for line in sandbox.story())
+    await until(lambda: warm.pool.counts.ready == 1)
+    assert sorted(warm.world.taken) == ["route", "slot", "slot"]
+
+
+async def test_a_clone_that_somebody_waits_for_gives_way_no_more(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[str] = []
+    for name in ("give_way", "come_forward"):
+        monkeypatch.setattr(Share, name, lambda *_, name=name: weighed.append(name))
+    going_on = setting.world.hold("init")
+    setting.pool.start(lambda: 10)
+    await until(lambda: weighed == ["give_way"])
+    creating = asyncio.ensure_future(setting.sandboxes.create(request()))
+    await until(lambda: weighed == ["give_way", "come_forward"])  # it is not warm yet
+    refills_no_more(setting)
+    going_on.set()
+    await creating
+    await setting.sandboxes.end_all("test")
+    await setting.pool.close()
+    assert setting.left() == []
 
 
 async def test_a_create_waits_for_a_clone_that_is_under_way(setting: Setting) -> None:
