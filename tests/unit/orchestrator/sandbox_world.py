@@ -110,16 +110,18 @@ class World:
         self.report = DriverReport("stand-in", True, "none", "1", "")
         self.presented: list[tuple[str, Identity]] = []
         self.held: dict[str, asyncio.Event] = {}
+        self.waits: dict[str, asyncio.Event] = {}
         self.policy = CLOSED
         self.routed: list[SandboxRecord] = []
 
     def hold(self, what: str) -> asyncio.Event:
-        """Let what is done wait for the event that is returned."""
-        self.held[what] = asyncio.Event()
+        """Let what is done wait for the event that is returned; `waits` tells that it does."""
+        self.held[what], self.waits[what] = asyncio.Event(), asyncio.Event()
         return self.held[what]
 
     async def wait_at(self, what: str) -> None:
         if what in self.held:
+            self.waits[what].set()
             await self.held[what].wait()
 
     def did(self, what: str) -> None:
@@ -256,6 +258,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
         world.did("health")
 
     async def resume(_slot: object, identity: Identity, _seconds: float, present: str) -> str:
+        await world.wait_at("resume")
         world.did("resume")
         world.presented.append((present, identity))
         return "0.6.13"

@@ -105,22 +105,27 @@ async def test_a_full_host_waits_for_what_is_ending(setting: Setting) -> None:
     await setting.sandboxes.end_all("test")
 
 
+@pytest.mark.parametrize("step", ["machine", "resume"])
 async def test_a_resume_that_comes_while_it_is_killed_ends_too(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
+    """Before it has taken the snapshot, and when its machine runs already."""
     await paused(setting)
+    go = setting.world.hold(step)
     starts: list[asyncio.Future[Any]] = []
     loop, discard = asyncio.get_running_loop(), setting.host.snapshots.discard
 
+    async def start() -> None:
+        starts.append(asyncio.ensure_future(setting.sandboxes.create(resuming())))
+        await setting.world.waits[step].wait()
+
     def resume_first(sandbox_id: str) -> bool:
-        monkeypatch.undo()
-
-        async def start() -> None:
-            starts.append(asyncio.ensure_future(setting.sandboxes.create(resuming())))
-            await until(lambda: "iabc" in {s.record.sandbox_id for s in setting.sandboxes})
-
+        monkeypatch.setattr(setting.host.snapshots, "discard", discard)
         asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-        return discard(sandbox_id)
+        try:
+            return discard(sandbox_id)
+        finally:
+            loop.call_soon_threadsafe(go.set)
 
     monkeypatch.setattr(setting.host.snapshots, "discard", resume_first)
     await setting.sandboxes.delete("iabc", "asked")
