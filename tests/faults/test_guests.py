@@ -10,6 +10,7 @@ import pytest
 
 from emberbox import CommandExitException, Sandbox, SandboxException
 from emberbox.orchestrator.processes import identify
+from tests import kernel
 from tests.faults import invariants
 from tests.stack import wait_until
 
@@ -40,6 +41,22 @@ def test_a_vmm_that_is_killed(
     assert end["event"] == "crashed"
     assert end["reason"].startswith(f"its VMM ended: killed by {number.name}")
     assert other.commands.run("echo well").stdout == "well\n"
+
+
+@pytest.mark.smoke
+def test_a_vmm_that_is_killed_after_its_orchestrator_was(
+    create: Callable[..., Sandbox], stack: Stack
+) -> None:
+    """It is no child of the orchestrator that has taken it over."""
+    sandbox = create()
+    stack.kill_program("orchestrator")
+    wait_until(stack.template_ready, invariants.RECOVERY)
+    os.kill(stack.vmm_pid(sandbox.sandbox_id), signal.SIGKILL)
+    end = ended(stack, sandbox)
+    assert end["event"] == "crashed"
+    how = "killed by SIGKILL" if kernel.TELLS_ENDS else "nobody knows how"
+    assert end["reason"].startswith(f"its VMM ended: {how}")
+    assert "vmdescription" not in end["reason"]
 
 
 @pytest.mark.smoke

@@ -12,7 +12,12 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from emberbox.orchestrator import pidfd_info
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 _START_TIME_FIELD = 21
 """Index of `starttime` in /proc/PID/stat, proc(5), counted from the pid."""
@@ -100,30 +105,29 @@ def resident_mb(pid: int) -> int:
     return total // 1024
 
 
-async def wait_gone(identity: ProcessIdentity) -> int | None:
-    """Return when all of the process has ended, whoever its parent is; reap it when that is us.
+async def wait_gone(identity: ProcessIdentity) -> None:
+    """Return when all of the process has ended, whoever its parent is; reap it when that is us."""
+    with contextlib.suppress(ProcessLookupError):
+        async with _ended(identity):
+            _reap(identity.pid)
 
-    Its exit status, negative for a signal, for the first who waits for a child of ours; else None.
+
+async def exit_status(identity: ProcessIdentity) -> int | None:
+    """The same, and how it ended: its exit status, negative for a signal.
+
+    Who is not its parent waits for the parent's reaping as well. None when nobody knows.
     """
-    try:
-        fd = open_pidfd(identity)
-    except ProcessLookupError:
-        return None
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-    return _reap(identity.pid)
+    with contextlib.suppress(ProcessLookupError):
+        async with _ended(identity) as pidfd:
+            status = _reap(identity.pid)
+            return await pidfd_info.exit_status(pidfd) if status is None else status
+    return None
 
 
 def how_it_ended(status: int | None) -> str:
-    """An exit status for people; empty when there is none."""
+    """An exit status for people."""
     if status is None:
-        return ""
+        return "nobody knows how"
     if status >= 0:
         return f"exit status {status}"
     known = -status in set(signal.Signals)
@@ -134,6 +138,22 @@ async def kill_and_wait(identity: ProcessIdentity) -> None:
     """SIGKILL and wait until the process is gone."""
     send_signal(identity, signal.SIGKILL)
     await wait_gone(identity)
+
+
+@contextlib.asynccontextmanager
+async def _ended(identity: ProcessIdentity) -> AsyncIterator[int]:
+    """Wait for its end; its pidfd. Raises ProcessLookupError when it is gone before."""
+    pidfd = open_pidfd(identity)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(pidfd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(pidfd)
+        yield pidfd
+    finally:
+        os.close(pidfd)
 
 
 def _is_there(identity: ProcessIdentity) -> bool:

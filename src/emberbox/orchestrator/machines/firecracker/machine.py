@@ -27,11 +27,11 @@ from emberbox.orchestrator.machines.saved_memory import (
     SavedMemory,
 )
 from emberbox.orchestrator.processes import (
+    exit_status,
     how_it_ended,
     is_alive,
     kill_and_wait,
     resident_mb,
-    wait_gone,
 )
 from emberbox.shared.sidefile import sync_directory, sync_together, write_atomically
 
@@ -152,7 +152,7 @@ class FirecrackerMachine:
         """Return when Firecracker has ended: it ends with its guest."""
         looking = asyncio.ensure_future(self._look_after_output())
         try:
-            how = how_it_ended(await wait_gone(self._identity))
+            how = how_it_ended(await exit_status(self._identity))
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)

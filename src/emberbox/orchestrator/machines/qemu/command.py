@@ -14,7 +14,12 @@ from emberbox.orchestrator.network.addresses import GUEST_MAC
 if TYPE_CHECKING:
     from emberbox.orchestrator.machines.driver import Hardware
 
-MACHINE = "microvm,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,memory-backend=ram"
+# suppress-vmdesc: device state is saved without a description of itself, whose absence QEMU would
+# complain of at each loading.
+MACHINE = (
+    "microvm,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,memory-backend=ram"
+    ",suppress-vmdesc=on"
+)
 
 # A named CPU, so that a snapshot means the same on the next host. What software emulation lacks
 # of it is switched off by name, which keeps QEMU's warnings for what is new.

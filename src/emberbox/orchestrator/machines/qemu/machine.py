@@ -23,11 +23,11 @@ from emberbox.orchestrator.machines.saved_memory import (
     base_of,
 )
 from emberbox.orchestrator.processes import (
+    exit_status,
     how_it_ended,
     is_alive,
     kill_and_wait,
     resident_mb,
-    wait_gone,
 )
 from emberbox.shared.sidefile import sync_together
 
@@ -133,7 +133,7 @@ class QemuMachine:
 
     async def wait(self) -> str:
         """Return when the guest has shut down or crashed, or QEMU has ended."""
-        gone = asyncio.ensure_future(wait_gone(self._identity))
+        gone = asyncio.ensure_future(exit_status(self._identity))
         ended = asyncio.ensure_future(self._guest_ended())
         bounding = asyncio.ensure_future(self._bound_output())
         try:
