@@ -12,12 +12,20 @@ import logging
 import os
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 logger = logging.getLogger(__name__)
 
 _CONTROLLERS = ("memory", "cpu", "pids")
 _MEMORY_RESERVE = 72 * 1024 * 1024
 """envd's own memory, about 40 MiB, and 32 MiB for the kernel to answer with."""
+
+
+_SPARE = 8
+"""Groups ready for processes to come. Those of a template's snapshot its clones share."""
 
 
 class Cgroups:
@@ -62,7 +70,7 @@ class Cgroups:
         for left_over in self._users.glob("p*"):
             with contextlib.suppress(OSError):  # of an earlier envd; still in use
                 left_over.rmdir()
-        self.refill()
+        self.tidy()
 
     def _set_limits(self, available: list[str]) -> None:
         if "memory" in available:
@@ -75,14 +83,20 @@ class Cgroups:
             pids = int(Path("/proc/sys/kernel/pid_max").read_text())
             _try_write(self._users / "pids.max", str(min(threads, pids) * 9 // 10))
 
-    def refill(self) -> None:
-        """Makes the group of the next process, so that starting it does not have to."""
-        for group in list(self._busy):
+    def tidy(self, ended: Collection[Path] = ()) -> None:
+        """Removes the groups of processes that ended, and makes some for the next.
+
+        A group stays while something lives that its process started. Raises OSError.
+        """
+        for group in self._busy | set(ended):
             self._remove(group)
-        if not self._spare:
-            group = self._users / f"p{os.getpid()}-{next(self._names)}"
-            group.mkdir()
-            self._spare.append(group)
+        while len(self._spare) < _SPARE:
+            self._spare.append(self._make())
+
+    def _make(self) -> Path:
+        group = self._users / f"p{os.getpid()}-{next(self._names)}"
+        group.mkdir()
+        return group
 
     def adopt(self, pid: int) -> Path:
         """Moves a process that just started, and what it forked meanwhile, into its own group.
@@ -91,9 +105,7 @@ class Cgroups:
         started one at a time and envd has no other children, so all that is in envd's group
         besides envd belongs to it.
         """
-        if not self._spare:
-            self.refill()
-        group = self._spare.pop()
+        group = self._spare.pop() if self._spare else self._make()
         target = str(group / "cgroup.procs")
         self._move(pid, target)
         while strays := [p for p in _pids(self._own_processes) if p != os.getpid()]:
@@ -101,10 +113,6 @@ class Cgroups:
                 set_oom_score(stray, 0)
                 self._move(stray, target)
         return group
-
-    def release(self, group: Path) -> None:
-        """The process is gone. Its group stays while something it started lives."""
-        self._remove(group)
 
     def _remove(self, group: Path) -> None:
         try:

@@ -25,7 +25,6 @@ _PTY_CHUNK = 16 * 1024
 _DRAIN_BYTES = 1024 * 1024
 """The most a pipe can hold (fs.pipe-max-size); what is read after a kill is bounded by it."""
 _EXITS_REMEMBERED = 30.0
-_REFILL_DELAY = 0.05
 _KILL_WAIT = 1.0
 
 MAX_PROCESSES: Final = 1024
@@ -327,7 +326,6 @@ class Processes:
         process = Process(child, config, tag, self._listeners, lambda: self._ended(child, process))
         self._by_pid[process.pid] = process
         self._logbook.started(process.pid, plan, tag)
-        asyncio.get_running_loop().call_later(_REFILL_DELAY, self._spawner.refill)
         return process
 
     def find_running(self, *, pid: int | None = None, tag: str | None = None) -> Process:

@@ -40,6 +40,9 @@ _MAX_DESCRIPTORS = 65536
 _EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
 """Of processes, memory, descriptors, or terminals."""
 
+_TIDY_SECONDS = 1.0
+"""Whoever runs a command waits for its end, and often for the next: not for what may be later."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -77,6 +80,7 @@ class Spawner:
     def __init__(self, groups: cgroups.Cgroups | None = None) -> None:
         self._groups = groups
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+        self._ended: list[Path] = []
         self._inherits_protection = cgroups.own_oom_score() < 0
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
         """What programs expect; they are given it back."""
@@ -90,14 +94,15 @@ class Spawner:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._start, plan)
 
     def release(self, child: Child) -> None:
-        """The process ended."""
+        """The process ended. Its group is removed, and new ones are made, a moment later."""
         if self._groups is not None and child.cgroup is not None:
-            self._thread.submit(self._groups.release, child.cgroup)
+            self._ended.append(child.cgroup)
+            if len(self._ended) == 1:
+                asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy, self._groups)
 
-    def refill(self) -> None:
-        """Prepares for the next start. Called when nobody waits for it."""
-        if self._groups is not None:
-            self._thread.submit(self._refill, self._groups)
+    def _tidy(self, groups: cgroups.Cgroups) -> None:
+        ended, self._ended = self._ended, []
+        self._thread.submit(self._tidy_groups, groups, ended)
 
     def close(self) -> None:
         """Does not wait for what runs."""
@@ -127,9 +132,9 @@ class Spawner:
             return None
 
     @staticmethod
-    def _refill(groups: cgroups.Cgroups) -> None:
+    def _tidy_groups(groups: cgroups.Cgroups, ended: list[Path]) -> None:
         try:
-            groups.refill()
+            groups.tidy(ended)
         except OSError as error:
             logger.warning("cannot make a cgroup: %s", error)
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from emberbox.envd.logbook import Logbook
 
 
+_BASE_SECONDS = 0.5
+"""After the machine was told who it is: a first command may wait for the processor until then."""
+
+
 class Telemetry:
     """Answers the host alone: `peers` are the addresses it asks from.
 
@@ -34,7 +38,7 @@ class Telemetry:
         if run != self._run:
             self._run, self._base = run, None
             self._logbook.restart()
-            asyncio.get_running_loop().call_soon(self._take_base)  # when /init is answered
+            asyncio.get_running_loop().call_later(_BASE_SECONDS, self._take_base)
         self._logbook.add("info", "envd", "initialized")
 
     def handle(self, request: Request) -> bytes:
@@ -45,8 +49,8 @@ class Telemetry:
         if not after.isdecimal() or len(after) > 18:
             raise InvalidArgumentError("query 'after' is not a number of an entry")
         pieces, more = self._logbook.after(request.query.get("stream", ""), int(after))
+        base_busy, base_total = self._take_base()
         busy, total = cpu_ticks()
-        base_busy, base_total = self._base or (0, 0)
         metrics = usage() | {
             "cpu_busy": busy,
             "cpu_ticks": total,
@@ -57,5 +61,7 @@ class Telemetry:
         # The entries are encoded already, each on its own, to bound the answer.
         return json.dumps(head)[:-1].encode() + b', "entries": [' + b",".join(pieces) + b"]}"
 
-    def _take_base(self) -> None:
-        self._base = cpu_ticks()
+    def _take_base(self) -> tuple[int, int]:
+        if self._base is None:
+            self._base = cpu_ticks()
+        return self._base

@@ -120,7 +120,8 @@ class Orchestrator:
         driver = select_driver(settings.driver, settings.firecracker_options)
         network, slots, feed = settings.network, _slots(settings), RouteFeed()
         data_proxy = _data_proxy(settings, feed)
-        telemetry = _telemetry(settings)
+        starts = StartQueue(settings.concurrent_starts, settings.start_wait)
+        telemetry = _telemetry(settings, starts)
         store = TemplateStore(paths.templates)
         host = Host(
             node=network.tag,
@@ -132,7 +133,7 @@ class Orchestrator:
             outbox=Outbox(paths.orchestrator / "outbox.db"),
             snapshots=LocalSnapshotStore(places.snapshots, places.others),
             builds=store,
-            starts=StartQueue(settings.concurrent_starts, settings.start_wait),
+            starts=starts,
             shares=open_shares(
                 settings.cgroup_parent, network.tag, paths.orchestrator, settings.vm_io_mb_s
             ),
@@ -341,7 +342,7 @@ def _data_proxy(settings: Settings, feed: RouteFeed) -> DataProxySupervisor:
     )
 
 
-def _telemetry(settings: Settings) -> Telemetry:
+def _telemetry(settings: Settings, starts: StartQueue) -> Telemetry:
     retention = Retention(
         days=settings.sandbox_log_days,
         sandboxes=settings.sandbox_log_count,
@@ -353,4 +354,5 @@ def _telemetry(settings: Settings) -> Telemetry:
         store,
         lambda record: SlotGuest(network.slot(record.slot)),
         Timing(interval=settings.metrics_interval),
+        starts.idle,
     )

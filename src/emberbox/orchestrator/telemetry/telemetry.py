@@ -16,7 +16,7 @@ from emberbox.orchestrator.telemetry.watched import Turns, Watched
 from emberbox.shared.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from emberbox.orchestrator.network.policy import EgressPolicy
     from emberbox.orchestrator.sandboxes.records import SandboxRecord
@@ -68,10 +68,20 @@ class _Run:
 class Telemetry:
     """Watches sandboxes from `begin` to `end`. Never raises at them: they come first.
 
+    `quiet` returns when a first sample, for which a guest runs code that it has not run before,
+    disturbs nobody who waits for a start; it is not waited for longer than an interval.
+
     Each is sampled by a task of its own, so there are no wake-ups while there is no sandbox.
     """
 
-    def __init__(self, store: TelemetryStore, guests: Guests, timing: Timing) -> None:
+    def __init__(
+        self,
+        store: TelemetryStore,
+        guests: Guests,
+        timing: Timing,
+        quiet: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._quiet = quiet
         self._store = store
         self._guests = guests
         self._timing = timing
@@ -151,6 +161,9 @@ class Telemetry:
 
     async def _follow(self, run: _Run) -> None:
         await asyncio.sleep(self._timing.first)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.interval):
+                await self._quiet()
         while True:
             try:
                 await run.watched.sample(run.guest, self._turns, self._timing.sample)

@@ -102,15 +102,22 @@ class World:
     directory: Path
     guests: dict[str, StandInGuest] = field(default_factory=dict)
     retention: Retention = field(default_factory=Retention)
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.quiet.set()
 
     @contextlib.asynccontextmanager
     async def program(self, timing: Timing = SELDOM) -> AsyncIterator[Telemetry]:
         store = TelemetryStore(self.directory, self.retention)
-        telemetry = Telemetry(store, lambda one: self.guests[one.sandbox_id], timing)
+        telemetry = Telemetry(store, lambda one: self.guests[one.sandbox_id], timing, self._quiet)
         try:
             yield telemetry
         finally:
             await telemetry.close()
+
+    async def _quiet(self) -> None:
+        await self.quiet.wait()
 
     def guest(self, sandbox_id: str = "iabc") -> StandInGuest:
         return self.guests.setdefault(sandbox_id, StandInGuest())

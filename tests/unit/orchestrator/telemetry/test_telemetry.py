@@ -61,6 +61,23 @@ async def test_a_log_that_is_asked_for_has_what_just_happened(world: World) -> N
         assert (await messages(telemetry))[-2:] == ["two", "three"]
 
 
+async def test_a_first_sample_waits_until_nobody_is_disturbed(world: World) -> None:
+    world.quiet.clear()
+    async with world.program() as telemetry:
+        await telemetry.begin(record())
+        await asyncio.sleep(0.05)
+        assert world.guest().asked == []
+        world.quiet.set()
+        await until(lambda: world.guest().asked != [])
+
+
+async def test_a_first_sample_does_not_wait_for_ever(world: World) -> None:
+    world.quiet.clear()
+    async with world.program(FAST) as telemetry:
+        await telemetry.begin(record())
+        await until(lambda: world.guest().asked != [])
+
+
 async def test_many_who_ask_at_once_share_an_answer(world: World) -> None:
     async with world.program() as telemetry:
         await telemetry.begin(record())
