@@ -118,10 +118,14 @@ def group_of(pid: int, users: Path) -> Path:
     return found
 
 
+def groups_in(users: Path) -> list[Path]:
+    return [path for path in users.iterdir() if path.is_dir()]
+
+
 def test_each_process_has_a_cgroup(cgroup_root: Path) -> None:
     users = cgroup_root / "emberbox-user"
     with daemon("--cgroup-root", str(cgroup_root)) as (process, client):
-        children = []
+        ready, children = len(groups_in(users)), []
         for _ in range(5):
             messages = client.run("/bin/sh", "-c", "sleep 600 >&- 2>&- & echo $!")
             children.append(int(output(messages)))
@@ -131,7 +135,7 @@ def test_each_process_has_a_cgroup(cgroup_root: Path) -> None:
         for child in children:
             os.kill(child, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while len([path for path in users.iterdir() if path.is_dir()]) > 1:
+        while len(groups_in(users)) > ready:
             client.run("/bin/true")
-            time.sleep(0.1)  # the next group is made while nobody waits
+            time.sleep(0.1)  # they are removed while nobody waits
             assert time.monotonic() < deadline, "groups are left"

@@ -122,13 +122,13 @@ async def test_a_resume_that_comes_while_it_is_killed_ends_too(
     def resume_first(sandbox_id: str) -> bool:
         monkeypatch.setattr(setting.host.snapshots, "discard", discard)
         asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-        try:
-            return discard(sandbox_id)
-        finally:
-            loop.call_soon_threadsafe(go.set)
+        return discard(sandbox_id)
 
     monkeypatch.setattr(setting.host.snapshots, "discard", resume_first)
-    await setting.sandboxes.delete("iabc", "asked")
+    killing = asyncio.ensure_future(setting.sandboxes.delete("iabc", "asked"))
+    await until(lambda: any(s.state is State.ENDING for s in setting.sandboxes))
+    go.set()
+    await killing
     with pytest.raises((MachineError, OSError)):
         await starts[0]
     assert (setting.left(), files(setting)) == ([], [])
