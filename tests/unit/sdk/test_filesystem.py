@@ -35,6 +35,9 @@ ENTRY = {
     "modifiedTime": "2026-08-21T10:00:00.123456789Z",
     "metadata": {"k": "v"},
 }
+SHORT = 0.5
+"""A time limit that is to pass, but not before the head of an answer has come."""
+
 MISSING = reply(404, {"code": "not_found", "message": "path '/x' does not exist"})
 
 
@@ -83,7 +86,7 @@ async def test_a_stream_that_is_left_early(sdk: Flavour, server: StandIn, sandbo
 
 async def test_a_stream_that_stalls(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
     server.on("GET", "/files", Answer(200, [b"one"], end="hang"))
-    reader = await sdk.do(sandbox.files.read, "a", format="stream", stream_idle_timeout=0.1)
+    reader = await sdk.do(sandbox.files.read, "a", format="stream", stream_idle_timeout=SHORT)
     with pytest.raises(emberbox.TimeoutException):
         await sdk.collect(reader)
 
@@ -100,7 +103,7 @@ async def test_a_stream_that_may_stall_does_so_no_longer_than_its_limit(
 ) -> None:
     server.on("GET", "/files", Answer(200, [b"one"], end="hang"))
     reader = await sdk.do(
-        sandbox.files.read, "a", format="stream", request_timeout=0.1, stream_idle_timeout=idle
+        sandbox.files.read, "a", format="stream", request_timeout=SHORT, stream_idle_timeout=idle
     )
     with pytest.raises(emberbox.TimeoutException):
         await asyncio.wait_for(sdk.collect(reader), 5)
@@ -108,8 +111,8 @@ async def test_a_stream_that_may_stall_does_so_no_longer_than_its_limit(
 
 async def test_a_stream_past_its_limit(sdk: Flavour, server: StandIn, sandbox: Any) -> None:
     server.on("GET", "/files", Answer(200, [b"one"]))
-    reader = await sdk.do(sandbox.files.read, "a", format="stream", request_timeout=0.05)
-    await asyncio.sleep(0.1)
+    reader = await sdk.do(sandbox.files.read, "a", format="stream", request_timeout=SHORT)
+    await asyncio.sleep(SHORT)
     with pytest.raises(emberbox.TimeoutException):
         await sdk.collect(reader)
 

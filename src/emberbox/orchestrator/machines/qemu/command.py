@@ -37,9 +37,9 @@ KERNEL_COMMAND_LINE = (
 )
 
 # What is on the way of every file that is opened, every program that is started and every switch
-# between two, and is of no use here: policies that nobody loads, what a processor would be used
-# for if there were more of it, and watching for a kernel that hangs, which a starved one seems to.
-# All of that is code to be translated, in each clone anew.
+# between two, and is of no use here: policies that nobody loads, statistics of how long was waited
+# for what, and watching for a kernel that hangs, which a starved one seems to. All of that is code
+# to be translated, in each clone anew.
 UNWATCHED = "lsm=landlock,yama psi=0 nowatchdog"
 
 # Guest code never runs as it is under emulation: page tables are software, and indirect jumps go
