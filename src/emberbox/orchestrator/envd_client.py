@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from emberbox.orchestrator.errors import GuestUnreachable
 from emberbox.orchestrator.http_answers import MAX_ANSWER, Answer, length_of, read_head
-from emberbox.orchestrator.network.errors import NetworkError
+from emberbox.orchestrator.network.errors import KernelRefusedError, NetworkError
 from emberbox.orchestrator.network.slots import connect
 from emberbox.shared.protocol import ENVD_PORT, HEADER_ACCESS_TOKEN
 from emberbox.shared.text import printable
@@ -147,6 +147,8 @@ async def _until_answered(
                     async with asyncio.timeout(_ATTEMPT_SECONDS):
                         return await _exchange(slot, request)
                 except (*_NO_ANSWER, TimeoutError) as error:
+                    if isinstance(error, KernelRefusedError) and error.nothing_is_there:
+                        raise GuestUnreachable(f"its network is gone: {error}") from error
                     last = error
                 await asyncio.sleep(_RETRY_SECONDS)
     except TimeoutError:

@@ -12,6 +12,7 @@ NetworkError (an OrchestratorError)
 from __future__ import annotations
 
 import os
+from errno import ENOENT
 
 from emberbox.orchestrator.errors import OrchestratorError
 
@@ -27,6 +28,11 @@ class KernelRefusedError(NetworkError):
         super().__init__(f"{request}: {os.strerror(errno)}")
         self.request = request
         self.errno = errno
+
+    @property
+    def nothing_is_there(self) -> bool:
+        """Whether what the request is about does not exist, or not any more."""
+        return self.errno == ENOENT
 
 
 class RulesRefusedError(NetworkError):
