@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.stack import Stack
 
-CYCLES = int(os.environ.get("EMBERBOX_LEAK_CYCLES", "30"))
+CYCLES = int(os.environ.get("EMBERBOX_LEAK_CYCLES", "50"))
 WARM_UP = max(10, CYCLES // 10)
 SAMPLES = 5 if CYCLES > 100 else 1
 
