@@ -23,7 +23,6 @@ _CONTROLLERS = ("memory", "cpu", "pids")
 _MEMORY_RESERVE = 72 * 1024 * 1024
 """envd's own memory, about 40 MiB, and 32 MiB for the kernel to answer with."""
 
-
 _SPARE = 8
 """Groups ready for processes to come. Those of a template's snapshot its clones share."""
 

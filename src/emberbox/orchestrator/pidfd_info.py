@@ -7,6 +7,7 @@ Linux 6.15 and later do, as soon as the parent has reaped it: `PIDFD_GET_INFO` a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import select
@@ -43,9 +44,8 @@ async def _reaped(pidfd: int) -> None:
         poll.register(pidfd, 0)
         loop.add_reader(poll.fileno(), hung_up.set)
         try:
-            await asyncio.wait_for(hung_up.wait(), _REAPED_SECONDS)
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hung_up.wait(), _REAPED_SECONDS)
         finally:
             loop.remove_reader(poll.fileno())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,6 @@ IDENTITY = Identity("iabc", "t", "e-1", "token", {})
 
 
 @pytest.mark.parametrize("initialize", [envd_client.initialize, envd_calls.initialize])
-async def test_a_guest_whose_namespace_is_gone_is_not_waited_for(initialize: object) -> None:
-    assert callable(initialize)
+async def test_a_guest_whose_namespace_is_gone_is_not_waited_for(initialize: Any) -> None:
     with pytest.raises(GuestUnreachable, match="its network is gone: open /run/netns/"):
         await asyncio.wait_for(initialize(NOWHERE, IDENTITY, 3600), 10)

@@ -84,14 +84,14 @@ def shell(script: str) -> subprocess.Popen[bytes]:
     )
 
 
-WAYS = [
-    ("exit 3", "exit status 3"),
-    ("kill -SEGV $$", "killed by SIGSEGV"),
-    ("kill -40 $$", "killed by signal 40"),
-]
-
-
-@pytest.mark.parametrize(("script", "told"), WAYS)
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 3", "exit status 3"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+        ("kill -40 $$", "killed by signal 40"),
+    ],
+)
 async def test_how_a_child_ended_is_told(script: str, told: str) -> None:
     with shell(f"read -r _; {script}") as child:
         identity = identify(child.pid)

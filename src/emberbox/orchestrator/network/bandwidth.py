@@ -5,7 +5,6 @@ Message and attribute numbers: linux/rtnetlink.h, linux/pkt_sched.h.
 
 from __future__ import annotations
 
-import errno
 import struct
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,7 @@ def limit(links: Links, index: int, rate: int | None) -> None:
     try:
         links.request("free a link", _RTM_DELQDISC, 0, head)
     except KernelRefusedError as error:
-        if error.errno != errno.ENOENT:
+        if not error.nothing_is_there:
             raise
 
 

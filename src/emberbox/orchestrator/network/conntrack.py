@@ -5,7 +5,6 @@ Message and attribute numbers: linux/netfilter/nfnetlink_conntrack.h.
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ class Conntrack(NetlinkSocket):
         try:
             self.request("forget a connection", _DELETE, 0, body)
         except KernelRefusedError as error:
-            if error.errno != errno.ENOENT:
+            if not error.nothing_is_there:
                 raise
 
     def forget_all(self) -> None:

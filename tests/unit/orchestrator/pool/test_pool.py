@@ -100,6 +100,15 @@ async def test_it_is_replaced_and_the_sandbox_ends_as_any_other(warm: Setting) -
     assert list(warm.host.directories.root.iterdir()) == []
 
 
+async def created_without_the_clone(warm: Setting) -> None:
+    """A sandbox that runs, says why, and leaves nothing of the clone that it was to have."""
+    sandbox = await warm.sandboxes.create(request())
+    assert sandbox.state is State.RUNNING
+    assert any("was of no use" in line for line in sandbox.story())
+    await until(lambda: warm.pool.counts.ready == 1)
+    assert sorted(warm.world.taken) == ["route", "slot", "slot"]
+
+
 @pytest.mark.parametrize("failure", [GuestUnreachable("silent"), OSError(28, "disk full")])
 @pytest.mark.parametrize("step", ["init", "open slot"])
 async def test_a_clone_that_fails_is_given_up_for_a_fresh_one(
@@ -107,12 +116,8 @@ async def test_a_clone_that_fails_is_given_up_for_a_fresh_one(
 ) -> None:
     warm.world.fails_at, warm.world.failure = step, failure
     warm.world.done.clear()
-    sandbox = await warm.sandboxes.create(request())
-    assert sandbox.state is State.RUNNING
+    await created_without_the_clone(warm)
     assert "slot" in warm.world.done
-    assert any("was of no use" in line for line in sandbox.story())
-    await until(lambda: warm.pool.counts.ready == 1)
-    assert sorted(warm.world.taken) == ["route", "slot", "slot"]
 
 
 async def test_a_clone_whose_directory_cannot_be_had_is_given_up(
@@ -134,10 +139,7 @@ async def test_a_clone_that_stays_behind_the_others_is_given_up(
         raise OSError(2, "no such group")
 
     monkeypatch.setattr(Share, "come_forward", gone)
-    sandbox = await warm.sandboxes.create(request())
-    assert any("was of no use" in line for line in sandbox.story())
-    await until(lambda: warm.pool.counts.ready == 1)
-    assert sorted(warm.world.taken) == ["route", "slot", "slot"]
+    await created_without_the_clone(warm)
 
 
 async def test_a_clone_that_somebody_waits_for_gives_way_no_more(

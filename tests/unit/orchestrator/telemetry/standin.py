@@ -103,6 +103,7 @@ class World:
     guests: dict[str, StandInGuest] = field(default_factory=dict)
     retention: Retention = field(default_factory=Retention)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    waits_for_quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.quiet.set()
@@ -117,6 +118,7 @@ class World:
             await telemetry.close()
 
     async def _quiet(self) -> None:
+        self.waits_for_quiet.set()
         await self.quiet.wait()
 
     def guest(self, sandbox_id: str = "iabc") -> StandInGuest:

@@ -65,7 +65,7 @@ async def test_a_first_sample_waits_until_nobody_is_disturbed(world: World) -> N
     world.quiet.clear()
     async with world.program() as telemetry:
         await telemetry.begin(record())
-        await asyncio.sleep(0.05)
+        await world.waits_for_quiet.wait()
         assert world.guest().asked == []
         world.quiet.set()
         await until(lambda: world.guest().asked != [])

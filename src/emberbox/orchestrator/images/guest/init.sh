@@ -88,7 +88,7 @@ ip link set lo up &&
     ip route add default via 169.254.0.22 || die "cannot configure eth0"
 
 echo "$hostname" >/root/proc/sys/kernel/hostname
-# What the kernel does by itself every second, or twice, is all that wakes an idle guest.
+# What the kernel does by itself once or twice a second wakes an idle guest for nothing.
 echo 0 >/root/proc/sys/vm/compaction_proactiveness
 echo 10 >/root/proc/sys/vm/stat_interval
 # The kernel's own figure for this little memory is used up by one watched node_modules.

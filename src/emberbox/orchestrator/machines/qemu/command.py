@@ -40,13 +40,13 @@ KERNEL_COMMAND_LINE = (
 # between two, and is of no use here: policies that nobody loads, statistics of how long was waited
 # for what, and watching for a kernel that hangs, which a starved one seems to. All of that is code
 # to be translated, in each clone anew.
-UNWATCHED = "lsm=landlock,yama psi=0 nowatchdog"
+KERNEL_LEAN = "lsm=landlock,yama psi=0 nowatchdog"
 
 # Guest code never runs as it is under emulation: page tables are software, and indirect jumps go
 # through the emulator. What the kernel does against leaks of real processors guards nothing there
 # and takes a fifth of every command's time. Translated code is kept by its address: a program that
 # lies elsewhere each time it runs is translated anew, which is three quarters of its start.
-KERNEL_SOFTWARE = f" mitigations=off norandmaps {UNWATCHED}"
+KERNEL_SOFTWARE = f" mitigations=off norandmaps {KERNEL_LEAN}"
 
 ON_ERROR = "werror=report,rerror=report"
 
@@ -107,7 +107,7 @@ class Command:
         return [
             binary,
             *("-name", self.name),
-            *("-M", f"{MACHINE},pit={self._timer()}"),
+            *("-M", f"{MACHINE},pit={self._pit()}"),
             *self._processor(),
             *self._memory(),
             *self._kernel(),
@@ -129,7 +129,7 @@ class Command:
             *_sandbox(),
         ]
 
-    def _timer(self) -> str:
+    def _pit(self) -> str:
         """A PIT that the guest does not use ticks all the same, and wakes QEMU 36 times a second:
         more than half of what an idle sandbox costs."""
         return "off" if self.accelerator == "tcg" and software_clock_is_known() else "on"
